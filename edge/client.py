@@ -1,0 +1,125 @@
+"""How our own programs talk to a server: the terminal, `lucie run`, tests.
+
+Any OpenAI-compatible server will do; ours adds prefill progress, notices and
+timings, asked for by the request field `lucie` and sent as server-sent events
+of their own names, so that other clients never see them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypedDict
+
+__all__ = [
+    "Client",
+    "Connector",
+    "Delta",
+    "Done",
+    "Message",
+    "ModelInfo",
+    "Notice",
+    "Progress",
+    "Reply",
+    "Starting",
+]
+
+
+class Message(TypedDict):
+    """One message of a conversation, as OpenAI's API has it."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a server runs, as far as it says."""
+
+    name: str
+    n_ctx: int | None
+    n_params: int | None
+    memory_bytes: int | None
+    """Resident memory of the server process, where it tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """A server that is not ready yet: what it does, and how far it is (0 to 1)."""
+
+    stage: Literal["starting", "loading"]
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Prefill: `done` of `total` prompt tokens, of which `reused` were not computed."""
+
+    done: int
+    total: int
+    reused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """More text of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that the user should know, e.g. that the oldest turns were left out."""
+
+    code: str
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The answer is complete. What a foreign server does not say is None."""
+
+    reason: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cached_tokens: int | None
+    prompt_ms: float | None
+    predicted_ms: float | None
+    memory_bytes: int | None
+    seed: int | None
+
+
+Reply = Progress | Delta | Notice | Done
+
+
+class Client(Protocol):
+    """An open connection to one server."""
+
+    async def info(self) -> ModelInfo:
+        """What the server runs. Raises `ServerError`, `EngineError`."""
+
+    def chat(
+        self, messages: Sequence[Message], options: dict[str, Any] | None = None
+    ) -> AsyncIterator[Reply]:
+        """Stream one answer; leaving the iteration (aclose, cancel) stops it on the server.
+
+        `options` are OpenAI's request fields (temperature, max_tokens, seed…).
+        Raises `LucieError` as the server told it; `EngineError` if the server died meanwhile.
+        """
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+
+
+class Connector(Protocol):
+    """Where answers come from: a server of our own that is started as needed, or a URL."""
+
+    async def connect(self, report: Any = None) -> Client:
+        """A client to a live, ready server; starts one if there is none.
+
+        `report` is called with `Starting` while it is not ready.
+        Raises `LucieError` when no server can be had (the text says why and what to do).
+        """
+
+    async def aclose(self) -> None:
+        """Let go: a server that was started here ends when its last user has gone."""

@@ -1,0 +1,59 @@
+"""What a person reads, in the language of their screen.
+
+Texts stand in `locale/<subject>.toml` beside the package that says them, all
+languages of one text side by side::
+
+    [not-found]
+    en = "No model is named {name}."
+    fr = "Aucun modèle ne s’appelle {name}."
+
+and are asked for by `subject.not-found`. Only the subject that is asked for is
+read, so a command pays for its own texts alone.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+__all__ = ["LANGUAGES", "language", "text"]
+
+LANGUAGES = ("en", "fr")
+_FOLDER = Path(__file__).parent / "locale"
+
+
+def language() -> str:
+    """The two-letter code of the user's language, `en` where none of ours is asked for.
+
+    `LUCIE_LANG` wins over the POSIX order LC_ALL, LC_MESSAGES, LANG.
+    """
+    for variable in ("LUCIE_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
+        if value := os.environ.get(variable):
+            code = value[:2].lower()
+            return code if code in LANGUAGES else "en"
+    return "en"
+
+
+@cache
+def _subject(folder: Path, name: str) -> dict[str, dict[str, str]]:
+    return tomllib.loads((folder / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def text(code: str, *, lang: str | None = None, folder: Path = _FOLDER, **facts: Any) -> str:
+    """The text of `code` with `facts` filled in.
+
+    Args:
+        code: `subject.entry`.
+        lang: a code of `LANGUAGES`; the user's language where none is given.
+        folder: the `locale` folder of the package that says it.
+        facts: values for the text's placeholders.
+
+    Raises:
+        KeyError: there is no such entry (a mistake in the program, not of the user).
+    """
+    subject, entry = code.split(".", 1)
+    said = _subject(folder, subject)[entry][lang or language()]
+    return said.format(**facts)

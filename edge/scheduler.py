@@ -1,0 +1,110 @@
+"""Many conversations over one loaded model: continuous batching (Orca, OSDI 2022).
+
+One thread drives the engine. Requests join and leave between steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edge.engine import Constraint, Engine, Sampled, Sampling
+from edge.errors import LucieError
+
+__all__ = [
+    "Event",
+    "Failed",
+    "Finished",
+    "Prefilled",
+    "Request",
+    "Scheduler",
+    "Ticket",
+    "Timings",
+    "Token",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One answer to compute."""
+
+    prompt: Sequence[int]
+    """[T] token ids, T ≥ 1."""
+    max_tokens: int
+    """Most tokens to choose; the window bounds it anyway."""
+    sampling: Sampling = field(default_factory=Sampling)
+    constraint: Constraint | None = None
+    pinned: int = 0
+    """Length of the system prompt, in tokens: a prefix worth keeping for other conversations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """What an answer cost; field names as in llama.cpp's server."""
+
+    cache_n: int
+    """Prompt tokens whose KV state was reused."""
+    prompt_n: int
+    """Prompt tokens that were evaluated."""
+    prompt_ms: float
+    predicted_n: int
+    predicted_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prefilled:
+    """Prompt tokens known so far: `done` of `total`, of which `reused` were not computed."""
+
+    done: int
+    total: int
+    reused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One more token of the answer."""
+
+    sampled: Sampled
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer is complete: `stop` by an end token or grammar, `length` by a limit."""
+
+    reason: Literal["stop", "length"]
+    timings: Timings
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """No more comes, for this reason."""
+
+    error: LucieError
+
+
+Event = Prefilled | Token | Finished | Failed
+
+
+class Ticket:
+    """A submitted request, to cancel it by."""
+
+
+class Scheduler:
+    """Owns the engine and its thread.
+
+    Events reach `emit` in order, from the engine's thread; `emit` must not block.
+    `Finished` or `Failed` is the last; after `cancel` nothing more comes.
+    """
+
+    def __init__(self, engine: Engine) -> None: ...
+
+    def submit(self, request: Request, emit: Callable[[Event], None]) -> Ticket:
+        """Queue a request."""
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Forget a request within one step and free its sequence. Harmless when it is done."""
+
+    def close(self) -> None:
+        """Stop at once: running requests get `Failed`, the thread ends, the engine is closed."""
