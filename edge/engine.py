@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "AbortedError",
     "Chunk",
     "Constraint",
     "Engine",
@@ -33,6 +33,10 @@ __all__ = [
 ]
 
 
+class AbortedError(Exception):
+    """A step was stopped by the engine's `abort`; every sequence is as before it."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
     """How to load a model; `edge.device` chooses the values for this board."""
@@ -40,7 +44,7 @@ class LoadOptions:
     n_ctx: int
     """KV cells, in tokens, shared by all sequences."""
     n_seq: int
-    """Sequences that may exist at once."""
+    """Answers that are computed at once; as many more sequences may wait for their next turn."""
     n_batch: int
     """Most tokens of one step; also the prefill chunk of a request that is alone."""
     threads: int
@@ -61,11 +65,14 @@ class EngineSpec:
     """Name and build, e.g. `llama.cpp 0.3.36 avx2…`; part of the key of saved KV states."""
     n_ctx: int
     n_ctx_train: int
+    n_parallel: int
+    """Answers that are computed at once."""
     n_seq: int
+    """Sequences that may exist at once."""
     n_batch: int
     n_vocab: int
     kv_type: str
-    kv_bytes_per_token: int
+    n_params: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +146,18 @@ class Tokenizer(Protocol):
     """Text to ids and back, as the model file defines it."""
 
     n_vocab: int
-    eog: frozenset[int]
-    """End-of-generation ids: any of them ends an answer."""
-    special_texts: tuple[str, ...]
-    """Spellings of control tokens, which user text must not smuggle in."""
     bos_text: str
     eos_text: str
     template: str | None
     """The chat template in the model file."""
+
+    @property
+    def eog(self) -> frozenset[int]:
+        """End-of-generation ids: any of them ends an answer."""
+
+    @property
+    def special_texts(self) -> tuple[str, ...]:
+        """Spellings of control tokens, which user text must not smuggle in."""
 
     def encode(self, text: str, *, special: bool, bos: bool = False) -> list[int]:
         """Ids of `text`; `special` reads spellings of control tokens as those tokens."""
@@ -159,7 +170,12 @@ class Engine(Protocol):
     """One loaded model. Not thread-safe: a single thread drives it."""
 
     spec: EngineSpec
-    tokenizer: Tokenizer
+    abort: Callable[[], bool] | None
+    """Asked during a step, between operations of the graph; True stops it."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer, which any thread may use at any time."""
 
     def open(self) -> int:
         """A new, empty sequence. Raises `EngineError` when `n_seq` exist."""
@@ -191,14 +207,17 @@ class Engine(Protocol):
     ) -> Sampler:
         """A sampler for one request; `prompt` counts for the repeat penalty."""
 
-    def save(self, seq: int, path: Path) -> int:
-        """Write the KV state of a sequence to `path`; returns bytes."""
+    def state_size(self, seq: int) -> int:
+        """Bytes that `save` would write."""
 
-    def load(self, seq: int, path: Path, offset: int, n: int) -> None:
-        """Fill an empty sequence with `n` tokens' KV state that starts at `offset` in `path`."""
+    def save(self, seq: int, buffer: memoryview) -> None:
+        """Write the KV state of a sequence into a buffer of `state_size` bytes."""
 
-    def set_abort(self, abort: Callable[[], bool] | None) -> None:
-        """`abort` is asked during a step, from the engine's threads; True stops it."""
+    def load(self, seq: int, buffer: memoryview, n: int) -> None:
+        """Fill an empty sequence with the saved KV state of `n` tokens.
+
+        Raises `EngineError` if the engine refuses it; the sequence is then still empty.
+        """
 
     def close(self) -> None:
         """Free model and cache."""

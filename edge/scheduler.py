@@ -1,21 +1,40 @@
 """Many conversations over one loaded model: continuous batching (Orca, OSDI 2022).
 
-One thread drives the engine. Requests join and leave between steps.
+One thread drives the engine. Requests join and leave between steps; a long
+prompt is read in pieces, so that the others' answers go on meanwhile; where
+cells run out, the newest request gives way and is taken up again later (vLLM's
+preemption by recomputation, SOSP 2023).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import threading
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable
 from typing import Literal
 
-from edge.engine import Constraint, Engine, Sampled, Sampling
-from edge.errors import LucieError
+from edge.engine import AbortedError, Chunk, Engine, Sampled, Sampler
+from edge.errors import ContextFullError, EngineError, LucieError, UsageError
+from edge.kvstore import KVStore
+from edge.request import (
+    Event,
+    Failed,
+    Finished,
+    Load,
+    Prefilled,
+    Request,
+    Timings,
+    Token,
+)
+from edge.sequences import Held, Sequences
 
 __all__ = [
     "Event",
     "Failed",
     "Finished",
+    "Load",
     "Prefilled",
     "Request",
     "Scheduler",
@@ -24,71 +43,76 @@ __all__ = [
     "Token",
 ]
 
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One answer to compute."""
-
-    prompt: Sequence[int]
-    """[T] token ids, T ≥ 1."""
-    max_tokens: int
-    """Most tokens to choose; the window bounds it anyway."""
-    sampling: Sampling = field(default_factory=Sampling)
-    constraint: Constraint | None = None
-    pinned: int = 0
-    """Length of the system prompt, in tokens: a prefix worth keeping for other conversations."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """What an answer cost; field names as in llama.cpp's server."""
-
-    cache_n: int
-    """Prompt tokens whose KV state was reused."""
-    prompt_n: int
-    """Prompt tokens that were evaluated."""
-    prompt_ms: float
-    predicted_n: int
-    predicted_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Prefilled:
-    """Prompt tokens known so far: `done` of `total`, of which `reused` were not computed."""
-
-    done: int
-    total: int
-    reused: int
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One more token of the answer."""
-
-    sampled: Sampled
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The answer is complete: `stop` by an end token or grammar, `length` by a limit."""
-
-    reason: Literal["stop", "length"]
-    timings: Timings
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """No more comes, for this reason."""
-
-    error: LucieError
-
-
-Event = Prefilled | Token | Finished | Failed
+# Seconds of idleness after which KV states are written to disk: the SD card is spared
+# the turns of a lively conversation, and a pulled plug costs one re-reading at most.
+_SAVE_AFTER_S = 5.0
+# Cells that each answer should find free when one more request joins.
+_GROWTH = 64
 
 
 class Ticket:
-    """A submitted request, to cancel it by."""
+    """A submitted request, to cancel it by. All else belongs to the engine's thread."""
+
+    def __init__(self, request: Request, emit: Callable[[Event], None]) -> None:
+        self.request = request
+        self.emit = emit
+        self.cancelled = False
+        self.known = array("i", request.prompt)
+        """The prompt and every token chosen so far."""
+        self.sampler: Sampler | None = None
+        self.started = 0.0
+        self.first = 0.0
+        self.reused = 0
+        self.evaluated = 0
+
+    @property
+    def chosen(self) -> int:
+        """Tokens chosen so far."""
+        return len(self.known) - len(self.request.prompt)
+
+    def tell_prefill(self, done: int) -> None:
+        """Say how much of the prompt is known; not while it is read again after giving way."""
+        if not self.chosen:
+            self.emit(Prefilled(done, len(self.request.prompt), self.reused))
+
+    def finished(self, reason: Literal["stop", "length"], seed: int) -> Finished:
+        """The closing event, as of now."""
+        now = time.perf_counter()
+        first = self.first or now
+        timings = Timings(
+            cache_n=self.reused,
+            prompt_n=self.evaluated,
+            prompt_ms=1000 * (first - self.started),
+            predicted_n=self.chosen,
+            predicted_ms=1000 * (now - first),
+        )
+        return Finished(reason, timings, seed)
+
+    def close(self) -> None:
+        """Free the sampler."""
+        if self.sampler is not None:
+            self.sampler.close()
+            self.sampler = None
+
+
+class _Running:
+    """A request that has a sequence."""
+
+    def __init__(self, ticket: Ticket, held: Held, sampler: Sampler) -> None:
+        self.ticket = ticket
+        self.held = held
+        self.sampler = sampler
+
+    @property
+    def missing(self) -> int:
+        """Known tokens that are not evaluated yet: 1 while it decodes, more while it prefills."""
+        return len(self.ticket.known) - len(self.held.tokens)
+
+    def chunk(self, most: int) -> Chunk:
+        """The next tokens, at most `most`; logits are wanted where they reach the end."""
+        done = len(self.held.tokens)
+        ids = self.ticket.known[done : done + most]
+        return Chunk(self.held.seq, ids, sample=len(ids) == self.missing)
 
 
 class Scheduler:
@@ -96,15 +120,238 @@ class Scheduler:
 
     Events reach `emit` in order, from the engine's thread; `emit` must not block.
     `Finished` or `Failed` is the last; after `cancel` nothing more comes.
+
+    Args:
+        engine: a loaded engine; used and closed by the scheduler's thread alone from now on.
+        parallel: requests that are computed at once; more wait their turn.
+        store: keeps KV states across restarts.
     """
 
-    def __init__(self, engine: Engine) -> None: ...
+    def __init__(self, engine: Engine, parallel: int, store: KVStore | None = None) -> None:
+        self._engine = engine
+        self._parallel = parallel
+        # While others stream, a long prompt takes this share of a batch, so that
+        # their next token waits for an eighth of a full one.
+        self._shared_chunk = max(16, engine.spec.n_batch // 8)
+        self._sequences = Sequences(engine, store)
+        self._changed = threading.Condition()
+        self._inbox: deque[Ticket] = deque()
+        self._waiting: deque[Ticket] = deque()
+        self._active: list[_Running] = []
+        self._closing = False
+        engine.abort = self._abort_step
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    # -- called from any thread ----------------------------------------------------------
 
     def submit(self, request: Request, emit: Callable[[Event], None]) -> Ticket:
-        """Queue a request."""
+        """Queue a request.
+
+        Raises:
+            EngineError: the scheduler is closed.
+            UsageError: an empty prompt.
+            ContextFullError: the prompt leaves no room for one token.
+        """
+        spec = self._engine.spec
+        if not request.prompt:
+            raise UsageError("engine.empty-prompt")
+        if len(request.prompt) >= spec.n_ctx:
+            raise ContextFullError(
+                "engine.prompt-too-long", tokens=len(request.prompt), window=spec.n_ctx
+            )
+        ticket = Ticket(request, emit)
+        with self._changed:
+            if self._closing or not self._thread.is_alive():
+                raise EngineError("engine.closed")
+            self._inbox.append(ticket)
+            self._changed.notify()
+        return ticket
 
     def cancel(self, ticket: Ticket) -> None:
         """Forget a request within one step and free its sequence. Harmless when it is done."""
+        with self._changed:
+            ticket.cancelled = True
+            self._changed.notify()
 
     def close(self) -> None:
-        """Stop at once: running requests get `Failed`, the thread ends, the engine is closed."""
+        """Stop at once: running requests get `Failed`, KV states are saved, the engine ends."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def load(self) -> Load:
+        """How busy it is, for a status page; a snapshot that may be a step old."""
+        return Load(
+            active=len(self._active),
+            waiting=len(self._waiting) + len(self._inbox),
+            idle=self._sequences.idle(),
+            free_cells=self._engine.free_cells(),
+        )
+
+    # -- the engine's thread -------------------------------------------------------------
+
+    def _abort_step(self) -> bool:
+        """Asked by the engine between two operations: is this step of no use to anybody?"""
+        return self._closing or all(running.ticket.cancelled for running in self._active)
+
+    def _run(self) -> None:
+        try:
+            while self._wait_for_work():
+                self._drop_cancelled()
+                self._admit()
+                if self._active:
+                    self._step()
+        finally:
+            self._fail_all(EngineError("engine.closed"))
+            self._sequences.save_all()
+            self._engine.close()
+
+    def _wait_for_work(self) -> bool:
+        """Block until there is something to do; False when closing. Idle time saves KV states."""
+        with self._changed:
+            while not (self._closing or self._inbox or self._waiting or self._active):
+                unsaved = self._sequences.unsaved()
+                woken = self._changed.wait(None if unsaved is None else _SAVE_AFTER_S)
+                if unsaved is not None and not woken:
+                    self._sequences.save(unsaved)
+            self._waiting.extend(self._inbox)
+            self._inbox.clear()
+            return not self._closing
+
+    def _drop_cancelled(self) -> None:
+        for running in [r for r in self._active if r.ticket.cancelled]:
+            self._leave(running)
+        for ticket in [t for t in self._waiting if t.cancelled]:
+            self._waiting.remove(ticket)
+            ticket.close()
+
+    def _admit(self) -> None:
+        """Start waiting requests while there are places and cells."""
+        while self._waiting and len(self._active) < self._parallel:
+            ticket = self._waiting[0]
+            # A newcomer waits rather than push out those who are being answered.
+            growth = _GROWTH * (len(self._active) + 1)
+            if self._active and not self._sequences.room_for(ticket.known, growth):
+                return
+            self._waiting.popleft()
+            self._start(ticket)
+
+    def _start(self, ticket: Ticket) -> None:
+        ticket.started = ticket.started or time.perf_counter()
+        request = ticket.request
+        try:
+            if ticket.sampler is None:
+                ticket.sampler = self._engine.sampler(
+                    request.sampling, request.prompt, request.constraint
+                )
+            held = self._sequences.acquire(ticket.known, request.pinned)
+        except LucieError as error:
+            ticket.close()
+            ticket.emit(Failed(error))
+            return
+        self._active.append(_Running(ticket, held, ticket.sampler))
+        if not ticket.chosen:
+            ticket.reused = len(held.tokens)
+        ticket.tell_prefill(len(held.tokens))
+
+    def _step(self) -> None:
+        """Evaluate one batch for all active requests, and choose their next tokens."""
+        batch = self._plan()
+        while not self._sequences.make_room(sum(len(chunk.ids) for _, chunk in batch)):
+            if not self._give_way():
+                return
+            batch = self._plan()
+        try:
+            rows = self._engine.step([chunk for _, chunk in batch])
+        except AbortedError:
+            return
+        except LucieError as error:
+            self._fail_all(error)
+            return
+        for (running, chunk), row in zip(batch, rows, strict=True):
+            self._advance(running, chunk, row)
+
+    def _plan(self) -> list[tuple[_Running, Chunk]]:
+        """The next batch: one token for each that decodes, the rest to prompts in order."""
+        batch = [(r, r.chunk(1)) for r in self._active if r.missing == 1]
+        room = self._engine.spec.n_batch - len(batch)
+        if batch:
+            room = min(room, self._shared_chunk)
+        for running in self._active:
+            if running.missing > 1 and room > 0:
+                chunk = running.chunk(room)
+                room -= len(chunk.ids)
+                batch.append((running, chunk))
+        return batch
+
+    def _give_way(self) -> bool:
+        """Too few cells for all: the newest waits again; one that is alone is at its end."""
+        newest = self._active[-1]
+        if len(self._active) == 1:
+            self._finish(newest, "length")
+            return False
+        self._active.pop()
+        self._sequences.discard(newest.held)
+        self._waiting.appendleft(newest.ticket)
+        return True
+
+    def _advance(self, running: _Running, chunk: Chunk, row: int) -> None:
+        """Note what was evaluated; where the end of what is known was reached, choose a token."""
+        ticket = running.ticket
+        self._sequences.extend(running.held, array("i", chunk.ids))
+        if not ticket.chosen:
+            ticket.evaluated += len(chunk.ids)
+            ticket.tell_prefill(len(running.held.tokens))
+        if row < 0 or ticket.cancelled:
+            return
+        try:
+            sampled = running.sampler.sample(row)
+        except LucieError as error:
+            self._leave(running)
+            ticket.emit(Failed(error))
+            return
+        ticket.first = ticket.first or time.perf_counter()
+        ticket.known.append(sampled.id)
+        self._tell_token(running, sampled)
+
+    def _tell_token(self, running: _Running, sampled: Sampled) -> None:
+        ticket = running.ticket
+        if sampled.id in self._engine.tokenizer.eog:
+            self._finish(running, "stop")
+            return
+        ticket.emit(Token(sampled))
+        constraint = ticket.request.constraint
+        if constraint is not None and constraint.finished():
+            self._finish(running, "stop")
+        elif (
+            ticket.chosen >= ticket.request.max_tokens
+            or len(ticket.known) > self._engine.spec.n_ctx
+        ):
+            self._finish(running, "length")
+
+    def _finish(self, running: _Running, reason: Literal["stop", "length"]) -> None:
+        closing = running.ticket.finished(reason, running.sampler.seed)
+        self._leave(running)
+        if not running.ticket.cancelled:
+            running.ticket.emit(closing)
+
+    def _leave(self, running: _Running) -> None:
+        """A request is over: its place is free, its sequence waits for the next turn."""
+        self._active.remove(running)
+        self._sequences.release(running.held)
+        running.ticket.close()
+
+    def _fail_all(self, error: LucieError) -> None:
+        with self._changed:
+            self._waiting.extend(self._inbox)
+            self._inbox.clear()
+        failed = [*(r.ticket for r in self._active), *self._waiting]
+        for running in list(self._active):
+            self._leave(running)
+        for ticket in failed:
+            ticket.close()
+            if not ticket.cancelled:
+                ticket.emit(Failed(error))
+        self._waiting.clear()

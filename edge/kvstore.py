@@ -1,0 +1,234 @@
+"""KV states on disk, so that a chat reopened after a restart need not be read again.
+
+One file holds one sequence: its tokens and the engine's state for them. A file
+is found by its tokens: the longest common prefix with a prompt wins. Files of
+another model, tokenizer, KV type or engine build lie in folders of other
+names; a file that is cut short or damaged is removed when it is met.
+
+    header   magic, key, token count, state size, digest
+    tokens   int32 [T]
+    state    bytes, as the engine wrote them
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import mmap
+import os
+import struct
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.errors import EngineError
+
+__all__ = ["KVStore", "Saved", "common_prefix"]
+
+_log = logging.getLogger(__name__)
+_HEADER = struct.Struct("<8s32sIQ32s")
+_MAGIC = b"LUCIEKV1"
+_SUFFIX = ".kv"
+# Left free on the disk whatever the bound says: the history must still be written.
+_HEADROOM = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """One saved sequence."""
+
+    path: Path
+    tokens: array[int]
+    state_size: int
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the longest common prefix, by bisection over slice comparisons."""
+    low, high = 0, min(len(a), len(b))
+    if a[:high] == b[:high]:
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+class KVStore:
+    """The saved sequences of one model on one engine.
+
+    Args:
+        folder: holds a sub-folder for each key.
+        key: whatever a state depends on: model hash, tokenizer, KV type, engine build.
+        most_bytes: bound on all files together, those of other keys included; what was
+            used longest ago goes first. Zero keeps nothing.
+    """
+
+    def __init__(self, folder: Path, key: str, most_bytes: int) -> None:
+        self._root = folder
+        self._key = hashlib.sha256(key.encode()).digest()
+        self._folder = folder / self._key.hex()[:16]
+        self._most_bytes = most_bytes
+        self._entries: dict[Path, Saved] = {}
+        if most_bytes:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for path in self._folder.iterdir():
+                self._index(path)
+
+    def _index(self, path: Path) -> None:
+        if path.suffix != _SUFFIX:
+            # A save that was cut off: nobody else writes here while we start.
+            path.unlink(missing_ok=True)
+            return
+        saved = self._read_tokens(path)
+        if saved is None:
+            _log.warning("removed a damaged KV state: %s", path)
+            path.unlink(missing_ok=True)
+        else:
+            self._entries[path] = saved
+
+    def _read_tokens(self, path: Path) -> Saved | None:
+        """The file's tokens, if its header fits its size and this store."""
+        with path.open("rb") as file:
+            head = file.read(_HEADER.size)
+            if len(head) < _HEADER.size:
+                return None
+            magic, key, n, size, _ = _HEADER.unpack(head)
+            whole = _HEADER.size + 4 * n + size
+            if (magic, key) != (_MAGIC, self._key) or path.stat().st_size != whole:
+                return None
+            tokens = array("i")
+            tokens.frombytes(file.read(4 * n))
+        return Saved(path, tokens, size) if path == self._path(tokens) else None
+
+    def best(self, prompt: array[int]) -> tuple[Saved | None, int]:
+        """The saved sequence that shares most with `prompt`, and how many tokens."""
+        found, most = None, 0
+        for saved in self._entries.values():
+            n = common_prefix(saved.tokens, prompt)
+            if n > most:
+                found, most = saved, n
+        return found, most
+
+    def covers(self, tokens: array[int]) -> bool:
+        """Whether these very tokens are saved as an entry of their own."""
+        return self._path(tokens) in self._entries
+
+    def _path(self, tokens: array[int]) -> Path:
+        return self._folder / (hashlib.sha256(tokens.tobytes()).hexdigest()[:24] + _SUFFIX)
+
+    def load(self, saved: Saved, into: Callable[[memoryview], None]) -> bool:
+        """Hand a saved state to `into`; False where the file is damaged, which removes it."""
+        try:
+            with (
+                saved.path.open("rb") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as data,
+                memoryview(data) as view,
+            ):
+                ok = self._check_and_load(view, saved, into)
+            if ok:
+                os.utime(saved.path)
+        except (OSError, ValueError) as error:
+            _log.warning("cannot read a KV state: %s", error)
+            ok = False
+        if not ok:
+            _log.warning("removed a damaged KV state: %s", saved.path)
+            self._remove(saved.path)
+        return ok
+
+    def _check_and_load(
+        self, view: memoryview, saved: Saved, into: Callable[[memoryview], None]
+    ) -> bool:
+        start = _HEADER.size + 4 * len(saved.tokens)
+        if len(view) != start + saved.state_size:
+            return False
+        with view[_HEADER.size :] as body:
+            digest = _HEADER.unpack(view[: _HEADER.size])[4]
+            if hashlib.blake2b(body, digest_size=32).digest() != digest:
+                return False
+        with view[start:] as state:
+            try:
+                into(state)
+            except EngineError as error:
+                _log.warning("%s", error)
+                return False
+        return True
+
+    def save(self, tokens: array[int], size: int, fill: Callable[[memoryview], None]) -> bool:
+        """Keep a state of `size` bytes, which `fill` writes; older prefixes of it are dropped.
+
+        Returns whether it was kept: not where the bound or the disk has no room.
+        """
+        start = _HEADER.size + 4 * len(tokens)
+        if not self._make_room(start + size):
+            return False
+        path = self._path(tokens)
+        unfinished = path.with_suffix(".part")
+        try:
+            self._write(unfinished, tokens, size, fill)
+            unfinished.replace(path)
+        except OSError as error:
+            _log.warning("KV state not kept: %s", error)
+            unfinished.unlink(missing_ok=True)
+            return False
+        self._entries[path] = Saved(path, tokens, size)
+        return True
+
+    def _write(
+        self, path: Path, tokens: array[int], size: int, fill: Callable[[memoryview], None]
+    ) -> None:
+        start = _HEADER.size + 4 * len(tokens)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            # Without the blocks a full disk would be a SIGBUS in the middle of the write.
+            os.posix_fallocate(handle, 0, start + size)
+            with mmap.mmap(handle, start + size) as data, memoryview(data) as view:
+                view[_HEADER.size : start] = tokens.tobytes()
+                with view[start:] as state:
+                    fill(state)
+                with view[_HEADER.size :] as body:
+                    digest = hashlib.blake2b(body, digest_size=32).digest()
+                view[: _HEADER.size] = _HEADER.pack(_MAGIC, self._key, len(tokens), size, digest)
+        finally:
+            os.close(handle)
+
+    def drop_prefixes(self, tokens: array[int], longer_than: int) -> None:
+        """Remove entries that `tokens` continues, but for those of up to `longer_than` tokens."""
+        for saved in list(self._entries.values()):
+            n = len(saved.tokens)
+            if longer_than < n < len(tokens) and saved.tokens == tokens[:n]:
+                self._remove(saved.path)
+
+    def _make_room(self, wanted: int) -> bool:
+        """Remove what was used longest ago until `wanted` bytes fit the bound and the disk."""
+        if wanted > self._most_bytes:
+            return False
+        files = sorted(self._files(), key=lambda f: f[0])
+        used = sum(size for _, size, _ in files)
+        disk = os.statvfs(self._folder)
+        free = disk.f_bavail * disk.f_frsize - _HEADROOM
+        for _, size, path in files:
+            if used + wanted <= self._most_bytes and wanted <= free:
+                break
+            self._remove(path)
+            used -= size
+            free += size
+        return used + wanted <= self._most_bytes and wanted <= free
+
+    def _files(self) -> list[tuple[float, int, Path]]:
+        """(last use, bytes, path) of every saved state, of all keys."""
+        found = []
+        for path in self._root.glob(f"*/*{_SUFFIX}"):
+            try:
+                stat = path.stat()
+            except FileNotFoundError:
+                continue
+            found.append((stat.st_mtime, stat.st_size, path))
+        return found
+
+    def _remove(self, path: Path) -> None:
+        self._entries.pop(path, None)
+        path.unlink(missing_ok=True)

@@ -1,0 +1,263 @@
+"""One loaded model and one KV cache on llama.cpp, for several sequences."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from edge.engine import AbortedError, Chunk, Constraint, EngineSpec, LoadOptions, Sampling
+from edge.errors import DamagedModelError, EngineError
+from edge.llamacpp.cells import CellCount
+from edge.llamacpp.native import ThreadPool, api, build, last_error
+from edge.llamacpp.sampler import ChainSampler
+from edge.llamacpp.threads import StepThreads
+from edge.llamacpp.vocab import Vocab
+
+__all__ = ["LlamaEngine"]
+
+_ABORTED = 2  # llama_decode: the abort callback said so
+_NO_CELLS = 1  # llama_decode: no room in the KV cache
+
+
+class LlamaEngine:
+    """Implements `edge.engine.Engine`.
+
+    Args:
+        path: a GGUF file that `edge.gguf_header` has checked: native code trusts it.
+        options: how to load it; nothing is chosen here.
+        progress: told the loaded fraction (0 to 1) while the weights are read.
+
+    Raises:
+        DamagedModelError: llama.cpp refuses the file.
+        EngineError: llama.cpp is not there, or memory for the context is not.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        options: LoadOptions,
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
+        self._api = api()
+        self._cells = CellCount()
+        self._batch: Any = None
+        self._pool: ThreadPool | None = None
+        self._context: Any = None
+        self.abort: Callable[[], bool] | None = None
+        self._model = self._load_model(path, options, progress)
+        try:
+            self.tokenizer = Vocab(self._model)
+            self._open_context(options)
+        except EngineError:
+            self.close()
+            raise
+        self._memory = self._api.llama_get_memory(self._context)
+        self._batch = self._api.llama_batch_init(options.n_batch, 0, 1)
+        self._threads = StepThreads(options.threads, options.threads_batch, few=options.n_seq)
+        self.spec = self._describe(options)
+
+    def _load_model(
+        self, path: Path, options: LoadOptions, progress: Callable[[float], None] | None
+    ) -> Any:
+        params = self._api.llama_model_default_params()
+        params.n_gpu_layers = 0
+        params.load_mode = self._api.LLAMA_LOAD_MODE_MMAP
+        params.use_extra_bufts = options.repack
+        told = progress or (lambda _: None)
+
+        def on_progress(fraction: float, _data: object) -> bool:
+            told(fraction)
+            return True
+
+        callback = self._api.llama_progress_callback(on_progress)
+        params.progress_callback = callback
+        model = self._api.llama_model_load_from_file(str(path).encode(), params)
+        if not model:
+            raise DamagedModelError("engine.model-refused", path=str(path), reason=last_error())
+        return model
+
+    def _open_context(self, options: LoadOptions) -> None:
+        kv_types = {"f16": self._api.GGML_TYPE_F16, "q8_0": self._api.GGML_TYPE_Q8_0}
+        if options.kv_type not in kv_types:
+            raise EngineError("engine.kv-type", kv_type=options.kv_type, known=", ".join(kv_types))
+        params = self._api.llama_context_default_params()
+        params.n_ctx = options.n_ctx
+        params.n_batch = params.n_ubatch = options.n_batch
+        params.n_seq_max = 2 * options.n_seq
+        # Logits only where a token is chosen: by default room for n_batch rows is reserved.
+        params.n_outputs_max = params.n_seq_max
+        params.n_threads = options.threads
+        params.n_threads_batch = options.threads_batch
+        # One conversation may use the whole window when it is alone.
+        params.kv_unified = True
+        params.type_k = params.type_v = kv_types[options.kv_type]
+        # A quantized V cache needs it, and it is the smaller graph.
+        params.flash_attn_type = self._api.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        params.offload_kqv = False
+        params.no_perf = True
+        self._abort_callback = self._api.ggml_abort_callback(self._asked_to_abort)
+        params.abort_callback = self._abort_callback
+        self._context = self._api.llama_init_from_model(self._model, params)
+        if not self._context:
+            raise EngineError("engine.no-context", n_ctx=options.n_ctx, reason=last_error())
+        self._pool = ThreadPool(max(options.threads, options.threads_batch))
+        self._api._lib.llama_attach_threadpool(
+            self._context, self._pool.pointer, self._pool.pointer
+        )
+
+    def _describe(self, options: LoadOptions) -> EngineSpec:
+        a, model = self._api, self._model
+        n_ctx = a.llama_n_ctx(self._context)
+        return EngineSpec(
+            engine=build(),
+            n_ctx=n_ctx,
+            n_ctx_train=a.llama_model_n_ctx_train(model),
+            n_parallel=options.n_seq,
+            n_seq=2 * options.n_seq,
+            n_batch=options.n_batch,
+            n_vocab=self.tokenizer.n_vocab,
+            kv_type=options.kv_type,
+            n_params=a.llama_model_n_params(model),
+        )
+
+    def _asked_to_abort(self, _data: object) -> bool:
+        return self.abort is not None and self.abort()
+
+    # -- sequences ---------------------------------------------------------------------
+
+    def open(self) -> int:
+        """A new, empty sequence. Raises `EngineError` when `n_seq` exist."""
+        seq = self._unused()
+        self._cells.open(seq)
+        return seq
+
+    def _unused(self) -> int:
+        for seq in range(self.spec.n_seq):
+            if seq not in self._cells:
+                return seq
+        raise EngineError("engine.no-sequence", n_seq=self.spec.n_seq)
+
+    def close_seq(self, seq: int) -> None:
+        """Forget a sequence and free its cells."""
+        self._api.llama_memory_seq_rm(self._memory, seq, -1, -1)
+        self._cells.close(seq)
+
+    def fork(self, seq: int, n: int) -> int:
+        """A new sequence that shares the first `n` tokens of `seq`, without computing them."""
+        target = self._unused()
+        self._api.llama_memory_seq_cp(self._memory, seq, target, 0, n)
+        self._cells.fork(seq, target, n)
+        return target
+
+    def trim(self, seq: int, n: int) -> int:
+        """Keep the first `n` tokens; returns how many were kept (0 if the model cannot cut)."""
+        if n < self.length(seq) and not self._api.llama_memory_seq_rm(self._memory, seq, n, -1):
+            # A recurrent state cannot be rewound.
+            self._api.llama_memory_seq_rm(self._memory, seq, -1, -1)
+            n = 0
+        self._cells.trim(seq, n)
+        return self.length(seq)
+
+    def length(self, seq: int) -> int:
+        """Tokens that a sequence holds."""
+        return self._cells.length(seq)
+
+    def free_cells(self) -> int:
+        """KV cells that no sequence uses."""
+        return self.spec.n_ctx - self._cells.used
+
+    # -- computing ---------------------------------------------------------------------
+
+    def step(self, chunks: Sequence[Chunk]) -> list[int]:
+        """Evaluate one batch; returns for each chunk its row of logits, -1 where none is wanted.
+
+        Raises:
+            AbortedError: `abort` said so.
+            EngineError: too many tokens, not cells enough, or llama.cpp failed.
+        """
+        rows = self._fill(chunks)
+        n_threads = self._threads.choose(self._batch.n_tokens)
+        self._api.llama_set_n_threads(self._context, n_threads, n_threads)
+        code = self._api.llama_decode(self._context, self._batch)
+        if code != 0:
+            for chunk in chunks:
+                self._api.llama_memory_seq_rm(self._memory, chunk.seq, self.length(chunk.seq), -1)
+            if code == _ABORTED:
+                raise AbortedError
+            if code == _NO_CELLS:
+                raise EngineError("engine.no-cells", n_ctx=self.spec.n_ctx)
+            raise EngineError("engine.step-failed", status=code, reason=last_error())
+        for chunk in chunks:
+            self._cells.append(chunk.seq, len(chunk.ids))
+        return rows
+
+    def _fill(self, chunks: Sequence[Chunk]) -> list[int]:
+        """Write the chunks into llama.cpp's batch; returns each chunk's row of logits."""
+        total = sum(len(chunk.ids) for chunk in chunks)
+        if total > self.spec.n_batch:
+            raise EngineError("engine.batch-too-long", tokens=total, most=self.spec.n_batch)
+        batch = self._batch
+        token, pos, n_seq_id = batch.token, batch.pos, batch.n_seq_id
+        seq_id, logits = batch.seq_id, batch.logits
+        rows = []
+        at = 0
+        for chunk in chunks:
+            start = self.length(chunk.seq)
+            for i, token_id in enumerate(chunk.ids):
+                token[at] = token_id
+                pos[at] = start + i
+                n_seq_id[at] = 1
+                seq_id[at][0] = chunk.seq
+                logits[at] = False
+                at += 1
+            logits[at - 1] = chunk.sample
+            rows.append(at - 1 if chunk.sample else -1)
+        batch.n_tokens = at
+        return rows
+
+    def sampler(
+        self, sampling: Sampling, prompt: Sequence[int], constraint: Constraint | None = None
+    ) -> ChainSampler:
+        """A sampler for one request; `prompt` counts for the repeat penalty."""
+        return ChainSampler(self._context, self.spec.n_vocab, sampling, prompt, constraint)
+
+    # -- saved KV states ---------------------------------------------------------------
+
+    def state_size(self, seq: int) -> int:
+        """Bytes that `save` would write."""
+        size: int = self._api.llama_state_seq_get_size(self._context, seq)
+        return size
+
+    def save(self, seq: int, buffer: memoryview) -> None:
+        """Write the KV state of a sequence into a buffer of `state_size` bytes."""
+        data = (ctypes.c_uint8 * len(buffer)).from_buffer(buffer)
+        n = self._api.llama_state_seq_get_data(self._context, data, len(buffer), seq)
+        if n != len(buffer):
+            raise EngineError("engine.state-not-saved", wrote=n, wanted=len(buffer))
+
+    def load(self, seq: int, buffer: memoryview, n: int) -> None:
+        """Fill an empty sequence with the saved KV state of `n` tokens."""
+        data = (ctypes.c_uint8 * len(buffer)).from_buffer(buffer)
+        read = self._api.llama_state_seq_set_data(self._context, data, len(buffer), seq)
+        last = self._api.llama_memory_seq_pos_max(self._memory, seq)
+        if read != len(buffer) or last != n - 1:
+            self._api.llama_memory_seq_rm(self._memory, seq, -1, -1)
+            raise EngineError("engine.state-refused", reason=last_error())
+        self._cells.append(seq, n)
+
+    def close(self) -> None:
+        """Free context, threads and model, in this order."""
+        if self._batch is not None:
+            self._api.llama_batch_free(self._batch)
+            self._batch = None
+        if self._context:
+            self._api.llama_free(self._context)
+            self._context = None
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+        if self._model:
+            self._api.llama_model_free(self._model)
+            self._model = None

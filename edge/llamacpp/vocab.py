@@ -1,0 +1,90 @@
+"""The tokenizer that stands in a GGUF file, as llama.cpp runs it."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cached_property
+from typing import Any
+
+from edge.errors import EngineError
+from edge.llamacpp.native import api
+
+__all__ = ["Vocab"]
+
+
+class Vocab:
+    """Text to ids and back. Reading only, so any thread may use it while the engine computes.
+
+    Args:
+        model: pointer to a loaded `llama_model`.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._api = api()
+        self._vocab = self._api.llama_model_get_vocab(model)
+        self.n_vocab: int = self._api.llama_vocab_n_tokens(self._vocab)
+        self.bos: int = self._api.llama_vocab_bos(self._vocab)
+        self.add_bos: bool = self._api.llama_vocab_get_add_bos(self._vocab)
+        self.bos_text = self._spelling(self.bos)
+        self.eos_text = self._spelling(self._api.llama_vocab_eos(self._vocab))
+        source = self._api.llama_model_chat_template(model, None)
+        self.template: str | None = source.decode("utf-8", "replace") if source else None
+        self._pieces: dict[int, bytes] = {}
+
+    def _spelling(self, token: int) -> str:
+        if token < 0:
+            return ""
+        text: bytes = self._api.llama_vocab_get_text(self._vocab, token)
+        return text.decode("utf-8", "replace")
+
+    @cached_property
+    def eog(self) -> frozenset[int]:
+        """Every end-of-generation token (EOS, EOT, EOM…)."""
+        is_eog = self._api.llama_vocab_is_eog
+        return frozenset(t for t in range(self.n_vocab) if is_eog(self._vocab, t))
+
+    @cached_property
+    def special_texts(self) -> tuple[str, ...]:
+        """Spellings that `encode(special=True)` reads as control tokens, longest first."""
+        control = self._api.LLAMA_TOKEN_ATTR_CONTROL | self._api.LLAMA_TOKEN_ATTR_UNKNOWN
+        attr = self._api.llama_vocab_get_attr
+        texts = {self._spelling(t) for t in range(self.n_vocab) if attr(self._vocab, t) & control}
+        return tuple(sorted(filter(None, texts), key=lambda s: (-len(s), s)))
+
+    def encode(self, text: str, *, special: bool, bos: bool = False) -> list[int]:
+        """Ids of `text`.
+
+        Args:
+            text: any text; lone surrogates become U+FFFD.
+            special: read spellings of control tokens as those tokens.
+            bos: put the BOS token first, if the model wants one there.
+
+        Raises:
+            EngineError: the text is too long for llama.cpp's 32-bit counts.
+        """
+        data = text.encode("utf-8", "replace")
+        # A token holds at least one byte, but for a space that some vocabularies put first.
+        size = len(data) + 8
+        ids = (self._api.llama_token * size)()
+        n = self._api.llama_tokenize(
+            self._vocab, data, len(data), ids, size, bos and self.add_bos, special
+        )
+        if n < 0:
+            raise EngineError("engine.text-too-long", bytes=len(data))
+        return list(ids[:n])
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of one token, b"" for control tokens; may be half a UTF-8 character."""
+        found = self._pieces.get(token)
+        if found is None:
+            found = self._pieces[token] = self._read_piece(token)
+        return found
+
+    def _read_piece(self, token: int) -> bytes:
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            n = self._api.llama_token_to_piece(self._vocab, token, buffer, size, 0, False)
+            if n >= 0:
+                return buffer.raw[:n]
+            size = -n

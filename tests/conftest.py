@@ -1,0 +1,34 @@
+"""What every test gets: a home of its own, English, and the real model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from edge.paths import data_dir
+
+_DEFAULT_MODEL = "smollm2-135m-instruct"
+# Looked up before any test moves LUCIE_HOME away from the user's own folders.
+_MODEL = os.environ.get("LUCIE_TEST_MODEL")
+_STORE = data_dir() / "models" / _DEFAULT_MODEL
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A temporary LUCIE_HOME; its short path leaves room for Unix socket names (108 bytes)."""
+    path = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("LUCIE_HOME", str(path))
+    monkeypatch.setenv("LUCIE_LANG", "en")
+    return path
+
+
+@pytest.fixture(scope="session")
+def model_path() -> Path:
+    """The embedded default model's GGUF, which `make test` has fetched."""
+    if _MODEL:
+        return Path(_MODEL)
+    found = sorted(_STORE.glob("*.gguf"))
+    assert found, f"no model in {_STORE}: run the tests by `make test`, which fetches it"
+    return found[0]

@@ -1,0 +1,105 @@
+"""A real engine on the real model, small enough for tests, and ways to ask it."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge.engine import LoadOptions, Sampling
+from edge.kvstore import KVStore
+from edge.llamacpp import LlamaEngine
+from edge.scheduler import (
+    Event,
+    Failed,
+    Finished,
+    Prefilled,
+    Request,
+    Scheduler,
+    Ticket,
+    Token,
+)
+
+GREEDY = Sampling(temperature=0)
+
+
+def options(**changes: Any) -> LoadOptions:
+    """Load options for tests."""
+    chosen: dict[str, Any] = {
+        "n_ctx": 1024,
+        "n_seq": 4,
+        "n_batch": 128,
+        "threads": 2,
+        "threads_batch": 2,
+    }
+    return LoadOptions(**{**chosen, **changes})
+
+
+def chatml(question: str, system: str = "You are a helpful assistant.") -> str:
+    """A first turn as SmolLM2's template writes it."""
+    return (
+        f"<|im_start|>system\n{system}<|im_end|>\n"
+        f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+@dataclass
+class Answer:
+    """Everything that the scheduler told about one request."""
+
+    tokens: list[int] = field(default_factory=list)
+    prefilled: list[Prefilled] = field(default_factory=list)
+    end: Finished | Failed | None = None
+
+    @property
+    def finished(self) -> Finished:
+        """How it ended, where it ended well."""
+        assert isinstance(self.end, Finished), self.end
+        return self.end
+
+
+class Asked:
+    """One submitted request, whose events are collected."""
+
+    def __init__(self, scheduler: Scheduler, request: Request) -> None:
+        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.ticket: Ticket = scheduler.submit(request, self.events.put)
+
+    def next(self) -> Event:
+        """The next event; a scheduler that hangs fails the test."""
+        return self.events.get(timeout=120)
+
+    def answer(self) -> Answer:
+        """All events to the end."""
+        answer = Answer()
+        while True:
+            match self.next():
+                case Token(sampled):
+                    answer.tokens.append(sampled.id)
+                case Prefilled() as prefilled:
+                    answer.prefilled.append(prefilled)
+                case Finished() | Failed() as end:
+                    answer.end = end
+                    return answer
+
+
+def ask(scheduler: Scheduler, prompt: Sequence[int], max_tokens: int = 32, **more: Any) -> Asked:
+    """Submit a greedy request."""
+    more.setdefault("sampling", GREEDY)
+    return Asked(scheduler, Request(prompt, max_tokens, **more))
+
+
+@contextmanager
+def scheduling(
+    path: Path, store: KVStore | None = None, **changes: Any
+) -> Iterator[tuple[Scheduler, LlamaEngine]]:
+    """A scheduler over a real engine."""
+    engine = LlamaEngine(path, options(**changes))
+    scheduler = Scheduler(engine, engine.spec.n_parallel, store)
+    try:
+        yield scheduler, engine
+    finally:
+        scheduler.close()

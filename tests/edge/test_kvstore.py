@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import os
+import random
+from array import array
+from pathlib import Path
+
+import pytest
+
+from edge.errors import EngineError
+from edge.kvstore import KVStore, common_prefix
+
+MIB = 1 << 20
+
+
+def tokens(*ids: int) -> array[int]:
+    return array("i", ids)
+
+
+def keep(store: KVStore, ids: array[int], state: bytes) -> bool:
+    def fill(out: memoryview) -> None:
+        out[:] = state
+
+    return store.save(ids, len(state), fill)
+
+
+def read(store: KVStore, prompt: array[int]) -> bytes | None:
+    saved, _ = store.best(prompt)
+    if saved is None:
+        return None
+    got: list[bytes] = []
+    return got[0] if store.load(saved, lambda state: got.append(bytes(state))) else None
+
+
+def only_file(folder: Path) -> Path:
+    (path,) = folder.glob("*/*.kv")
+    return path
+
+
+def test_common_prefix_equals_the_naive_one() -> None:
+    rng = random.Random(1)
+    for _ in range(2000):
+        a = array("i", rng.choices(range(3), k=rng.randrange(40)))
+        b = array("i", list(a[: rng.randrange(40)]) + rng.choices(range(3), k=rng.randrange(9)))
+        naive = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
+        assert common_prefix(a, b) == (min(len(a), len(b)) if naive is None else naive)
+
+
+def test_found_again_by_a_later_store(tmp_path: Path) -> None:
+    assert keep(KVStore(tmp_path, "k", MIB), tokens(1, 2, 3), b"state")
+    later = KVStore(tmp_path, "k", MIB)
+    saved, shared = later.best(tokens(1, 2, 9, 9))
+    assert saved is not None
+    assert (list(saved.tokens), shared) == ([1, 2, 3], 2)
+    assert read(later, tokens(1, 2, 3, 4)) == b"state"
+    assert (only_file(tmp_path).stat().st_mode & 0o077) == 0, "a conversation is private"
+
+
+@pytest.mark.parametrize("key", ["other model", "other engine build"])
+def test_another_key_finds_nothing(tmp_path: Path, key: str) -> None:
+    keep(KVStore(tmp_path, "k", MIB), tokens(1, 2, 3), b"state")
+    assert KVStore(tmp_path, key, MIB).best(tokens(1, 2, 3)) == (None, 0)
+
+
+def test_a_file_of_another_key_in_our_folder_is_removed(tmp_path: Path) -> None:
+    ours, theirs = KVStore(tmp_path / "a", "k", MIB), KVStore(tmp_path / "b", "other", MIB)
+    keep(ours, tokens(1), b"x")
+    keep(theirs, tokens(1), b"y")
+    only_file(tmp_path / "b").replace(only_file(tmp_path / "a"))
+    assert KVStore(tmp_path / "a", "k", MIB).best(tokens(1)) == (None, 0)
+    assert not list((tmp_path / "a").glob("*/*.kv"))
+
+
+def test_every_truncation_is_removed_at_start(tmp_path: Path) -> None:
+    keep(KVStore(tmp_path, "k", MIB), tokens(1, 2, 3), b"state")
+    path = only_file(tmp_path)
+    whole = path.read_bytes()
+    for n in range(len(whole)):
+        path.write_bytes(whole[:n])
+        assert KVStore(tmp_path, "k", MIB).best(tokens(1, 2, 3)) == (None, 0)
+        assert not path.exists()
+
+
+def test_every_flipped_byte_is_detected_and_removed(tmp_path: Path) -> None:
+    keep(KVStore(tmp_path, "k", MIB), tokens(1, 2, 3), b"state")
+    path = only_file(tmp_path)
+    whole = path.read_bytes()
+    for n in range(len(whole)):
+        path.write_bytes(whole[:n] + bytes([whole[n] ^ 0x40]) + whole[n + 1 :])
+        assert read(KVStore(tmp_path, "k", MIB), tokens(1, 2, 3)) is None
+        assert not path.exists()
+
+
+def test_what_the_engine_refuses_is_removed(tmp_path: Path) -> None:
+    store = KVStore(tmp_path, "k", MIB)
+    keep(store, tokens(1, 2, 3), b"state")
+    saved, _ = store.best(tokens(1, 2, 3))
+    assert saved is not None
+
+    def refuse(_: memoryview) -> None:
+        raise EngineError("engine.state-refused", reason="no")
+
+    assert not store.load(saved, refuse)
+    assert not saved.path.exists()
+    assert store.best(tokens(1, 2, 3)) == (None, 0)
+
+
+def test_least_recently_used_goes_first(tmp_path: Path) -> None:
+    room_for_two = 2 * (84 + 4 + 1000) + 10
+    store = KVStore(tmp_path, "k", room_for_two)
+    for n, age in [(1, 200), (2, 100)]:
+        keep(store, tokens(n), bytes(1000))
+        saved, _ = store.best(tokens(n))
+        assert saved is not None
+        os.utime(saved.path, (saved.path.stat().st_mtime - age,) * 2)
+    assert read(store, tokens(1)) is not None, "reading it makes it the newest"
+    assert keep(store, tokens(3), bytes(1000))
+    assert [store.best(tokens(n))[1] for n in (1, 2, 3)] == [1, 0, 1]
+    assert len(list(tmp_path.glob("*/*.kv"))) == 2
+
+
+def test_files_of_other_keys_count_and_go_too(tmp_path: Path) -> None:
+    keep(KVStore(tmp_path, "old engine", MIB), tokens(1), bytes(1000))
+    old = only_file(tmp_path)
+    os.utime(old, (1, 1))
+    assert keep(KVStore(tmp_path, "k", 1500), tokens(2), bytes(1000))
+    assert not old.exists()
+
+
+def test_more_than_the_bound_is_not_kept(tmp_path: Path) -> None:
+    store = KVStore(tmp_path, "k", 500)
+    assert not keep(store, tokens(1), bytes(1000))
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_a_bound_of_zero_keeps_nothing(tmp_path: Path) -> None:
+    assert not keep(KVStore(tmp_path / "kv", "k", 0), tokens(1), b"x")
+    assert not (tmp_path / "kv").exists()
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    store = KVStore(tmp_path, "k", MIB)
+
+    def full(_: memoryview) -> None:
+        raise OSError(28, "No space left on device")
+
+    assert not store.save(tokens(1), 10, full)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_an_unfinished_file_is_removed_at_start(tmp_path: Path) -> None:
+    store = KVStore(tmp_path, "k", MIB)
+    keep(store, tokens(1), b"x")
+    part = only_file(tmp_path).with_suffix(".part")
+    part.write_bytes(b"half")
+    KVStore(tmp_path, "k", MIB)
+    assert not part.exists()
+
+
+def test_a_longer_conversation_replaces_its_beginning_but_not_the_system_prompt(
+    tmp_path: Path,
+) -> None:
+    store = KVStore(tmp_path, "k", MIB)
+    for ids in [(1,), (1, 2), (1, 2, 3), (1, 9)]:
+        keep(store, tokens(*ids), b"x")
+    store.drop_prefixes(tokens(1, 2, 3), longer_than=1)
+    left = [ids for ids in [(1,), (1, 2), (1, 2, 3), (1, 9)] if store.covers(tokens(*ids))]
+    assert left == [(1,), (1, 2, 3), (1, 9)]

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import itertools
+import queue
+import time
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.engine import Sampling
+from edge.errors import ContextFullError, EngineError, UsageError
+from edge.kvstore import KVStore
+from edge.llamacpp import LlamaEngine
+from edge.scheduler import Event, Failed, Prefilled, Request, Scheduler, Ticket, Token
+from tests.edge.engines import ask, chatml, scheduling
+
+SYSTEM = (
+    "You are a patient teacher who answers the questions of pupils between ten and fourteen "
+    "years old, in short sentences, and who says so when you do not know something."
+)
+# Every end token of SmolLM2 is forbidden.
+ENDLESS = Sampling(temperature=0, logit_bias={0: -99.0, 2: -99.0, 4: -99.0})
+QUESTIONS = [
+    "What is the capital of France?",
+    "Tell me a story about a cat.",
+    "Count from one to ten.",
+    "What is photosynthesis?",
+]
+
+
+@pytest.fixture(scope="module")
+def shared(model_path: Path) -> Iterator[tuple[Scheduler, LlamaEngine]]:
+    with scheduling(model_path, n_ctx=2048) as both:
+        yield both
+
+
+def wait_until_idle(scheduler: Scheduler) -> None:
+    deadline = time.monotonic() + 60
+    while scheduler.load().active or scheduler.load().waiting:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def prompts(engine: LlamaEngine) -> list[list[int]]:
+    return [engine.tokenizer.encode(chatml(q, SYSTEM), special=True) for q in QUESTIONS]
+
+
+def test_four_together_equal_each_alone(shared: tuple[Scheduler, LlamaEngine]) -> None:
+    scheduler, engine = shared
+    asked = prompts(engine)
+    alone = [ask(scheduler, prompt, 48).answer().tokens for prompt in asked]
+    together = [ask(scheduler, prompt, 48) for prompt in asked]
+    assert [one.answer().tokens for one in together] == alone
+
+
+def test_a_conversation_is_never_evaluated_twice(shared: tuple[Scheduler, LlamaEngine]) -> None:
+    scheduler, engine = shared
+    tokenizer = engine.tokenizer
+    first = tokenizer.encode(chatml("What do bees make?", "Answer in one sentence."), special=True)
+    answer = ask(scheduler, first, 24).answer()
+    turn = "<|im_end|>\n<|im_start|>user\nAnd cows?<|im_end|>\n<|im_start|>assistant\n"
+    second = first + answer.tokens + tokenizer.encode(turn, special=True)
+    timings = ask(scheduler, second, 4).answer().finished.timings
+    # All but the last token of the first answer was evaluated then.
+    assert timings.cache_n >= len(first) + len(answer.tokens) - 1
+    assert timings.prompt_n == len(second) - timings.cache_n
+
+
+def test_a_system_prompt_is_shared_with_other_conversations(
+    shared: tuple[Scheduler, LlamaEngine],
+) -> None:
+    scheduler, engine = shared
+    system = SYSTEM + " You speak of the sea only."
+    one, two = (
+        engine.tokenizer.encode(chatml(question, system), special=True)
+        for question in ("Why is it salty?", "How deep does it get?")
+    )
+    pinned = next(i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b)
+    ask(scheduler, one, 8, pinned=pinned).answer()
+    assert ask(scheduler, two, 8, pinned=pinned).answer().finished.timings.cache_n == pinned
+    again = ask(scheduler, one, 8, pinned=pinned).answer().finished.timings
+    assert again.cache_n == len(one) - 1, "the first conversation was kept when the second came"
+
+
+def test_progress_counts_up_to_the_whole_prompt(shared: tuple[Scheduler, LlamaEngine]) -> None:
+    scheduler, engine = shared
+    prompt = engine.tokenizer.encode("salt and pepper " * 150, special=False)
+    told = ask(scheduler, prompt, 1).answer().prefilled
+    assert [p.done for p in told] == sorted(p.done for p in told)
+    assert (told[-1].done, told[-1].total) == (len(prompt), len(prompt))
+    steps = [b.done - a.done for a, b in itertools.pairwise(told)]
+    assert max(steps) <= engine.spec.n_batch
+
+
+def test_a_long_prefill_does_not_stop_the_others(shared: tuple[Scheduler, LlamaEngine]) -> None:
+    scheduler, engine = shared
+    events: queue.SimpleQueue[tuple[str, Event]] = queue.SimpleQueue()
+
+    def submit(name: str, text: str, max_tokens: int) -> Ticket:
+        prompt = engine.tokenizer.encode(text, special=False)
+        request = Request(prompt, max_tokens, ENDLESS)
+        return scheduler.submit(request, lambda event: events.put((name, event)))
+
+    def until(name: str, kind: type[Event]) -> list[str]:
+        seen = []
+        while True:
+            who, event = events.get(timeout=120)
+            seen.append(who)
+            if who == name and isinstance(event, kind):
+                return seen
+
+    streaming = submit("stream", "Once upon", 1000)
+    until("stream", Token)
+    submit("read", "a b c d e f g h " * 40, 1)
+    until("read", Prefilled)
+    seen = until("read", Token)
+    scheduler.cancel(streaming)
+    # While the prompt was read, the other's answer went on: a token for each piece read.
+    assert seen.count("read") > 5
+    assert seen.count("stream") >= seen.count("read") - 2
+
+
+def test_cancel_frees_at_once(shared: tuple[Scheduler, LlamaEngine]) -> None:
+    scheduler, engine = shared
+    asked = ask(scheduler, engine.tokenizer.encode("Once upon a time", special=False), 500)
+    while not isinstance(asked.next(), Token):
+        pass
+    scheduler.cancel(asked.ticket)
+    wait_until_idle(scheduler)
+    seen = asked.events.qsize()
+    time.sleep(0.2)
+    assert asked.events.qsize() == seen, "something came after the cancel"
+    scheduler.cancel(asked.ticket)
+
+
+def test_cancel_in_the_middle_of_a_prefill_step(shared: tuple[Scheduler, LlamaEngine]) -> None:
+    scheduler, engine = shared
+    prompt = engine.tokenizer.encode("x y z " * 300, special=False)
+    asked = ask(scheduler, prompt, 5)
+    first = asked.next()
+    assert isinstance(first, Prefilled)
+    scheduler.cancel(asked.ticket)
+    wait_until_idle(scheduler)
+    assert not any(isinstance(asked.events.get(), Token) for _ in range(asked.events.qsize()))
+
+
+def test_seed_reproduces_through_the_scheduler(shared: tuple[Scheduler, LlamaEngine]) -> None:
+    scheduler, engine = shared
+    prompt = engine.tokenizer.encode(chatml("Invent a word."), special=True)
+    hot = Sampling(temperature=1.5)
+    first = ask(scheduler, prompt, 20, sampling=hot).answer()
+    again = Sampling(temperature=1.5, seed=first.finished.seed)
+    assert ask(scheduler, prompt, 20, sampling=again).answer().tokens == first.tokens
+
+
+def test_refusals(shared: tuple[Scheduler, LlamaEngine]) -> None:
+    scheduler, _ = shared
+    with pytest.raises(UsageError, match="empty"):
+        ask(scheduler, [])
+    with pytest.raises(ContextFullError, match="3000 tokens; the window holds 2048"):
+        ask(scheduler, [5] * 3000)
+
+
+def test_the_window_ends_an_answer(model_path: Path) -> None:
+    with scheduling(model_path, n_ctx=256) as (scheduler, engine):
+        prompt = engine.tokenizer.encode("Once upon a time " * 40, special=False)[:200]
+        answer = ask(scheduler, prompt, 500, sampling=ENDLESS).answer()
+        assert answer.finished.reason == "length"
+        assert len(prompt) + len(answer.tokens) == engine.spec.n_ctx + 1
+
+
+def test_more_than_fits_takes_turns_and_all_end_well(model_path: Path) -> None:
+    with scheduling(model_path, n_ctx=256) as (scheduler, engine):
+        prompts = [engine.tokenizer.encode(f"{n} " + "la " * 70, special=False) for n in "abcd"]
+        asked_alone = [
+            ask(scheduler, prompt, 70, sampling=ENDLESS).answer().tokens for prompt in prompts
+        ]
+        asked = [ask(scheduler, prompt, 70, sampling=ENDLESS) for prompt in prompts]
+        answers = [one.answer() for one in asked]
+        assert [len(a.tokens) for a in answers] == [70] * 4
+        assert all(a.finished.timings.predicted_n == 70 for a in answers)
+        same = sum(a.tokens == b for a, b in zip(answers, asked_alone, strict=True))
+        assert same >= 3, "giving way must not change what is said (but for ties of logits)"
+
+
+def test_close_fails_what_is_running(model_path: Path) -> None:
+    with scheduling(model_path) as (scheduler, engine):
+        asked = ask(scheduler, engine.tokenizer.encode("Once upon a time", special=False), 800)
+        while not isinstance(asked.next(), Token):
+            pass
+        scheduler.close()
+        assert isinstance(asked.answer().end, Failed)
+        with pytest.raises(EngineError, match="closing"):
+            ask(scheduler, [5, 6])
+
+
+def test_a_restart_continues_without_reading_again(model_path: Path, tmp_path: Path) -> None:
+    def store() -> KVStore:
+        return KVStore(tmp_path, "key", 1 << 30)
+
+    with scheduling(model_path, store=store()) as (scheduler, engine):
+        first = engine.tokenizer.encode(chatml(QUESTIONS[1], SYSTEM), special=True)
+        other = engine.tokenizer.encode(chatml(QUESTIONS[3], SYSTEM), special=True)
+        pinned = next(i for i, (a, b) in enumerate(zip(first, other, strict=False)) if a != b)
+        answer = ask(scheduler, first, 40, pinned=pinned).answer()
+    known = first + answer.tokens
+    more = [*known, *answer.tokens[:5]]
+    with scheduling(model_path, store=store()) as (scheduler, engine):
+        resumed = ask(scheduler, more, 16).answer()
+        assert resumed.finished.timings.cache_n == len(known) - 1
+    with scheduling(model_path, store=None) as (scheduler, engine):
+        assert ask(scheduler, more, 16).answer().tokens == resumed.tokens
+    assert store().covers(array("i", first[:pinned])), "the system prompt by itself"
+    with scheduling(model_path, store=store()) as (scheduler, engine):
+        assert ask(scheduler, other, 4, pinned=pinned).answer().finished.timings.cache_n == pinned
+
+
+def test_a_damaged_state_is_read_again_and_removed(model_path: Path, tmp_path: Path) -> None:
+    with scheduling(model_path, store=KVStore(tmp_path, "key", 1 << 30)) as (scheduler, engine):
+        prompt = engine.tokenizer.encode(chatml(QUESTIONS[1], SYSTEM), special=True)
+        expected = ask(scheduler, prompt, 16).answer().tokens
+    for path in tmp_path.glob("*/*.kv"):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 0xFF
+        path.write_bytes(data)
+    with scheduling(model_path, store=KVStore(tmp_path, "key", 1 << 30)) as (scheduler, _):
+        answer = ask(scheduler, prompt, 16).answer()
+        assert answer.finished.timings.cache_n == 0
+        assert answer.tokens == expected
