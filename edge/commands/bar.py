@@ -1,0 +1,59 @@
+"""A bar on stderr that shows how far work with bytes is; nothing where stderr is no terminal."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from typing import Self
+
+import click
+
+from edge.quantity import size_text
+
+__all__ = ["Bar"]
+
+_EVERY_S = 0.1
+_WIDTH = 24
+
+
+class Bar:
+    """Used as a `Progress`; clears its line at the end.
+
+    Args:
+        label: what is being done.
+    """
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._shown = sys.stderr.isatty()
+        self._last = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """Show that `done` of `total` bytes are done, if the last time is some while ago."""
+        now = time.monotonic()
+        if self._shown and (now - self._last >= _EVERY_S or done == total):
+            self._last = now
+            self._write(self._line(done, total))
+
+    def _line(self, done: int, total: int | None) -> str:
+        if not total:
+            return f"{self._label} {size_text(done)}"
+        full = _WIDTH * done // total
+        bar = "#" * full + "-" * (_WIDTH - full)
+        return f"{self._label} [{bar}] {100 * done // total} % {size_text(total)}"
+
+    def clear(self) -> None:
+        """Take the line away, before other text is written."""
+        if self._shown and self._last:
+            self._write("")
+
+    def _write(self, line: str) -> None:
+        columns = shutil.get_terminal_size().columns - 1
+        click.echo(f"\r{line[:columns]}\x1b[K", err=True, nl=False)

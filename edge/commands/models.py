@@ -1,0 +1,124 @@
+"""`lucie models`: add, list, info, verify, remove."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from edge.commands.bar import Bar
+from edge.errors import InterruptedByUserError, LucieError
+from edge.messages import text
+from edge.store import Store
+
+__all__ = ["models"]
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+
+def _say(entry: str, /, **facts: Any) -> str:
+    return text(f"models.{entry}", **facts)
+
+
+def _json_option(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option("--json", "as_json", is_flag=True, help=_say("json"))(command)
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+@click.group(help=_say("help"), context_settings=_HELP)
+def models() -> None:
+    """The models on this device."""
+
+
+@models.command(help=_say("add-help"), epilog=_say("add-example"), context_settings=_HELP)
+@click.argument("source", metavar="SOURCE|NAME")
+@click.option("--name", metavar="NAME", help=_say("name"))
+def add(source: str, name: str | None) -> None:
+    """Put a model into the store."""
+    with Bar(source[:32]) as bar:
+
+        def notice(code: str, facts: dict[str, Any]) -> None:
+            bar.clear()
+            click.echo(text(code, **facts), err=True)
+
+        try:
+            model = Store().add(source, name=name, progress=bar, notice=notice)
+        except KeyboardInterrupt:
+            bar.clear()
+            click.echo(_say("interrupted"), err=True)
+            raise InterruptedByUserError("models.interrupted") from None
+    code = "ready" if model.runnable else "kept"
+    click.echo(_say(code, name=model.name, path=model.path), err=True)
+
+
+@models.command("list", help=_say("list-help"), context_settings=_HELP)
+@_json_option
+def list_models(as_json: bool) -> None:
+    """All models, here and in the catalog."""
+    from edge.commands.model_list import row, row_json
+    from edge.device import detect
+    from edge.inventory import inventory
+
+    items = inventory(Store(), detect())
+    if as_json:
+        _print_json([row_json(item) for item in items])
+        return
+    for item in items:
+        click.echo(row(item))
+    if any(item.model is None for item in items):
+        click.echo(f"\n{_say('how-to-add')}")
+
+
+@models.command(help=_say("info-help"), epilog=_say("info-example"), context_settings=_HELP)
+@click.argument("name")
+@_json_option
+def info(name: str, as_json: bool) -> None:
+    """What is known of one model."""
+    from edge.commands.model_info import describe, known
+
+    facts = known(Store(), name)
+    if as_json:
+        _print_json(facts)
+    else:
+        click.echo(describe(facts))
+
+
+@models.command(help=_say("verify-help"), context_settings=_HELP)
+@click.argument("name", required=False)
+@_json_option
+@click.pass_context
+def verify(ctx: click.Context, name: str | None, as_json: bool) -> None:
+    """Compare every byte with its manifest."""
+    store = Store()
+    names = [store.get(name).name] if name else [model.name for model in store.list()]
+    results: list[dict[str, object]] = []
+    for each in names:
+        try:
+            with Bar(each) as bar:
+                store.verify(each, bar)
+        except LucieError as error:
+            results.append({"name": each, "ok": False, "problem": str(error)})
+            click.echo(f"{each}: {error}", err=True)
+        else:
+            results.append({"name": each, "ok": True, "problem": None})
+            if not as_json:
+                click.echo(_say("intact", name=each))
+    if as_json:
+        _print_json(results)
+    elif not names:
+        click.echo(_say("none"), err=True)
+    if not all(result["ok"] for result in results):
+        ctx.exit(LucieError.exit_code)
+
+
+@models.command(help=_say("remove-help"), context_settings=_HELP)
+@click.argument("name")
+def remove(name: str) -> None:
+    """Take a model away."""
+    Store().remove(name)
+    click.echo(_say("removed", name=name), err=True)

@@ -1,0 +1,130 @@
+"""`manifest.json`: what a bundle is, what made it, what it learned from, what it holds."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+)
+
+__all__ = ["FORMAT", "MANIFEST", "DataSource", "File", "Kind", "Manifest", "Parent", "inside"]
+
+FORMAT: Final = 1
+MANIFEST = "manifest.json"
+
+Kind = Literal["corpus", "tokenizer", "model", "gguf", "onnx", "image"]
+
+
+def inside(path: str) -> str:
+    """`path`, if it names a file below the folder that it is joined to.
+
+    Raises:
+        ValueError: it is absolute, climbs out, or is spelt so that systems disagree on it.
+    """
+    pure = PurePosixPath(path)
+    if (
+        path != str(pure)
+        or pure.is_absolute()
+        or not pure.parts
+        or any(part == ".." or len(part.encode()) > 255 for part in pure.parts)
+        or "\\" in path
+        or not path.isprintable()
+        or path == MANIFEST
+    ):
+        raise ValueError(f"not a path inside the bundle: {path!r}")
+    return path
+
+
+def _printable(text: str) -> str:
+    # It is shown on terminals, which control characters would steer.
+    if not text.isprintable():
+        raise ValueError("control characters are not allowed")
+    return text
+
+
+Text = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_printable)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,95}$")]
+RelativePath = Annotated[str, StringConstraints(max_length=1024), AfterValidator(inside)]
+Size = Annotated[int, Field(ge=0)]
+Date = Annotated[str, StringConstraints(pattern=r"^\d{4}(-\d{2}(-\d{2})?)?$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class File(_Part):
+    """One file of a bundle."""
+
+    sha256: Sha256
+    """SHA-256 of the content, in lower-case hexadecimal."""
+    size: Size
+    """Bytes."""
+
+
+class Parent(_Part):
+    """A bundle from which this one was made."""
+
+    name: Name
+    """Its name."""
+    sha256: Sha256
+    """SHA-256 of its `manifest.json`, which in turn names the hash of each of its files."""
+
+
+class DataSource(_Part):
+    """A body of text that a model learned from, as far as it is known."""
+
+    name: Text
+    """Its name as published."""
+    licence: Text | None = None
+    """Its SPDX identifier where it has one."""
+    tokens: Size | None = None
+    """Tokens that training took from it, repetitions counted."""
+    size: Size | None = None
+    """Bytes of text."""
+    first_date: Date | None = None
+    """Earliest date of the content: YYYY, YYYY-MM or YYYY-MM-DD."""
+    last_date: Date | None = None
+    """Latest date of the content."""
+    url: Text | None = None
+    """Where it is published or described."""
+
+
+class Manifest(_Part):
+    """What a bundle is, what made it, and what it holds."""
+
+    format: Literal[1] = FORMAT
+    """Version of this layout."""
+    kind: Kind
+    """What the files are; `model` is Hugging Face's layout."""
+    name: Name
+    """Name of the bundle; in the store also that of its folder."""
+    parents: tuple[Parent, ...] = ()
+    """The bundles that it was made from."""
+    recipe: dict[str, JsonValue] = {}
+    """The full, resolved settings of the step that made it."""
+    software: dict[Text, Text] = {}
+    """Versions of what made it, by package."""
+    commit: Text | None = None
+    """Commit of this project that made it."""
+    licence: Text | None = None
+    """SPDX identifier; None: not known."""
+    languages: tuple[Text, ...] = ()
+    """ISO 639 codes, the strongest first; empty: not known."""
+    provenance: Literal["recorded", "declared", "unknown"]
+    """How far `data` can be trusted: `recorded` by our own stages from the text on,
+    `declared` by its publisher, `unknown` for a file from elsewhere."""
+    data: tuple[DataSource, ...] = ()
+    """What it was trained on, carried down from the corpus."""
+    metrics: dict[Text, float] = {}
+    """Measured figures, by name."""
+    files: dict[RelativePath, File] = {}
+    """Every file but the manifest, by its path in the folder."""
