@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from edge.messages import text
+from edge.messages import translate
 
 __all__ = [
     "ContextFullError",
@@ -57,7 +57,7 @@ class LucieError(Exception):
         self.facts = facts
 
     def __str__(self) -> str:
-        return text(self.code, **self.facts)
+        return translate(self.code, self.facts)
 
 
 class UsageError(LucieError):

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LANGUAGES", "language", "text"]
+__all__ = ["LANGUAGES", "language", "text", "translate"]
 
 LANGUAGES = ("en", "fr")
 _FOLDER = Path(__file__).parent / "locale"
@@ -42,18 +43,25 @@ def _subject(folder: Path, name: str) -> dict[str, dict[str, str]]:
     return tomllib.loads((folder / f"{name}.toml").read_text(encoding="utf-8"))
 
 
-def text(code: str, *, lang: str | None = None, folder: Path = _FOLDER, **facts: Any) -> str:
-    """The text of `code` with `facts` filled in.
+def translate(
+    code: str, facts: Mapping[str, Any], *, lang: str | None = None, folder: Path = _FOLDER
+) -> str:
+    """The text of `code` with `facts` filled in, whatever their names are.
 
     Args:
         code: `subject.entry`.
+        facts: values for the text's placeholders.
         lang: a code of `LANGUAGES`; the user's language where none is given.
         folder: the `locale` folder of the package that says it.
-        facts: values for the text's placeholders.
 
     Raises:
-        KeyError: there is no such entry (a mistake in the program, not of the user).
+        KeyError: there is no such entry, or a placeholder without a fact.
     """
     subject, entry = code.split(".", 1)
     said = _subject(folder, subject)[entry][lang or language()]
-    return said.format(**facts)
+    return said.format_map(facts)
+
+
+def text(code: str, /, *, lang: str | None = None, folder: Path = _FOLDER, **facts: Any) -> str:
+    """`translate` with the facts as arguments."""
+    return translate(code, facts, lang=lang, folder=folder)
