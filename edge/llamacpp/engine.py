@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from edge.engine import AbortedError, Chunk, Constraint, EngineSpec, LoadOptions, Sampling
 from edge.errors import DamagedModelError, EngineError
 from edge.llamacpp.cells import CellCount
-from edge.llamacpp.native import ThreadPool, api, build, last_error
+from edge.llamacpp.native import ThreadPool, api, build, forget_errors, reason
 from edge.llamacpp.sampler import ChainSampler
 from edge.llamacpp.threads import StepThreads
 from edge.llamacpp.vocab import Vocab
@@ -73,9 +74,10 @@ class LlamaEngine:
 
         callback = self._api.llama_progress_callback(on_progress)
         params.progress_callback = callback
-        model = self._api.llama_model_load_from_file(str(path).encode(), params)
+        forget_errors()
+        model = self._api.llama_model_load_from_file(os.fsencode(path), params)
         if not model:
-            raise DamagedModelError("engine.model-refused", path=str(path), reason=last_error())
+            raise DamagedModelError("engine.model-refused", path=str(path), reason=reason())
         return model
 
     def _open_context(self, options: LoadOptions) -> None:
@@ -99,9 +101,10 @@ class LlamaEngine:
         params.no_perf = True
         self._abort_callback = self._api.ggml_abort_callback(self._asked_to_abort)
         params.abort_callback = self._abort_callback
+        forget_errors()
         self._context = self._api.llama_init_from_model(self._model, params)
         if not self._context:
-            raise EngineError("engine.no-context", n_ctx=options.n_ctx, reason=last_error())
+            raise EngineError("engine.no-context", n_ctx=options.n_ctx, reason=reason())
         self._pool = ThreadPool(max(options.threads, options.threads_batch))
         self._api._lib.llama_attach_threadpool(
             self._context, self._pool.pointer, self._pool.pointer
@@ -180,6 +183,7 @@ class LlamaEngine:
         rows = self._fill(chunks)
         n_threads = self._threads.choose(self._batch.n_tokens)
         self._api.llama_set_n_threads(self._context, n_threads, n_threads)
+        forget_errors()
         code = self._api.llama_decode(self._context, self._batch)
         if code != 0:
             for chunk in chunks:
@@ -188,7 +192,7 @@ class LlamaEngine:
                 raise AbortedError
             if code == _NO_CELLS:
                 raise EngineError("engine.no-cells", n_ctx=self.spec.n_ctx)
-            raise EngineError("engine.step-failed", status=code, reason=last_error())
+            raise EngineError("engine.step-failed", status=code, reason=reason())
         for chunk in chunks:
             self._cells.append(chunk.seq, len(chunk.ids))
         return rows
@@ -240,11 +244,12 @@ class LlamaEngine:
     def load(self, seq: int, buffer: memoryview, n: int) -> None:
         """Fill an empty sequence with the saved KV state of `n` tokens."""
         data = (ctypes.c_uint8 * len(buffer)).from_buffer(buffer)
+        forget_errors()
         read = self._api.llama_state_seq_set_data(self._context, data, len(buffer), seq)
         last = self._api.llama_memory_seq_pos_max(self._memory, seq)
         if read != len(buffer) or last != n - 1:
             self._api.llama_memory_seq_rm(self._memory, seq, -1, -1)
-            raise EngineError("engine.state-refused", reason=last_error())
+            raise EngineError("engine.state-refused", reason=reason())
         self._cells.append(seq, n)
 
     def close(self) -> None:

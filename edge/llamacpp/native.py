@@ -19,7 +19,7 @@ from typing import Any
 
 from edge.errors import EngineError
 
-__all__ = ["ThreadPool", "api", "build", "last_error"]
+__all__ = ["ThreadPool", "api", "build", "forget_errors", "reason"]
 
 _log = logging.getLogger("edge.llamacpp")
 _CONTINUED = 5  # ggml_log_level: the rest of a line
@@ -50,7 +50,7 @@ class _Log:
     def __init__(self) -> None:
         self.line = ""
         self.level = 0
-        self.last_error = ""
+        self.reason = ""
 
     def __call__(self, level: int, message: bytes, _data: object) -> None:
         if level != _CONTINUED:
@@ -58,17 +58,22 @@ class _Log:
         self.line += message.decode("utf-8", "replace")
         while "\n" in self.line:
             line, self.line = self.line.split("\n", 1)
-            if self.level == _ERROR and line.strip():
-                self.last_error = line.strip()
+            if self.level == _ERROR and not self.reason:
+                self.reason = line.strip()
             _log.debug("%s", line)
 
 
 _logged = _Log()
 
 
-def last_error() -> str:
-    """The newest line that llama.cpp logged as an error; it is the reason of a NULL."""
-    return _logged.last_error
+def forget_errors() -> None:
+    """Called before a call that may fail, so that `reason` is about that call."""
+    _logged.reason = ""
+
+
+def reason() -> str:
+    """The first error that llama.cpp logged since: what went wrong; what follows is who noticed."""
+    return _logged.reason
 
 
 @cache
@@ -90,6 +95,8 @@ def api() -> Any:
         bindings = importlib.import_module("llama_cpp.llama_cpp")
     except (OSError, RuntimeError, FileNotFoundError) as error:
         raise EngineError("engine.not-loadable", reason=str(error)) from error
+    # On an abort ggml would start a debugger, where one is installed, and wait for it.
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     callback = bindings.llama_log_callback(_logged)
     bindings.llama_log_set(callback, ctypes.c_void_p(0))
     _keep.append(callback)

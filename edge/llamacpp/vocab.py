@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import re
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +12,12 @@ from edge.errors import EngineError
 from edge.llamacpp.native import api
 
 __all__ = ["Vocab"]
+
+# The pre-tokenizers of llama.cpp match with std::regex, which recurses for each
+# character of a run and overflows the stack after 20,000. Text is cut where no
+# word or gap has come to an end for this long.
+_LONG_RUN = re.compile(r"\S{4096}|\s{4096}")
+_TOO_MANY = -(2**31)  # llama_tokenize: the count does not fit 32 bits
 
 
 class Vocab:
@@ -62,16 +70,23 @@ class Vocab:
         Raises:
             EngineError: the text is too long for llama.cpp's 32-bit counts.
         """
+        ids: list[int] = []
+        for piece in _pieces(text):
+            ids += self._encode(piece, special=special, bos=bos and self.add_bos and not ids)
+        return ids
+
+    def _encode(self, text: str, *, special: bool, bos: bool) -> list[int]:
         data = text.encode("utf-8", "replace")
-        # A token holds at least one byte, but for a space that some vocabularies put first.
         size = len(data) + 8
-        ids = (self._api.llama_token * size)()
-        n = self._api.llama_tokenize(
-            self._vocab, data, len(data), ids, size, bos and self.add_bos, special
-        )
-        if n < 0:
-            raise EngineError("engine.text-too-long", bytes=len(data))
-        return list(ids[:n])
+        while True:
+            ids = (self._api.llama_token * size)()
+            n: int = self._api.llama_tokenize(self._vocab, data, len(data), ids, size, bos, special)
+            if n >= 0:
+                return list(ids[:n])
+            if n == _TOO_MANY:
+                raise EngineError("engine.text-too-long", bytes=len(data))
+            # Without a token for it, one character can become several.
+            size = -n
 
     def piece(self, token: int) -> bytes:
         """The bytes of one token, b"" for control tokens; may be half a UTF-8 character."""
@@ -88,3 +103,12 @@ class Vocab:
             if n >= 0:
                 return buffer.raw[:n]
             size = -n
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """`text`, cut after each run that is too long."""
+    start = 0
+    for run in _LONG_RUN.finditer(text):
+        yield text[start : run.end()]
+        start = run.end()
+    yield text[start:]

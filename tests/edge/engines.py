@@ -51,6 +51,8 @@ class Answer:
     """Everything that the scheduler told about one request."""
 
     tokens: list[int] = field(default_factory=list)
+    margins: list[float] = field(default_factory=list)
+    """Between the two likeliest log-probabilities, where they were asked for."""
     prefilled: list[Prefilled] = field(default_factory=list)
     end: Finished | Failed | None = None
 
@@ -79,6 +81,8 @@ class Asked:
             match self.next():
                 case Token(sampled):
                     answer.tokens.append(sampled.id)
+                    if len(sampled.top) > 1:
+                        answer.margins.append(sampled.top[0][1] - sampled.top[1][1])
                 case Prefilled() as prefilled:
                     answer.prefilled.append(prefilled)
                 case Finished() | Failed() as end:

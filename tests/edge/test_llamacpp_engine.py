@@ -130,7 +130,7 @@ def test_limits_are_refused(engine: LlamaEngine) -> None:
     seqs = [engine.open() for _ in range(engine.spec.n_seq)]
     with pytest.raises(EngineError, match="8 sequences"):
         engine.open()
-    with pytest.raises(EngineError, match="129 tokens is longer than the engine's 128"):
+    with pytest.raises(EngineError, match="129 tokens is longer than the engine’s 128"):
         engine.step([Chunk(seqs[0], [1] * 129, sample=False)])
 
 
@@ -221,10 +221,23 @@ def test_special_tokens_only_where_asked(engine: LlamaEngine) -> None:
     assert special not in tokenizer.encode("<|im_end|>", special=False)
 
 
+@pytest.mark.parametrize("run", ["x", " ", "語", "\n"])
+def test_a_long_run_is_tokenized_in_pieces(engine: LlamaEngine, run: str) -> None:
+    """Runs of 20,000 characters overflow the stack of llama.cpp's regular expressions."""
+    tokenizer = engine.tokenizer
+    for n in (4096, 4097, 50_000):
+        ids = tokenizer.encode(run * n, special=False)
+        assert b"".join(map(tokenizer.piece, ids)) == (run * n).encode()
+    words = "some words and " * 2000
+    assert tokenizer.encode(words, special=False) == tokenizer._encode(
+        words, special=False, bos=False
+    )
+
+
 def test_a_file_that_is_no_model_is_refused_with_the_reason(tmp_path: Path) -> None:
     path = tmp_path / "bad.gguf"
     path.write_bytes(b"GGUF" + bytes(100))
-    with pytest.raises(DamagedModelError, match=r"refuses the model .*bad\.gguf"):
+    with pytest.raises(DamagedModelError, match=r"refuses the model .*bad\.gguf: gguf_init"):
         LlamaEngine(path, options())
 
 

@@ -5,13 +5,14 @@ import queue
 import time
 from array import array
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edge.engine import Sampling
 from edge.errors import ContextFullError, EngineError, UsageError
-from edge.kvstore import KVStore
+from edge.kvstore import KVStore, common_prefix
 from edge.llamacpp import LlamaEngine
 from edge.scheduler import Event, Failed, Prefilled, Request, Scheduler, Ticket, Token
 from tests.edge.engines import ask, chatml, scheduling
@@ -174,15 +175,16 @@ def test_the_window_ends_an_answer(model_path: Path) -> None:
 def test_more_than_fits_takes_turns_and_all_end_well(model_path: Path) -> None:
     with scheduling(model_path, n_ctx=256) as (scheduler, engine):
         prompts = [engine.tokenizer.encode(f"{n} " + "la " * 70, special=False) for n in "abcd"]
-        asked_alone = [
-            ask(scheduler, prompt, 70, sampling=ENDLESS).answer().tokens for prompt in prompts
-        ]
-        asked = [ask(scheduler, prompt, 70, sampling=ENDLESS) for prompt in prompts]
-        answers = [one.answer() for one in asked]
-        assert [len(a.tokens) for a in answers] == [70] * 4
-        assert all(a.finished.timings.predicted_n == 70 for a in answers)
-        same = sum(a.tokens == b for a, b in zip(answers, asked_alone, strict=True))
-        assert same >= 3, "giving way must not change what is said (but for ties of logits)"
+        sampling = replace(ENDLESS, top_logprobs=2)
+        alone = [ask(scheduler, prompt, 60, sampling=sampling).answer() for prompt in prompts]
+        asked = [ask(scheduler, prompt, 60, sampling=sampling) for prompt in prompts]
+        together = [one.answer() for one in asked]
+    assert [a.finished.timings.predicted_n for a in together] == [60] * 4
+    for one, other in zip(alone, together, strict=True):
+        at = common_prefix(one.tokens, other.tokens)
+        # Read again in another batch shape, logits differ in the last bits: ties may fall
+        # the other way, and nothing else may.
+        assert at == 60 or one.margins[at] < 0.1
 
 
 def test_close_fails_what_is_running(model_path: Path) -> None:
@@ -208,7 +210,7 @@ def test_a_restart_continues_without_reading_again(model_path: Path, tmp_path: P
     known = first + answer.tokens
     more = [*known, *answer.tokens[:5]]
     with scheduling(model_path, store=store()) as (scheduler, engine):
-        resumed = ask(scheduler, more, 16).answer()
+        resumed = ask(scheduler, more, 16, pinned=pinned).answer()
         assert resumed.finished.timings.cache_n == len(known) - 1
     with scheduling(model_path, store=None) as (scheduler, engine):
         assert ask(scheduler, more, 16).answer().tokens == resumed.tokens
