@@ -7,11 +7,12 @@ of their own names, so that other clients never see them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypedDict
 
 __all__ = [
+    "OURS",
     "Client",
     "Connector",
     "Delta",
@@ -23,6 +24,9 @@ __all__ = [
     "Reply",
     "Starting",
 ]
+
+OURS = "lucie-edge"
+"""What `/health` of our own server calls it, so that nothing of ours is asked of others."""
 
 
 class Message(TypedDict):
@@ -100,7 +104,7 @@ class Client(Protocol):
 
     def chat(
         self, messages: Sequence[Message], options: dict[str, Any] | None = None
-    ) -> AsyncIterator[Reply]:
+    ) -> AsyncGenerator[Reply, None]:
         """Stream one answer; leaving the iteration (aclose, cancel) stops it on the server.
 
         `options` are OpenAI's request fields (temperature, max_tokens, seed…).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
@@ -12,23 +13,30 @@ __all__ = ["cache_dir", "data_dir", "runtime_dir"]
 _APP = "lucie-edge"
 
 
-def _dir(kind: str, default: str) -> Path:
+def _dir(kind: str, default: Callable[[], str]) -> Path:
     home = os.environ.get("LUCIE_HOME")
-    return Path(home) / kind if home else Path(default)
+    return Path(home) / kind if home else Path(default())
 
 
 def data_dir() -> Path:
     """Models and conversations: what must not be lost."""
-    return _dir("data", platformdirs.user_data_dir(_APP))
+    return _dir("data", lambda: platformdirs.user_data_dir(_APP))
 
 
 def cache_dir() -> Path:
     """KV states, builds of the engine: what can be made again."""
-    return _dir("cache", platformdirs.user_cache_dir(_APP))
+    return _dir("cache", lambda: platformdirs.user_cache_dir(_APP))
 
 
 def runtime_dir() -> Path:
     """Sockets and locks; made private to the user, as sockets there are trusted."""
-    path = _dir("run", platformdirs.user_runtime_dir(_APP))
+    path = _dir("run", _runtime)
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
+
+
+def _runtime() -> str:
+    """The session's folder, or one of our own where there is no session, as under cron."""
+    if base := os.environ.get("XDG_RUNTIME_DIR"):
+        return f"{base}/{_APP}"
+    return f"/tmp/{_APP}-{os.getuid()}"  # noqa: S108 - whoever trusts it checks its owner

@@ -1,0 +1,228 @@
+"""`lucie run`: one prompt, one answer; for scripts and pipes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge.client import Connector, Delta, Done, Message, ModelInfo, Notice, Progress, Starting
+from edge.errors import UsageError
+from edge.messages import text
+
+__all__ = ["run"]
+
+_MAX_INPUT = 1024 * 1024  # what the server takes at most
+
+
+def _help(name: str) -> str:
+    return text(f"run.{name}")
+
+
+@click.command(
+    help=_help("help"),
+    epilog=_help("example"),
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.argument("prompt", required=False)
+@click.option("--model", metavar="M", help=_help("model"))
+@click.option("--server", metavar="URL", help=_help("server"))
+@click.option("--system", metavar="TEXT", help=_help("system"))
+@click.option("--max-tokens", type=click.IntRange(1), metavar="N", help=_help("max-tokens"))
+@click.option("--temperature", type=click.FloatRange(0), metavar="T", help=_help("temperature"))
+@click.option("--top-p", type=click.FloatRange(0, 1), metavar="P", help=_help("top-p"))
+@click.option("--top-k", type=click.IntRange(0), metavar="K", help=_help("top-k"))
+@click.option("--min-p", type=click.FloatRange(0, 1), metavar="P", help=_help("min-p"))
+@click.option("--seed", type=click.IntRange(0), metavar="S", help=_help("seed"))
+@click.option("--stop", multiple=True, metavar="TEXT", help=_help("stop"))
+@click.option(
+    "--schema",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help=_help("schema"),
+)
+@click.option("--json", "as_json", is_flag=True, help=_help("json"))
+def run(
+    prompt: str | None,
+    model: str | None,
+    server: str | None,
+    system: str | None,
+    schema: Path | None,
+    stop: tuple[str, ...],
+    as_json: bool,
+    **numbers: float | None,
+) -> None:
+    """Answer one prompt."""
+    messages: list[Message] = [{"role": "user", "content": _prompt(prompt)}]
+    if system:
+        messages.insert(0, {"role": "system", "content": system})
+    # What was not given is left to the server, whose defaults are the only ones.
+    options: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
+    if stop:
+        options["stop"] = list(stop)
+    if schema is not None:
+        options["response_format"] = _format(schema)
+    asyncio.run(_answer(_connector(model, server), messages, options, as_json))
+
+
+def _prompt(given: str | None) -> str:
+    """The prompt, from the argument or from stdin."""
+    if given is None and sys.stdin.isatty():
+        raise UsageError("run.no-prompt")
+    if given in (None, "-"):
+        data = sys.stdin.buffer.read(_MAX_INPUT + 1)
+        if len(data) > _MAX_INPUT:
+            raise UsageError("run.too-long", most=_MAX_INPUT)
+        try:
+            given = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise UsageError("run.not-utf8", byte=error.start) from error
+    if not given or not given.strip():
+        raise UsageError("run.no-prompt")
+    return given
+
+
+def _format(path: Path) -> dict[str, Any]:
+    try:
+        schema = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UsageError("run.schema-not-json", path=str(path)) from error
+    except OSError as error:
+        raise UsageError(
+            "run.schema-unreadable", path=str(path), reason=error.strerror or ""
+        ) from error
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+
+
+def _connector(model: str | None, server: str | None) -> Connector:
+    from edge.local import LocalServer, RemoteServer
+
+    if server is None:
+        return LocalServer(model)
+    if model is not None:
+        raise UsageError("run.model-and-server")
+    return RemoteServer(server)
+
+
+async def _answer(
+    connector: Connector, messages: list[Message], options: dict[str, Any], as_json: bool
+) -> None:
+    show = _Status()
+    out = _Result() if as_json else _Stdout()
+    try:
+        client = await connector.connect(show.starting)
+        try:
+            info = await client.info()
+            async with aclosing(client.chat(messages, options)) as replies:
+                async for reply in replies:
+                    if isinstance(reply, Delta):
+                        show.clear()
+                        out.add(reply.text)
+                    elif isinstance(reply, Progress):
+                        show.reading(reply)
+                    elif isinstance(reply, Notice):
+                        show.clear()
+                        click.echo(text(reply.code, **reply.facts), err=True)
+                    else:
+                        show.clear()
+                        out.end(reply, info)
+        finally:
+            await client.aclose()
+    finally:
+        show.clear()
+        await connector.aclose()
+
+
+class _Stdout:
+    """The answer as text, as it comes."""
+
+    def __init__(self) -> None:
+        self._clean = sys.stdout.isatty()
+        self._last = ""
+
+    def add(self, piece: str) -> None:
+        """More text."""
+        # A model must not be able to drive the terminal; in a pipe, bytes are the reader's own.
+        shown = (
+            "".join(c for c in piece if c.isprintable() or c in "\n\t") if self._clean else piece
+        )
+        sys.stdout.write(shown)
+        sys.stdout.flush()
+        self._last = shown[-1:] or self._last
+
+    def end(self, _done: Done, _info: ModelInfo) -> None:
+        """The end: a line ends with its newline."""
+        if self._last != "\n":
+            self.add("\n")
+
+
+@dataclass
+class _Result:
+    """The answer as one JSON object."""
+
+    pieces: list[str] = field(default_factory=list)
+
+    def add(self, piece: str) -> None:
+        """More text."""
+        self.pieces.append(piece)
+
+    def end(self, done: Done, info: ModelInfo) -> None:
+        """Write the object; what a server of others does not tell is null."""
+        evaluated = None
+        if done.prompt_tokens is not None and done.cached_tokens is not None:
+            evaluated = done.prompt_tokens - done.cached_tokens
+        result = {
+            "text": "".join(self.pieces),
+            "model": info.name,
+            "finish_reason": done.reason,
+            "seed": done.seed,
+            "prompt_tokens": done.prompt_tokens,
+            "completion_tokens": done.completion_tokens,
+            "timings": {
+                "cache_n": done.cached_tokens,
+                "prompt_n": evaluated,
+                "prompt_ms": done.prompt_ms,
+                "prompt_per_second": _rate(evaluated, done.prompt_ms),
+                "predicted_n": done.completion_tokens,
+                "predicted_ms": done.predicted_ms,
+                "predicted_per_second": _rate(done.completion_tokens, done.predicted_ms),
+            },
+        }
+        click.echo(json.dumps(result, ensure_ascii=False))
+
+
+def _rate(n: int | None, ms: float | None) -> float | None:
+    return round(n / ms * 1000, 3) if n is not None and ms else None
+
+
+class _Status:
+    """What is going on, on a line of the terminal that the answer wipes out."""
+
+    def __init__(self) -> None:
+        self._shown = False
+        self._on = sys.stderr.isatty()
+
+    def starting(self, state: Starting) -> None:
+        """The server is not ready."""
+        self._show(text(f"run.{state.stage}", percent=round(state.fraction * 100)))
+
+    def reading(self, progress: Progress) -> None:
+        """The prompt is being read."""
+        self._show(text("run.reading", done=progress.done, total=progress.total))
+
+    def _show(self, line: str) -> None:
+        if self._on:
+            self._shown = True
+            click.echo(f"\r{line}\x1b[K", err=True, nl=False)
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._shown:
+            self._shown = False
+            click.echo("\r\x1b[K", err=True, nl=False)

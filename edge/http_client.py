@@ -1,0 +1,244 @@
+"""A client for any OpenAI-compatible server, over TCP or a Unix socket."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edge.client import OURS, Message, ModelInfo, Reply
+from edge.errors import EngineError, LucieError, ServerError, UsageError
+from edge.messages import language
+from edge.reply_reader import ReplyReader, error_told, parse_object
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["KEY_VARIABLE", "Health", "HttpClient", "open_http"]
+
+KEY_VARIABLE = "LUCIE_API_KEY"
+"""Environment variable with the key for servers that want one."""
+
+_CONNECT_S = 5.0
+_ASK_S = 10.0
+_SILENCE_S = 30.0
+"""Our own server sends a sign of life every 10 s; others may read a prompt for minutes."""
+_UNIX = "unix:"
+_UNREACHABLE = "server.unreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What `/health` of a server of ours says."""
+
+    ready: bool
+    progress: float
+    """How much of the model is loaded, 0 to 1."""
+    info: ModelInfo
+
+
+class HttpClient:
+    """Implements `edge.client.Client`.
+
+    Only a server whose `/health` says that it is ours is asked for more than
+    OpenAI's API has.
+
+    Args:
+        address: `http://HOST:PORT`, with or without `/v1`; `https://…`; or `unix:PATH`.
+        explain: finds out why a connection broke, where the server is one of ours on
+            this machine; what it returns is raised.
+
+    Raises:
+        UsageError: `address` is none of these.
+    """
+
+    def __init__(
+        self, address: str, explain: Callable[[], Awaitable[LucieError]] | None = None
+    ) -> None:
+        self.address = address
+        self._explain = explain
+        self._http = open_http(address)
+        self._ours: bool | None = None
+        self._model: str | None = None
+
+    async def health(self) -> Health | None:
+        """The state of a server of ours; None where the server is another's.
+
+        Raises:
+            ServerError: nobody answers.
+            LucieError: the server is ours and could not load its model.
+        """
+        async with self._breaking():
+            response = await self._http.get("/health")
+        try:
+            body = parse_object(response.content, self.address)
+        except ServerError:
+            return None  # others answer "OK", or with a page
+        if body.get("server") != OURS:
+            return None
+        if body.get("status") == "failed":
+            raise error_told(response.status_code, body, self.address)
+        return _health(body)
+
+    async def info(self) -> ModelInfo:
+        """What the server runs. Raises `ServerError`, `EngineError`."""
+        health = await self.health()
+        self._ours = health is not None
+        if health is None:
+            return await self._foreign_info()
+        if not health.ready:
+            raise EngineError("server.loading", percent=round(health.progress * 100))
+        return health.info
+
+    async def _foreign_info(self) -> ModelInfo:
+        async with self._breaking():
+            response = await self._http.get("/v1/models")
+        body = parse_object(response.content, self.address)
+        if response.status_code != 200:
+            raise error_told(response.status_code, body, self.address)
+        listed = body.get("data")
+        if not isinstance(listed, list) or not listed:
+            raise ServerError("server.no-model", address=self.address)
+        first = listed[0]
+        if not isinstance(first, dict) or not isinstance(first.get("id"), str):
+            raise ServerError("server.not-understood", address=self.address)
+        self._model = first["id"]
+        meta = first.get("meta")
+        return ModelInfo(
+            name=first["id"],
+            # vLLM tells the one, llama.cpp's server the other.
+            n_ctx=_int(first.get("max_model_len")),
+            n_params=_int(meta.get("n_params")) if isinstance(meta, dict) else None,
+            memory_bytes=None,
+        )
+
+    async def chat(
+        self, messages: Sequence[Message], options: dict[str, Any] | None = None
+    ) -> AsyncGenerator[Reply, None]:
+        """Stream one answer; leaving the iteration (aclose, cancel) stops it on the server.
+
+        `options` are OpenAI's request fields (temperature, max_tokens, seed…).
+        Raises `LucieError` as the server told it; `EngineError` if the server died meanwhile.
+        """
+        from httpx_sse import aconnect_sse
+
+        if self._ours is None:
+            await self.info()
+        body = self._body(messages, options)
+        reader = ReplyReader(self.address)
+        async with (
+            self._breaking(),
+            aconnect_sse(
+                self._http, "POST", "/v1/chat/completions", json=body, timeout=self._patience()
+            ) as source,
+        ):
+            if source.response.status_code != 200:
+                raise await self._refusal(source.response)
+            async with aclosing(source.aiter_sse()) as events:
+                async for event in events:
+                    for reply in reader.read(event.event, event.data):
+                        yield reply
+        done = reader.done()
+        if done is None:
+            raise await self._lost("server.broken-off")
+        yield done
+
+    def _body(self, messages: Sequence[Message], options: dict[str, Any] | None) -> dict[str, Any]:
+        body = {**(options or {}), "messages": list(messages), "stream": True}
+        body["stream_options"] = {"include_usage": True}
+        if self._ours:
+            body["lucie"] = {"events": True}
+        elif self._model is not None:
+            body.setdefault("model", self._model)
+        return body
+
+    def _patience(self) -> httpx.Timeout:
+        import httpx
+
+        read = _SILENCE_S if self._ours else None
+        return httpx.Timeout(_ASK_S, connect=_CONNECT_S, read=read)
+
+    async def _refusal(self, response: httpx.Response) -> LucieError:
+        body = await response.aread()
+        try:
+            told = parse_object(body, self.address)
+        except ServerError:
+            told = {}
+        return error_told(response.status_code, told, self.address)
+
+    @asynccontextmanager
+    async def _breaking(self) -> AsyncIterator[None]:
+        """Turn httpx's exceptions into ours."""
+        import httpx
+        from httpx_sse import SSEError
+
+        try:
+            yield
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise await self._lost(_UNREACHABLE, reason=str(error) or "—") from error
+        except httpx.ReadTimeout as error:
+            raise await self._lost("server.silent", seconds=int(_SILENCE_S)) from error
+        except (SSEError, httpx.DecodingError, httpx.TooManyRedirects) as error:
+            raise ServerError("server.not-understood", address=self.address) from error
+        except httpx.TransportError as error:
+            raise await self._lost("server.broken-off") from error
+
+    async def _lost(self, code: str, **facts: Any) -> LucieError:
+        """Why the server no longer answers."""
+        if self._explain is not None:
+            return await self._explain()
+        died = self._ours and code != _UNREACHABLE
+        kind = EngineError if died else ServerError
+        return kind(code, address=self.address, **facts)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._http.aclose()
+
+
+def open_http(address: str) -> httpx.AsyncClient:
+    """A plain HTTP client to `address`. Raises `UsageError` where that is no address."""
+    import httpx
+
+    headers = {"Accept-Language": language()}
+    if key := os.environ.get(KEY_VARIABLE):
+        headers["Authorization"] = f"Bearer {key}"
+    path = address.removeprefix(_UNIX)
+    is_socket = path != address and path != ""
+    root = "http://localhost" if is_socket else address.rstrip("/").removesuffix("/v1")
+    try:
+        url = httpx.URL(root)
+    except httpx.InvalidURL as error:
+        raise UsageError("server.bad-address", address=address) from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise UsageError("server.bad-address", address=address)
+    return httpx.AsyncClient(
+        base_url=url,
+        headers=headers,
+        timeout=httpx.Timeout(_ASK_S, connect=_CONNECT_S),
+        # Certificates, whose reading takes 20 ms, are nothing to a plain connection.
+        verify=url.scheme == "https",
+        transport=httpx.AsyncHTTPTransport(uds=path, verify=False) if is_socket else None,
+        # A proxy of the environment is for the internet, not for this server.
+        trust_env=False,
+    )
+
+
+def _health(body: dict[str, Any]) -> Health:
+    progress = body.get("progress")
+    return Health(
+        ready=body.get("status") == "ok",
+        progress=float(progress) if isinstance(progress, int | float) else 0.0,
+        info=ModelInfo(
+            name=str(body.get("model", "")),
+            n_ctx=_int(body.get("n_ctx")),
+            n_params=_int(body.get("n_params")),
+            memory_bytes=_int(body.get("memory_bytes")),
+        ),
+    )
+
+
+def _int(value: object) -> int | None:
+    return value if isinstance(value, int) else None

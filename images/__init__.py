@@ -1,0 +1,3 @@
+"""Flashable SD-card images with a model on them. Not built yet."""
+
+__all__: list[str] = []

@@ -1,0 +1,75 @@
+"""Everything that a person may read is there in every language, with the same facts in it."""
+
+from __future__ import annotations
+
+import re
+import string
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import edge
+import tui
+from edge.messages import LANGUAGES
+
+FOLDERS = [Path(str(package.__file__)).parent / "locale" for package in (edge, tui)]
+FILES = [
+    pytest.param(file, id=f"{folder.parent.name}/{file.stem}")
+    for folder in FOLDERS
+    for file in sorted(folder.glob("*.toml"))
+]
+TUI = FOLDERS[1].parent
+CODE = re.compile(r"`[^`]*`")
+
+
+def entries(file: Path) -> dict[str, dict[str, str]]:
+    return tomllib.loads(file.read_text(encoding="utf-8"))
+
+
+def placeholders(text: str) -> frozenset[str]:
+    return frozenset(name for _, name, _, _ in string.Formatter().parse(text) if name is not None)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_each_text_is_there_in_each_language(file: Path) -> None:
+    assert entries(file)
+    for name, texts in entries(file).items():
+        assert set(texts) == set(LANGUAGES), name
+        assert all(text.strip() for text in texts.values()), name
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_languages_hold_the_same_facts(file: Path) -> None:
+    for name, texts in entries(file).items():
+        facts = {placeholders(text) for text in texts.values()}
+        assert len(facts) == 1, name
+        assert all(fact.isidentifier() for fact in facts.pop()), name
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_apostrophes_are_typographic(file: Path) -> None:
+    for name, texts in entries(file).items():
+        for text in texts.values():
+            assert not re.search(r"\w'\w", CODE.sub("", text)), name
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_french_leaves_space_before_its_punctuation(file: Path) -> None:
+    for name, texts in entries(file).items():
+        prose = re.sub(r"https?://\S+|\{[^}]*\}", "x", CODE.sub("x", texts["fr"]))
+        assert not re.search(r"\w[;!?](\s|$)|«\S|\S»", prose), name
+
+
+def test_every_text_of_the_chat_is_said_somewhere() -> None:
+    source = "\n".join(file.read_text(encoding="utf-8") for file in TUI.glob("*.py"))
+    # Codes that are put together: a server's stage, a key and what it does, a provenance.
+    built = {
+        "chat.loading", "chat.starting", "status.loading", "status.starting",
+        "status.key-enter", "status.key-esc", "status.key-delete",
+        "status.open", "status.rename", "status.delete", "status.back",
+        "about.recorded", "about.declared", "about.unknown",
+    }  # fmt: skip
+    codes = {f"{file.stem}.{name}" for file in TUI.glob("locale/*.toml") for name in entries(file)}
+    assert built <= codes
+    assert {c for c in codes - built if not re.search(f"[\"']{re.escape(c)}[\"']", source)} == set()

@@ -1,0 +1,62 @@
+"""The screen about the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from textual.widgets import Static
+
+from tests.tui.conftest import Chat, Chatting
+from tests.tui.scripted import Pause, ScriptedServer
+from tui.provenance import known_of
+
+
+def facts(chat: Chat) -> str:
+    return "\n".join(str(part.content) for part in chat.app.screen.query(Static))
+
+
+async def test_what_is_known_is_shown(chatting: Chatting) -> None:
+    known = [("Licence", "Apache-2.0"), ("Trained on", "FineWeb\x1b (ODC-By-1.0)\n[red]more")]
+    async with chatting(facts=known) as chat:
+        await chat.until(lambda: chat.state == "ready")
+        await chat.pilot.press("f1")
+        await chat.until(lambda: "Apache-2.0" in facts(chat))
+        shown = facts(chat)
+        for fact in ("smollm2-135m-instruct", "134,515,008", "2,048 tokens", "205\u00a0MiB",
+                     "FineWeb␛ (ODC-By-1.0)\n[red]more", "You are talking to an AI"):  # fmt: skip
+            assert fact in shown
+        await chat.pilot.press("escape")
+        assert chat.app.focused is chat.main.prompt
+
+
+async def test_that_nothing_is_known_is_said(chatting: Chatting) -> None:
+    async with chatting(facts=()) as chat:
+        await chat.until(lambda: chat.state == "ready")
+        await chat.pilot.press("f1")
+        await chat.until(lambda: "Nothing more is known" in facts(chat))
+
+
+async def test_before_the_model_runs(chatting: Chatting) -> None:
+    pause = Pause()
+    async with chatting(ScriptedServer(connects=[[pause]])) as chat:
+        await chat.pilot.press("f1")
+        await chat.until(lambda: "not running yet" in facts(chat))
+
+
+def test_of_a_plain_file_nothing_is_known(model_path: Path) -> None:
+    assert known_of(str(model_path)) == []
+
+
+@pytest.mark.parametrize("lang", ["en", "fr"])
+def test_of_a_bundle_its_manifest_is_told(
+    model_path: Path, monkeypatch: pytest.MonkeyPatch, lang: str
+) -> None:
+    from edge.store import Store
+
+    monkeypatch.setenv("LUCIE_LANG", lang)
+    Store().add(f"file:{model_path}", name="smollm2-135m-instruct")
+    told = dict(known_of("smollm2-135m-instruct"))
+    label = {"en": "Licence", "fr": "Licence"}[lang]
+    assert label in told
+    assert {"en": "Trained on", "fr": "Entraîné sur"}[lang] in told

@@ -1,0 +1,84 @@
+"""`lucie chat`: its options, and how little it needs before its first frame."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from edge.errors import UnknownModelError, UsageError
+from tests.tui.terminal import Terminal
+from tui.command import chat
+
+LATE = {"httpx", "pydantic", "numpy", "sqlite3", "markdown_it", "starlette", "uvicorn", "jinja2"}
+
+
+def modules(code: str) -> set[str]:
+    """Top-level modules that a program has imported at its end."""
+    code += "\nimport sys; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(ran.stdout.split())
+
+
+def test_the_command_itself_is_light() -> None:
+    assert not modules("import tui.command") & (LATE | {"textual", "rich", "asyncio"})
+
+
+def test_the_first_frame_needs_little() -> None:
+    code = """
+from pathlib import Path
+from tui.app import ChatApp
+from tui.chat_screen import ChatScreen
+from tui.archive import Archive
+from tui.source import Source
+
+class FirstFrame(ChatScreen):
+    def _begin(self):
+        assert "talking to an AI" in self.transcript.render_line(0).text
+        self.app.exit()
+
+ChatApp(FirstFrame(Source(lambda: None), Archive(Path("none")), lambda _: [])).run(headless=True)
+"""
+    assert not modules(code) & LATE
+
+
+def test_without_a_terminal_it_names_the_other_command() -> None:
+    result = CliRunner().invoke(chat, [])
+    assert isinstance(result.exception, UsageError)
+    assert "lucie run" in str(result.exception)
+
+
+@pytest.fixture
+def _a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tui.command._has_terminal", lambda: True)
+
+
+@pytest.mark.usefixtures("_a_terminal")
+def test_a_model_that_is_not_there_is_told_before_the_screen_opens() -> None:
+    result = CliRunner().invoke(chat, ["--model", "no-such-model"])
+    assert isinstance(result.exception, UnknownModelError)
+
+
+@pytest.mark.usefixtures("_a_terminal")
+def test_a_model_and_a_server_are_one_too_many() -> None:
+    result = CliRunner().invoke(chat, ["--model", "x", "--server", "http://localhost:1"])
+    assert isinstance(result.exception, UsageError)
+
+
+def test_help_names_the_options() -> None:
+    text = CliRunner().invoke(chat, ["--help"]).output
+    for option in ("--model", "--server", "--new", "--continue", "--system"):
+        assert option in text
+
+
+def test_a_server_that_is_not_there(path: Path) -> None:
+    code = "from edge.cli import main; from tui.command import chat; chat.main()"
+    code = "import sys; sys.argv = ['lucie', '--server', 'http://127.0.0.1:9']\n" + code
+    terminal = Terminal(code, LUCIE_HOME=str(path.parent.parent))
+    terminal.read_until("no model")
+    terminal.read_until("127.0.0.1:9")
+    terminal.write("\x11")
+    assert terminal.wait() == 0

@@ -1,0 +1,204 @@
+"""The history as the chat sees it: reopened, damaged, full, read-only, shared."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from edge.client import Delta
+from edge.history import History
+from edge.migrations import MIGRATIONS
+from tests.tui.conftest import Chatting, kept
+from tests.tui.scripted import Pause, ScriptedServer, done
+
+_UNSHARE = ["unshare", "-rm"]
+namespaces = pytest.mark.skipif(
+    subprocess.run([*_UNSHARE, "true"], capture_output=True).returncode != 0,
+    reason="this machine lets us make no mount namespace",
+)
+
+
+def stored(path: Path, *turns: tuple[str, str, str]) -> int:
+    """A conversation in the history."""
+    history = History.open(path)
+    conversation, parent = history.create(), None
+    for role, content, state in turns:
+        parent = history.append(conversation, role, content, parent=parent, state=state)
+    history.close()
+    return conversation
+
+
+async def test_the_last_conversation_goes_on(chatting: Chatting, path: Path) -> None:
+    stored(path, ("user", "Other", "complete"), ("assistant", "One", "complete"))
+    stored(
+        path,
+        ("system", "Be brief.", "complete"),
+        ("user", "What is a tree?", "complete"),
+        ("assistant", "A *plant*", "stopped"),
+    )
+    server = ScriptedServer()
+    async with chatting(server, resume=True, system="Not this one") as chat:
+        await chat.until_shown("What is a tree?")
+        assert "A plant" in chat.text
+        assert "Stopped." in chat.text
+        await chat.say("Go on")
+        await chat.until_answered()
+    assert [m["content"] for m in server.asked[0]] == [
+        "Be brief.", "What is a tree?", "A *plant*", "Go on",
+    ]  # fmt: skip
+    assert len(kept(path)) == 2
+    assert [m[1] for m in kept(path)[0]][-2:] == ["Go on", "A tree is a *plant*."]
+
+
+async def test_to_go_on_where_there_is_nothing_is_to_begin(chatting: Chatting) -> None:
+    async with chatting(resume=True) as chat:
+        await chat.say("Hello")
+        await chat.until(lambda: not chat.main._resuming)
+        if chat.main.prompt.text:  # Enter came before the history was read
+            await chat.pilot.press("enter")
+        await chat.until_answered()
+        assert "A tree is a plant." in chat.text
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("writing", "The program ended while this was being written."),
+        ("failed", "This answer broke off."),
+    ],
+)
+async def test_a_broken_answer_of_last_time_can_be_asked_again(
+    chatting: Chatting, path: Path, state: str, told: str
+) -> None:
+    stored(path, ("user", "Hello", "complete"), ("assistant", "Half", state))
+    server = ScriptedServer()
+    async with chatting(server, resume=True) as chat:
+        await chat.until_shown(told)
+        await chat.pilot.press("ctrl+r")
+        await chat.until_answered()
+        assert "Half" not in chat.text
+    assert server.asked == [[{"role": "user", "content": "Hello"}]]
+    assert [m[1] for m in kept(path)[0]] == ["Hello", "A tree is a *plant*."]
+
+
+async def test_a_damaged_history_is_told(chatting: Chatting, path: Path) -> None:
+    stored(path, ("user", "Hello", "complete"), ("assistant", "Yes", "complete"))
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA ignore_check_constraints = ON")
+        db.execute("UPDATE messages SET facts = '{'")
+    db.close()
+    async with chatting() as chat:
+        await chat.until_shown("had been damaged")
+        text = " ".join(chat.text.split())
+        assert "2 messages of 1 conversations could be read" in text
+        assert "history-damaged-" in text
+        await chat.say("Hello")
+        await chat.until_answered()
+    assert len(kept(path)) == 2
+
+
+async def test_a_history_of_a_later_version_is_left_alone(chatting: Chatting, path: Path) -> None:
+    stored(path, ("user", "Hello", "complete"))
+    with sqlite3.connect(path) as db:
+        db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    db.close()
+    async with chatting() as chat:
+        await chat.until_shown("newer version of this program")
+        await chat.say("Hello")
+        await chat.until_answered()
+        assert "A tree is a plant." in chat.text
+        assert chat.text.count("Not saved.") == 1
+        assert "(not saved)" in str(chat.main.heading.content)
+
+
+async def test_saving_is_tried_again_with_the_next_message(chatting: Chatting, path: Path) -> None:
+    path.parent.parent.mkdir(exist_ok=True)
+    path.parent.write_text("a file where the folder should be")
+    async with chatting() as chat:
+        await chat.until_shown("Not saved.")
+        await chat.say("First")
+        await chat.until_answered()
+        path.parent.unlink()
+        await chat.say("Second")
+        await chat.until_answered()
+        assert "Saving works again" in chat.text
+        assert "(not saved)" not in str(chat.main.heading.content)
+    (conversation,) = kept(path)
+    assert [m[1] for m in conversation] == [
+        "First", "A tree is a *plant*.", "Second", "A tree is a *plant*.",
+    ]  # fmt: skip
+
+
+async def test_a_conversation_deleted_elsewhere_is_kept_anew(
+    chatting: Chatting, path: Path
+) -> None:
+    async with chatting() as chat:
+        await chat.say("First")
+        await chat.until_answered()
+        history = History.open(path)
+        history.delete(history.conversations()[0].id)
+        history.close()
+        await chat.say("Second")
+        await chat.until_answered()
+    (conversation,) = kept(path)
+    assert [m[1] for m in conversation][::2] == ["First", "Second"]
+
+
+@namespaces
+def test_a_full_disk_does_not_end_the_conversation(tmp_path: Path) -> None:
+    code = """
+        import asyncio, subprocess, sys
+        from pathlib import Path
+        sys.path.insert(0, sys.argv[2])
+        from tests.tui.scripted import ScriptedServer
+        from tui.app import ChatApp
+        from tui.archive import Archive
+        from tui.chat_screen import ChatScreen
+        from tui.source import Source
+        from tests.tui.conftest import Chat, kept
+
+        disk = Path(sys.argv[1])
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", disk], check=True)
+        (disk / "other").write_bytes(b"x" * 290 * 1024)
+
+        async def talk():
+            server = ScriptedServer()
+            app = ChatApp(ChatScreen(Source(lambda: server), Archive(disk / "h.sqlite3"), lambda _: []))
+            async with app.run_test(size=(80, 24)) as pilot:
+                chat = Chat(app, pilot)
+                await chat.until_shown("no room left on the disk")
+                await chat.say("First")
+                await chat.until_answered()
+                assert chat.text.count("A tree is a plant.") == 1
+                (disk / "other").unlink()
+                await chat.say("Second")
+                await chat.until_answered()
+                assert "Saving works again" in chat.text
+
+        asyncio.run(talk())
+        print([m[1] for m in kept(disk / "h.sqlite3")[0]])
+    """
+    command = [*_UNSHARE, sys.executable, "-c", textwrap.dedent(code)]
+    command += [str(tmp_path), str(Path(__file__).parent)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("A tree is") == 2
+
+
+async def test_two_chats_at_once(chatting: Chatting, path: Path) -> None:
+    pause = Pause()
+    server = ScriptedServer([Delta("One"), pause, done()])
+    async with chatting(server) as first:
+        await first.say("In the first")
+        await pause.reached.wait()
+        async with chatting() as second:
+            await second.say("In the second")
+            await second.until_answered()
+        pause.go_on.set()
+        await first.until_answered()
+    assert sorted(c[0][1] for c in kept(path)) == ["In the first", "In the second"]

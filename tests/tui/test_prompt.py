@@ -1,0 +1,71 @@
+"""Typing."""
+
+from __future__ import annotations
+
+import pytest
+from textual.events import Paste
+
+from tests.tui.conftest import Chatting
+from tests.tui.scripted import ScriptedServer
+
+
+@pytest.mark.parametrize("key", ["ctrl+j", "alt+enter", "shift+enter"])
+async def test_several_lines(chatting: Chatting, key: str) -> None:
+    server = ScriptedServer()
+    async with chatting(server) as chat:
+        assert chat.main.prompt.size.height == 1
+        await chat.pilot.press("a", key, "b", key, key, "c")
+        assert chat.main.prompt.text == "a\nb\n\nc"
+        assert chat.main.prompt.size.height == 4
+        await chat.pilot.press("enter")
+        await chat.until_answered()
+        assert chat.main.prompt.size.height == 1
+    assert server.asked[0][0]["content"] == "a\nb\n\nc"
+
+
+async def test_it_grows_only_so_far(chatting: Chatting) -> None:
+    async with chatting() as chat:
+        await chat.type("line\n" * 50)
+        assert chat.main.prompt.size.height == 7
+        assert chat.main.transcript.size.height > 5
+    async with chatting(size=(40, 15)) as chat:
+        await chat.type("line\n" * 50)
+        assert chat.main.prompt.size.height == 3
+
+
+async def test_nothing_is_not_sent(chatting: Chatting) -> None:
+    server = ScriptedServer()
+    async with chatting(server) as chat:
+        await chat.say(" \n ")
+        await chat.pilot.press("enter", "escape", "ctrl+r")
+        assert server.asked == []
+
+
+async def test_what_is_pasted_is_made_safe(chatting: Chatting) -> None:
+    async with chatting() as chat:
+        await chat.type("old")
+        chat.main.prompt.select_all()
+        chat.main.prompt.post_message(Paste("a\x1b[31mb\r\nc\u202e"))
+        await chat.pilot.pause()
+        assert chat.main.prompt.text == "a␛[31mb\nc\ufffd"
+
+
+async def test_the_keys_that_work_are_shown(chatting: Chatting) -> None:
+    async with chatting() as chat:
+        keys = chat.main.key_line.keys
+        assert [key for key, _ in keys] == [
+            "Enter", "Ctrl-N", "Ctrl-L", "F1", "Ctrl-Q",
+        ]  # fmt: skip
+
+
+async def test_who_types_ahead_loses_nothing(chatting: Chatting) -> None:
+    from textual.events import Key
+
+    server = ScriptedServer()
+    async with chatting(server) as chat:
+        for key in "One\rTwo":  # all in one piece, as a slow board or line delivers them
+            name = {"\r": "enter"}.get(key, key)
+            chat.app.post_message(Key(name, key))
+        await chat.until_answered()
+        await chat.until(lambda: chat.main.prompt.text == "Two")
+    assert server.asked == [[{"role": "user", "content": "One"}]]

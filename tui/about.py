@@ -1,0 +1,91 @@
+"""What is known of the model: who made it, from what, under which licence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.screen import Screen
+from textual.widgets import Static
+
+from tui.sizes import fit
+from tui.status import KeyLine
+from tui.untrusted import visible
+from tui.words import mebibytes, number, say
+
+if TYPE_CHECKING:
+    from textual.app import ComposeResult
+    from textual.events import Resize
+
+    from edge.client import ModelInfo
+
+__all__ = ["About"]
+
+
+class About(Screen[None]):
+    """Facts about the model, as far as they are known.
+
+    Args:
+        info: what the server says; None before it has been reached.
+        describe: what else is known; called in a thread, as it reads files.
+    """
+
+    AUTO_FOCUS = "VerticalScroll"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,f1,q", "dismiss", show=False)]
+
+    def __init__(
+        self, info: ModelInfo | None, describe: Callable[[ModelInfo], Sequence[tuple[str, str]]]
+    ) -> None:
+        super().__init__()
+        self._info = info
+        self._describe = describe
+        self._facts = VerticalScroll(id="facts")
+        self._keys = KeyLine()
+
+    def compose(self) -> ComposeResult:
+        """One scrolling area."""
+        yield Static(say("about.title"), id="title", markup=False)
+        yield self._facts
+        yield self._keys
+
+    def on_mount(self) -> None:
+        """Say what the server said; what the disk says comes after it."""
+        self._keys.keys = [(say("status.key-esc"), say("status.back"))]
+        self._facts.mount(Static(say("chat.ai"), classes="fact", markup=False))
+        if self._info is None:
+            self._facts.mount(Static(say("about.not-yet"), classes="fact", markup=False))
+        else:
+            self._add(_server_facts(self._info))
+            self.run_worker(self._read(self._info))
+
+    def on_resize(self, event: Resize) -> None:
+        """Fit a small screen."""
+        fit(self, event.size)
+
+    async def _read(self, info: ModelInfo) -> None:
+        more = await asyncio.to_thread(self._describe, info)
+        self._add(more or [("", say("about.nothing"))])
+
+    def _add(self, facts: Sequence[tuple[str, str]]) -> None:
+        self._facts.mount_all(
+            Horizontal(
+                Static(label, classes="label", markup=False),
+                Static(visible(value), classes="value", markup=False),
+                classes="fact",
+            )
+            for label, value in facts
+        )
+
+
+def _server_facts(info: ModelInfo) -> list[tuple[str, str]]:
+    facts = [(say("about.name"), info.name)]
+    if info.n_params is not None:
+        facts.append((say("about.parameters"), number(info.n_params)))
+    if info.n_ctx is not None:
+        facts.append((say("about.window"), say("about.tokens", count=number(info.n_ctx))))
+    if info.memory_bytes is not None:
+        facts.append((say("about.memory"), mebibytes(info.memory_bytes)))
+    return facts

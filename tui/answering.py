@@ -1,0 +1,175 @@
+"""One answer on its way from the server to the screen."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import asdict, replace
+from typing import Any
+
+from edge.client import Delta, Done, ModelInfo, Notice, Progress, Reply, Starting
+from edge.errors import LucieError, UsageError
+from edge.messages import text
+from tui.dialogue import Dialogue, Turn
+from tui.entries import Answer, Remark
+from tui.source import Source
+from tui.status import Status, StatusLine
+from tui.transcript import Transcript
+from tui.words import number, say
+
+__all__ = ["Answering", "connect"]
+
+_CODE = re.compile(r"[a-z-]+\.[a-z-]+")
+
+
+class Answering:
+    """Fills one turn of a dialogue, its entry in the transcript, and the status line."""
+
+    def __init__(
+        self, source: Source, dialogue: Dialogue, transcript: Transcript, status_line: StatusLine
+    ) -> None:
+        self._source = source
+        self._transcript = transcript
+        self._status_line = status_line
+        self._messages = dialogue.to_send()
+        self.question = dialogue.turns[-1].content
+        self.turn: Turn = dialogue.answer()
+        self.entry = Answer()
+        self.entry.doing(say("chat.thinking"))
+        transcript.add(self.entry)
+
+    async def run(self) -> None:
+        """Until the answer is complete, has failed, or the task is cancelled: the user's stop."""
+        self._state("status.waiting")
+        try:
+            async with aclosing(self._source.replies(self._messages, self._starting)) as replies:
+                async for reply in replies:
+                    self._take(reply)
+            if self.turn.state == "writing":
+                self._fail(LucieError("chat.cut-off"))
+        except LucieError as error:
+            self._fail(error)
+        except asyncio.CancelledError:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """No more is wanted; what there is stays. Harmless when the answer has ended."""
+        if self.turn.state == "writing":
+            self.turn.state = "stopped"
+            self._end(f"{say('chat.stopped')} {say('chat.ask-again')}", ".remark")
+
+    def _fail(self, error: LucieError) -> None:
+        self.turn.state = "failed"
+        if isinstance(error, UsageError):
+            self.turn.facts = {"refused": error.code}
+            self._end(str(error), ".error")
+        else:
+            self._end(f"{error} {say('chat.ask-again')}", ".error")
+
+    def _take(self, reply: Reply) -> None:
+        match reply:
+            case Progress():
+                self._reading(reply)
+            case Delta(words):
+                if not self.turn.content:
+                    self.turn.model = self._source.info.name if self._source.info else None
+                    self._state("status.writing")
+                self.turn.content += words
+                self._transcript.write(self.entry, words)
+            case Notice(code, facts):
+                self._transcript.add(Remark(_notice(code, facts), ".remark"), before=self.entry)
+            case Done():
+                self._done(reply)
+
+    def _starting(self, report: Starting) -> None:
+        what = say("chat.queued", what=say(f"chat.{report.stage}"))
+        self.entry.doing(what, report.fraction)
+        self._transcript.changed()
+        self._show(_starting(self._status_line.status, report))
+
+    def _reading(self, progress: Progress) -> None:
+        done, total = number(progress.done), number(progress.total)
+        fraction = progress.done / progress.total if progress.total else None
+        self.entry.doing(say("chat.reading"), fraction, f"{done} / {total}")
+        self._transcript.changed()
+        state = say("status.reading", done=done, total=total)
+        self._show(replace(self._status_line.status, state=state, busy=True, used=progress.total))
+
+    def _done(self, done: Done) -> None:
+        self.turn.facts = {key: value for key, value in asdict(done).items() if value is not None}
+        self.turn.state = "complete"
+        status = self._status_line.status
+        if done.prompt_tokens is not None and done.completion_tokens is not None:
+            status = replace(status, used=done.prompt_tokens + done.completion_tokens)
+        if done.completion_tokens and done.predicted_ms:
+            status = replace(status, speed=done.completion_tokens / done.predicted_ms * 1000)
+        if done.memory_bytes is not None:
+            status = replace(status, memory=done.memory_bytes)
+        self._show(status)
+        note = say("chat.length") if done.reason == "length" else ""
+        self._end(note if self.turn.content else say("chat.empty"), ".remark")
+
+    def _end(self, note: str, style: str) -> None:
+        self.entry.end(note, style)
+        self._transcript.changed(now=True)
+        self._state("status.ready", busy=False)
+
+    def _state(self, code: str, *, busy: bool = True) -> None:
+        status = self._status_line.status
+        info = self._source.info
+        if not busy and not self._source.connected:
+            code = "status.unreachable"
+            status = replace(status, memory=None)
+        elif info is not None:
+            status = _known(status, info)
+        self._show(replace(status, state=say(code), busy=busy))
+
+    def _show(self, status: Status) -> None:
+        self._status_line.status = status
+
+
+async def connect(source: Source, line: StatusLine, idle: Callable[[], bool]) -> None:
+    """Reach the server before anything is asked of it.
+
+    Args:
+        idle: whether the status line is ours; an answer that waits for the same server
+            writes to it too.
+
+    Raises:
+        LucieError: there is no server.
+    """
+
+    def report(now: Starting) -> None:
+        line.status = _starting(line.status, now)
+
+    try:
+        await source.connect(report)
+    except LucieError:
+        if idle():
+            line.status = Status(say("status.unreachable"))
+        raise
+    if source.info is not None and idle():
+        line.status = _known(Status(say("status.ready")), source.info)
+
+
+def _known(status: Status, info: ModelInfo) -> Status:
+    memory = info.memory_bytes if status.memory is None else status.memory
+    return replace(status, model=info.name, window=info.n_ctx, memory=memory)
+
+
+def _starting(status: Status, report: Starting) -> Status:
+    percent = round(report.fraction * 100)
+    return replace(status, state=say(f"status.{report.stage}", percent=percent), busy=True)
+
+
+def _notice(code: str, facts: dict[str, Any]) -> str:
+    """A server's notice in our words; its bare code where a later server has one more."""
+    if _CODE.fullmatch(code):
+        try:
+            return text(code, **facts)
+        except (KeyError, FileNotFoundError):
+            pass
+    return code

@@ -1,0 +1,137 @@
+"""The history on disk, for a screen that must not wait for a disk.
+
+SQLite waits for the card to have written (an SD card takes a second now and then),
+so one thread of its own does all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from edge.errors import HistoryError
+from tui.dialogue import Dialogue, Turn
+
+if TYPE_CHECKING:
+    from edge.history import Conversation, History, State
+    from edge.salvage import Salvage
+
+__all__ = ["Archive"]
+
+T = TypeVar("T")
+Snapshot: TypeAlias = "tuple[Turn, str, State]"
+
+
+class Archive:
+    """Opens the history when it is first needed, and again after an error.
+
+    Every method raises `HistoryError`; the next call tries afresh.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.salvage: Salvage | None = None
+        """Set when the file was found damaged; for the screen to tell and clear."""
+        self._path = path
+        self._history: History | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="history")
+
+    async def keep(self, dialogue: Dialogue) -> None:
+        """Write what is new in `dialogue`; nothing that was kept before is written again."""
+        news = _news(dialogue)  # taken now: the answer grows while it is being written down
+        if news and any(turn.role == "user" for turn in dialogue.written):
+            await self._run(lambda history: _keep(history, dialogue, news))
+
+    async def conversations(self) -> list[Conversation]:
+        """All conversations, the one spoken in last first."""
+        return await self._run(lambda history: history.conversations())
+
+    async def load(self, conversation: Conversation) -> Dialogue:
+        """A conversation, to be read and continued."""
+
+        def read(history: History) -> Dialogue:
+            messages = history.load(conversation.id)
+            dialogue = Dialogue.stored(conversation.id, conversation.title, messages)
+            dialogue.home = history
+            return dialogue
+
+        return await self._run(read)
+
+    async def rename(self, conversation: int, title: str) -> None:
+        """Give a conversation another title."""
+        await self._run(lambda history: history.rename(conversation, title))
+
+    async def delete(self, conversation: int) -> None:
+        """Delete a conversation."""
+        await self._run(lambda history: history.delete(conversation))
+
+    async def aclose(self) -> None:
+        """Close the file, after all that is still being written."""
+        await asyncio.wrap_future(self._thread.submit(self._drop))
+        self._thread.shutdown()
+
+    async def _run(self, work: Callable[[History], T]) -> T:
+        return await asyncio.wrap_future(self._thread.submit(self._work, work))
+
+    def _work(self, work: Callable[[History], T]) -> T:
+        if self._history is None:
+            from edge.history import History
+
+            self._history = History.open(self._path)
+            self.salvage = self._history.salvage
+        try:
+            return work(self._history)
+        except HistoryError as error:
+            if error.code != "history.gone":
+                self._drop()
+            raise
+
+    def _drop(self) -> None:
+        if self._history is not None:
+            self._history.close()
+            self._history = None
+
+
+def _keep(history: History, dialogue: Dialogue, news: Sequence[Snapshot]) -> None:
+    if history.salvage is not None and dialogue.home not in (None, history):
+        # Ids of the damaged file may mean something else in this one.
+        dialogue.forget_ids()
+        news = _news(dialogue)
+    dialogue.home = history
+    try:
+        _write(history, dialogue, news)
+    except HistoryError as error:
+        if error.code != "history.gone":
+            raise
+        # Deleted by another chat, while it goes on in this one: it begins anew.
+        dialogue.forget_ids()
+        _write(history, dialogue, _news(dialogue))
+
+
+def _write(history: History, dialogue: Dialogue, news: Sequence[Snapshot]) -> None:
+    if dialogue.id is None:
+        dialogue.id = history.create()
+    for turn, content, state in news:
+        if turn.id is None:
+            turn.id = history.append(
+                dialogue.id,
+                turn.role,
+                content,
+                parent=turn.parent.id if turn.parent else None,
+                state=state,
+                model=turn.model,
+                facts=turn.facts,
+            )
+        else:
+            history.write(turn.id, content, state, turn.facts)
+        turn.kept = content, state
+
+
+def _news(dialogue: Dialogue) -> list[Snapshot]:
+    return [
+        (turn, turn.content, turn.state)
+        for turn in dialogue.written
+        if turn.kept != (turn.content, turn.state)
+    ]

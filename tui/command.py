@@ -1,0 +1,70 @@
+"""`lucie chat`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from edge.errors import UsageError
+from tui.words import say
+
+if TYPE_CHECKING:
+    from edge.client import Connector
+
+__all__ = ["chat"]
+
+
+@click.command(help=say("command.help"))
+@click.option("-m", "--model", metavar=say("command.model-value"), help=say("command.model"))
+@click.option("--server", metavar="URL", help=say("command.server"))
+@click.option("--new/--continue", "new", default=True, help=say("command.new"))
+@click.option("--system", metavar=say("command.text-value"), help=say("command.system"))
+@click.pass_context
+def chat(
+    ctx: click.Context, model: str | None, server: str | None, new: bool, system: str | None
+) -> None:
+    """Open the chat; the exit code is 0, or 128 + n after signal n."""
+    if not _has_terminal():
+        raise UsageError("chat.no-terminal")
+    if server is None:
+        from edge.store import Store
+
+        Store().find(model)  # before the screen opens: its error says what to type
+    elif model is not None:
+        raise UsageError("chat.model-or-server")
+
+    from edge.paths import data_dir
+    from tui.app import ChatApp
+    from tui.archive import Archive
+    from tui.chat_screen import ChatScreen
+    from tui.provenance import known_of
+    from tui.signals import leaving_on_signals
+    from tui.source import Source
+
+    screen = ChatScreen(
+        Source(partial(_connector, model, server)),
+        Archive(data_dir() / "history.sqlite3"),
+        lambda _: known_of(model) if server is None else [],
+        system=system,
+        resume=not new,
+        url=server,
+    )
+    app = ChatApp(screen)
+    with leaving_on_signals(app.leave_soon):
+        app.run()
+    ctx.exit(app.return_code or 0)
+
+
+def _has_terminal() -> bool:
+    dumb = os.environ.get("TERM") == "dumb"
+    return sys.stdin.isatty() and sys.stdout.isatty() and not dumb
+
+
+def _connector(model: str | None, server: str | None) -> Connector:
+    from edge.local import LocalServer, RemoteServer
+
+    return RemoteServer(server) if server is not None else LocalServer(model)

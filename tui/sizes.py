@@ -1,0 +1,25 @@
+"""Small screens: what they do without is said in `chat.tcss` by two classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from textual.geometry import Size
+    from textual.screen import Screen
+
+__all__ = ["fit"]
+
+_SHORT = 18
+"""Screens with fewer lines keep them for the conversation."""
+_NARROW = 60
+
+
+def fit(screen: Screen[Any], size: Size) -> None:
+    """Set the classes for this size.
+
+    Textual's breakpoints do the same, but also add a class to a screen of ordinary
+    size, so that its first frame would be styled twice.
+    """
+    screen.set_class(size.height < _SHORT, "-short")
+    screen.set_class(size.width < _NARROW, "-narrow")

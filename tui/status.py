@@ -1,0 +1,95 @@
+"""The two lines below the prompt: how things stand, and which keys do what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.content import Content
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from tui.untrusted import visible
+from tui.words import decimal, mebibytes, number, say
+
+if TYPE_CHECKING:
+    from textual.app import RenderResult
+
+__all__ = ["KeyLine", "Status", "StatusLine"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How things stand; what is not known is None."""
+
+    state: str
+    """A short text."""
+    busy: bool = False
+    model: str | None = None
+    used: int | None = None
+    """Tokens of context in use."""
+    window: int | None = None
+    """Tokens of context there are."""
+    speed: float | None = None
+    """Tokens per second of the last answer, prompt not counted."""
+    memory: int | None = None
+    """Bytes of memory of the engine."""
+
+
+class StatusLine(Widget):
+    """State on the left, figures on the right; on a narrow screen the last of them go first."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"state", "state-busy", "figures"}
+
+    status: reactive[Status] = reactive(Status(""))
+
+    def render(self) -> RenderResult:
+        """Draw for the width there is."""
+        now = self.status
+        mark = Content.styled("● ", ".state-busy" if now.busy else ".state")
+        left = mark + Content.styled(now.state, ".figures")
+        figures = _figures(now)
+        room = self.size.width - left.cell_length - 2
+        while figures and len("  ".join(figures)) > room:
+            figures.pop()
+        right = Content.styled("  ".join(figures), ".figures")
+        gap = self.size.width - left.cell_length - right.cell_length
+        return (left + " " * max(gap, 0) + right).truncate(self.size.width, ellipsis=True)
+
+
+def _figures(status: Status) -> list[str]:
+    """The most wanted first."""
+    figures = []
+    if status.window is not None:
+        used, window = number(status.used or 0), number(status.window)
+        figures.append(say("status.context", used=used, window=window))
+    elif status.used is not None:
+        figures.append(say("status.context-used", used=number(status.used)))
+    if status.speed is not None:
+        figures.append(say("status.speed", speed=decimal(status.speed)))
+    if status.model is not None:
+        figures.append(visible(status.model))
+    if status.memory is not None:
+        figures.append(mebibytes(status.memory))
+    return figures
+
+
+class KeyLine(Widget):
+    """The keys that do something now; on a narrow screen the last of them go first."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"key", "key-label"}
+
+    keys: reactive[Sequence[tuple[str, str]]] = reactive(())
+    """Key and what it does, the most wanted first."""
+
+    def render(self) -> RenderResult:
+        """Draw for the width there is."""
+        line = Content()
+        for key, label in self.keys:
+            part = Content.styled(key, ".key") + Content.styled(f" {label}", ".key-label")
+            gap = "   " if line else ""
+            if line.cell_length + len(gap) + part.cell_length > self.size.width:
+                break
+            line = line + gap + part
+        return line
