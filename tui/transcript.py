@@ -158,13 +158,14 @@ class Transcript(ScrollView, can_focus=False):
         self._shown = [(entry.lead, entry.lines(width)) for entry in entries]
         # A blank line after each.
         self._starts = [0, *accumulate(len(lines) + 1 for _, lines in self._shown)]
-        self.virtual_size = Size(self.size.width, self._starts[-1])
+        self.virtual_size = Size(self.scrollable_content_region.width, self._starts[-1])
         self._refresh_scrollbars()
 
     @property
     def _width(self) -> int:
         # One cell is left free beside the scroll bar.
-        return max(1, min(self.size.width - len(Entry.lead) - 1, _MEASURE))
+        room = self.scrollable_content_region.width - len(Entry.lead) - 1
+        return max(1, min(room, _MEASURE))
 
     def _line(self, y: int) -> Content:
         at = bisect_right(self._starts, y) - 1

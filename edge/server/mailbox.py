@@ -19,6 +19,7 @@ __all__ = ["INTERVAL", "MAX_UNREAD", "SILENCE", "EventStream", "Mailbox", "Submi
 
 INTERVAL = 0.03
 """Seconds between deliveries of tokens, short enough to look like a steady flow."""
+_OFTEN = 1.2 * INTERVAL  # slower tokens are delivered one by one: waiting would save nothing
 SILENCE = 10.0
 """Seconds without news after which a stream says that it is alive."""
 MAX_UNREAD = 4096
@@ -42,6 +43,7 @@ class Mailbox:
         self._loop = loop
         self._posted: deque[tuple[EventStream, Event]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._delivered = 0.0
         self._expected = False
         """Whether a delivery is on its way, so that nobody need ask for one."""
 
@@ -56,16 +58,26 @@ class Mailbox:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._posted:
-            # From here on the next post asks for a delivery; one that came just before did not.
-            self._expected = False
-            if not self._posted:
+        now = self._loop.time()
+        often = now - self._delivered < _OFTEN
+        if self._hand_out():
+            self._delivered = now
+            if often:
+                self._timer = self._loop.call_later(INTERVAL, self._deliver)
                 return
+        # From here on the next post asks for a delivery itself; one just before did not.
+        self._expected = False
+        if self._posted:
             self._expected = True
+            self._loop.call_soon(self._deliver)
+
+    def _hand_out(self) -> bool:
+        """Give all that is there to its streams; returns whether there was anything."""
+        anything = bool(self._posted)
         while self._posted:
             stream, event = self._posted.popleft()
             stream.feed(event)
-        self._timer = self._loop.call_later(INTERVAL, self._deliver)
+        return anything
 
 
 class EventStream:

@@ -157,14 +157,18 @@ def _join(context: Context, value: Any, d: Any = "", attribute: Any = None) -> s
     return joined(meter, str(d), [str(item) for item in items])
 
 
+def _check_indent(indent: int | str) -> int:
+    size = indent if isinstance(indent, int) else len(indent)
+    if size > _MAX_INDENT:
+        raise ValueError(f"indent of more than {_MAX_INDENT} characters")
+    return max(size, 0)
+
+
 @pass_context
 def _indent(
     context: Context, text: str, width: int | str = 4, first: bool = False, blank: bool = False
 ) -> Any:
-    size = width if isinstance(width, int) else len(width)
-    if size > _MAX_INDENT:
-        raise ValueError(f"indent of more than {_MAX_INDENT} characters")
-    _meter(context).spend((text.count("\n") + 1) * max(size, 0))
+    _meter(context).spend((text.count("\n") + 1) * _check_indent(width))
     return _INDENT(context, text, width, first=first, blank=blank)
 
 
@@ -199,8 +203,8 @@ def _tojson(
     """As Hugging Face's: plain JSON, not escaped for HTML, every character as it is."""
     meter = _meter(context)
     meter.weigh((value, indent, separators))
-    if isinstance(indent, int) and indent > _MAX_INDENT:
-        raise ValueError(f"indent of more than {_MAX_INDENT} characters")
+    if indent is not None:
+        _check_indent(indent)
     encoder = json.JSONEncoder(
         ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )
@@ -209,6 +213,17 @@ def _tojson(
         meter.spend(len(chunk))
         chunks.append(chunk)
     return "".join(chunks)
+
+
+def _numeric(original: Operation) -> Operation:
+    """A test that divides; on a text, Jinja's own would be `%`, which formats it."""
+
+    def run(value: Any, *args: Any) -> Any:
+        if isinstance(value, str):
+            raise TypeError("a text cannot be divided")
+        return original(value, *args)
+
+    return run
 
 
 FILTERS: dict[str, Operation] = {
@@ -245,7 +260,7 @@ FILTERS: dict[str, Operation] = {
 
 _LOOKS = (
     "defined", "undefined", "none", "boolean", "true", "false", "string", "number", "integer",
-    "float", "mapping", "sequence", "iterable", "callable", "odd", "even", "divisibleby", "sameas",
+    "float", "mapping", "sequence", "iterable", "callable", "sameas",
 )  # fmt: skip
 _COMPARES = (
     "eq", "==", "equalto", "ne", "!=", "lt", "<", "lessthan", "le", "<=", "gt", ">",
@@ -255,5 +270,6 @@ _COMPARES = (
 TESTS: dict[str, Operation] = {
     **{name: _TEST[name] for name in _LOOKS},
     **{name: _deep(_TEST[name]) for name in _COMPARES},
+    **{name: _numeric(_TEST[name]) for name in ("odd", "even", "divisibleby")},
 }
 """By name."""

@@ -163,7 +163,7 @@ ODDITIES = """
 {{ '5' | int + 1 }} {{ [1, 2, 3] | select('gt', 1) | list }} {{ [1, 2] | reject('eq', 1) | first }}
 {#- a comment -#}
    {%- if 0 %}{{ x | nofilter }}{% endif %}
-{{ ('<' | safe) ~ '>' }} {{ messages | length }}
+{{ 7 is divisibleby 7 }} {{ 3.0 is odd }} {{ 4 is even }} {{ ('<' | safe) ~ '>' }} {{ messages | length }}
 {{ messages is sequence }} {{ 'Tom' | lower | title }}
 """
 

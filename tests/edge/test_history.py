@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import shutil
@@ -10,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,23 @@ def test_conversations_are_listed_by_their_last_message(path: Path) -> None:
     assert [c.id for c in history.conversations()] == [first, second]
     assert [c.id for c in history.conversations(limit=1)] == [first]
     assert empty not in [c.id for c in history.conversations()]
+    history.close()
+
+
+def test_a_commit_is_on_disk_when_the_call_returns(path: Path) -> None:
+    history = History.open(path)
+    for pragma, value in (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)):
+        assert history._db.execute(f"PRAGMA {pragma}").fetchone() == (value,)
+    history.close()
+
+
+def test_messages_that_follow_each_other_in_a_circle_end_somewhere(path: Path) -> None:
+    filled(path, 1, 4)
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE messages SET parent_id = 4 WHERE id = 1")
+    db.close()
+    history = History.open(path)
+    assert [m.id for m in history.load(1)] == [1, 2, 3, 4]
     history.close()
 
 
@@ -524,6 +543,28 @@ def test_two_programs_set_a_damaged_file_aside_once(path: Path) -> None:
     history = History.open(path)
     assert list(everything(history).values()).count("hello") == 3
     history.close()
+
+
+def test_a_file_is_mended_by_one_program_at_a_time(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"x" * 10_000)
+    code = """
+        import sys
+        from pathlib import Path
+        from edge.history import History
+        print("opening", flush=True)
+        print(History.open(Path(sys.argv[1])).salvage.messages, flush=True)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(path)]
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            assert next(child.stdout) == "opening\n"
+            time.sleep(0.2)  # it cannot prove that the child waits, but show that it does not
+            assert path.read_bytes() == b"x" * 10_000
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert next(child.stdout) == "0\n"
 
 
 def test_a_file_that_another_program_keeps_to_itself(

@@ -72,6 +72,7 @@ async def test_all_users_share_one_process_that_ends_after_the_last(
     other = LocalServer(str(model_path), arguments=SMALL, linger_s=0.2)
     clients = await asyncio.gather(local.connect(told.append), other.connect())
     (pid,) = servers()
+    assert [local._child, other._child].count(None) == 1, "two were started"
     assert told[0] == Starting("starting", 0.0)
     assert {state.stage for state in told} == {"starting", "loading"}
     assert (await clients[0].info()).n_ctx == 1024

@@ -213,6 +213,16 @@ async def test_nothing_is_lost_between_threads() -> None:
     stream.close()
 
 
+async def test_a_token_after_a_pause_is_not_kept_waiting() -> None:
+    script, stream = opened()
+    for letter in "ab":
+        post(script, tokens(letter))
+        async with asyncio.timeout(10):
+            assert await stream.batch() == tokens(letter)
+        await asyncio.sleep(3 * mailbox.INTERVAL)
+    stream.close()
+
+
 async def test_who_leaves_ends_the_wait_and_the_request() -> None:
     script, stream = opened()
     waiting = asyncio.create_task(stream.batch())

@@ -22,8 +22,10 @@ SCRIPTED = """
     from tui.app import ChatApp
     from tui.archive import Archive
     from tui.chat_screen import ChatScreen
+    import tui.signals
     from tui.signals import leaving_on_signals
     from tui.source import Source
+    tui.signals._PATIENCE_S = 1000.0  # it is to end by itself
     server = ScriptedServer([Delta("Half an answer"), Pause()])
     app = ChatApp(ChatScreen(Source(lambda: server), Archive(Path({path!r})), lambda _: []))
     with leaving_on_signals(app.leave_soon):
@@ -52,7 +54,8 @@ class Terminal:
     def read_until(self, marker: str, seconds: float = 20.0) -> None:
         deadline = time.monotonic() + seconds
         while marker.encode() not in self.output:
-            assert time.monotonic() < deadline and not self._ended, self.output[-2000:]
+            assert time.monotonic() < deadline, self.output[-2000:]
+            assert not self._ended, self.output[-2000:]
             self._read(0.1)
 
     def _read(self, seconds: float) -> bool:

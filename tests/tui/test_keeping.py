@@ -168,7 +168,8 @@ def test_a_full_disk_does_not_end_the_conversation(tmp_path: Path) -> None:
 
         async def talk():
             server = ScriptedServer()
-            app = ChatApp(ChatScreen(Source(lambda: server), Archive(disk / "h.sqlite3"), lambda _: []))
+            archive = Archive(disk / "h.sqlite3")
+            app = ChatApp(ChatScreen(Source(lambda: server), archive, lambda _: []))
             async with app.run_test(size=(80, 24)) as pilot:
                 chat = Chat(app, pilot)
                 await chat.until_shown("no room left on the disk")

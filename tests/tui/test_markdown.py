@@ -94,13 +94,8 @@ def test_styles_stand_where_they_belong() -> None:
 @pytest.mark.parametrize("seed", range(30))
 def test_a_text_that_grows_is_the_text_when_it_is_whole(seed: int) -> None:
     rng = random.Random(seed)
-    parts = ALL.split("\n\n") + [
-        "```\nopen\n\n\nfence",
-        "- x\r\n- y\r",
-        "a | b\n- | -",
-        "===",
-        "***",
-    ]
+    more = ["```\nopen\n\n\nfence", "- x\r\n- y\r", "a | b\n- | -", "===", "***"]
+    parts = [*ALL.split("\n\n"), *more]
     text = "\n\n".join(rng.sample(parts, len(parts)))
     source, at = Source(), 0
     while at < len(text):
@@ -113,6 +108,14 @@ def test_a_text_that_grows_is_the_text_when_it_is_whole(seed: int) -> None:
 def parse_whole(text: str) -> list[Block]:
     source = Source(text)
     return source.settled + source.last
+
+
+def test_a_line_end_may_come_in_halves() -> None:
+    text = "- x\r\n- y\r- z\r\n\r\nend\r"
+    for at in range(len(text)):
+        source = Source(text[:at])
+        source.append(text[at:])
+        assert plain(source.settled + source.last) == ["• x", "• y", "• z", "", "end"]
 
 
 def test_only_the_last_block_is_parsed_again() -> None:
@@ -135,7 +138,8 @@ def test_no_line_is_wider_than_the_screen(width: int) -> None:
 
 @pytest.mark.parametrize("width", [8, 20, 60])
 def test_nothing_that_was_said_is_lost_on_a_narrow_screen(width: int) -> None:
-    text = "- alpha\n  - beta\n    - gamma\n\n| delta | epsilon |\n|-|-|\n| zeta | eta |\n\n```\ntheta\n```"
+    text = "- alpha\n  - beta\n    - gamma\n\n| delta | epsilon |\n|-|-|\n| zeta | eta |\n"
+    text += "\n```\ntheta\n```"
     shown = "".join("".join(plain(parse(text), width)).split())
     for word in ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"):
         assert word in shown

@@ -63,7 +63,7 @@ async def test_who_types_ahead_loses_nothing(chatting: Chatting) -> None:
 
     server = ScriptedServer()
     async with chatting(server) as chat:
-        for key in "One\rTwo":  # all in one piece, as a slow board or line delivers them
+        for key in "One\rTwo\r":  # all in one piece, as a slow board or line delivers them
             name = {"\r": "enter"}.get(key, key)
             chat.app.post_message(Key(name, key))
         await chat.until_answered()

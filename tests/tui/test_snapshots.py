@@ -1,4 +1,4 @@
-"""Key screens as pictures. After a wanted change: `pytest tests/tui/test_snapshots.py --snapshot-update`."""
+"""Key screens as pictures; after a wanted change run this file with `--snapshot-update`."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -29,23 +30,23 @@ class Tmux:
     """A terminal of 80 × 24 with one program in it."""
 
     def __init__(self, home: Path, *command: str) -> None:
-        self._socket = str(home / f"tmux-{next(_NUMBERS)}")
+        name = f"terminal-{next(_NUMBERS)}"
+        self._socket = str(home / f"{name}.tmux")
+        self._code = home / f"{name}.code"
+        # What tmux itself knows of a program's end comes late or never.
+        script = f"{shlex.join(command)}; echo $? > {self._code}; exec sleep 600"
         self._run("-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24",
-                  "-e", f"LUCIE_HOME={home}", "-e", "LUCIE_LANG=en", "sleep", "600")  # fmt: skip
-        # Nothing vanishes when the program ends, so that its exit code can be read.
-        self._run("set-option", "-g", "remain-on-exit", "on")
-        self._run("respawn-pane", "-k", *command)
+                  "-e", f"LUCIE_HOME={home}", "-e", "LUCIE_LANG=en", script)  # fmt: skip
 
     def _run(self, *arguments: str) -> str:
         command = ["tmux", "-S", self._socket, *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-    def _ask(self, what: str) -> str:
-        return self._run("display-message", "-p", f"#{{{what}}}").strip()
-
     @property
     def pid(self) -> int:
-        return int(self._ask("pane_pid"))
+        """Of the program, the shell's only child."""
+        shell = self._run("display-message", "-p", "#{pane_pid}").strip()
+        return int(Path(f"/proc/{shell}/task/{shell}/children").read_text())
 
     @property
     def screen(self) -> str:
@@ -68,9 +69,8 @@ class Tmux:
         return self.until(lambda screen: text in screen)
 
     def exit_code(self) -> int:
-        # A moment lies between the end of the output and that of the process.
-        self.until(lambda _: self._ask("pane_dead_status") or self._ask("pane_dead_signal"))
-        return int(self._ask("pane_dead_status"))
+        self.until(lambda _: self._code.exists() and self._code.read_text().strip())
+        return int(self._code.read_text())
 
     def close(self) -> None:
         """As when the window is closed; harmless when it is."""
