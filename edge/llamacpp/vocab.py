@@ -63,19 +63,20 @@ class Vocab:
         """Ids of `text`.
 
         Args:
-            text: any text; lone surrogates become U+FFFD.
+            text: any text; lone surrogates become “?”.
             special: read spellings of control tokens as those tokens.
             bos: put the BOS token first, if the model wants one there.
 
         Raises:
             EngineError: the text is too long for llama.cpp's 32-bit counts.
         """
-        ids: list[int] = []
+        # llama.cpp's own flag for BOS would also append EOS, where a model has that set.
+        ids = [self.bos] if bos and self.add_bos else []
         for piece in _pieces(text):
-            ids += self._encode(piece, special=special, bos=bos and self.add_bos and not ids)
+            ids += self._encode(piece, special=special)
         return ids
 
-    def _encode(self, text: str, *, special: bool, bos: bool) -> list[int]:
+    def _encode(self, text: str, *, special: bool) -> list[int]:
         data = text.encode("utf-8", "replace")
         size = len(data) + 8
         while True:

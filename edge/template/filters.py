@@ -98,8 +98,21 @@ def _items(context: Context, value: Any) -> Any:
     return items
 
 
+def _by_pieces(original: Operation) -> Operation:
+    """A filter that cuts a text up; each piece is an object, with a letter and a gap at least."""
+    weighed = _deep(original)
+
+    @pass_context
+    def run(context: Context, value: Any, *args: Any, **options: Any) -> Any:
+        if isinstance(value, str):
+            _meter(context).spend(STEP // 2 * len(value))
+        return weighed(context, value, *args, **options)
+
+    return run
+
+
 _MAP = _listing(_FILTER["map"], "context")
-_INDENT = _deep(_FILTER["indent"])
+_INDENT = _by_pieces(_FILTER["indent"])
 
 
 # -- what the rewritten syntax tree calls ----------------------------------------------
@@ -241,6 +254,7 @@ FILTERS: dict[str, Operation] = {
     "join": _join,
     "indent": _indent,
     "list": _list,
+    "title": _by_pieces(_FILTER["title"]),
     "trim": _trim,
     "string": _string,
     "safe": _string,  # nothing is escaped here, so there is nothing to mark
@@ -250,7 +264,7 @@ FILTERS: dict[str, Operation] = {
         name: _listing(_FILTER[name], "context")
         for name in ("map", "select", "reject", "selectattr", "rejectattr")
     },
-    **{name: _deep(_FILTER[name]) for name in ("upper", "lower", "capitalize", "title")},
+    **{name: _deep(_FILTER[name]) for name in ("upper", "lower", "capitalize")},
     **{name: _deep(_FILTER[name]) for name in ("int", "float", "abs")},
     **{name: _deep(_FILTER[name], "environment") for name in ("first", "last")},
     **{name: _ordering(_FILTER[name], "environment") for name in ("sort", "unique", "min", "max")},

@@ -163,8 +163,9 @@ ODDITIES = """
 {{ '5' | int + 1 }} {{ [1, 2, 3] | select('gt', 1) | list }} {{ [1, 2] | reject('eq', 1) | first }}
 {#- a comment -#}
    {%- if 0 %}{{ x | nofilter }}{% endif %}
-{{ 7 is divisibleby 7 }} {{ 3.0 is odd }} {{ 4 is even }} {{ ('<' | safe) ~ '>' }} {{ messages | length }}
-{{ messages is sequence }} {{ 'Tom' | lower | title }}
+{{ 7 is divisibleby 7 }} {{ 3.0 is odd }} {{ 4 is even }}
+{{ ('<' | safe) ~ '>' }} {{ messages | length }} {{ messages is sequence }}
+{{ 'Tom' | lower | title }}
 """
 
 SHAPES = {

@@ -229,9 +229,7 @@ def test_a_long_run_is_tokenized_in_pieces(engine: LlamaEngine, run: str) -> Non
         ids = tokenizer.encode(run * n, special=False)
         assert b"".join(map(tokenizer.piece, ids)) == (run * n).encode()
     words = "some words and " * 2000
-    assert tokenizer.encode(words, special=False) == tokenizer._encode(
-        words, special=False, bos=False
-    )
+    assert tokenizer.encode(words, special=False) == tokenizer._encode(words, special=False)
 
 
 def test_a_file_that_is_no_model_is_refused_with_the_reason(tmp_path: Path) -> None:

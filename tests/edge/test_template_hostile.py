@@ -61,6 +61,8 @@ TOO_MUCH = {
     "search from behind": _LONG + '{{ a.rfind("b" + a) }}',
     "split": _LONG + '{% for i in range(99) %}{% set x = a.split("a") %}{% endfor %}',
     "split at spaces": '{% set a = "a " * 4000000 %}{{ a.split() | length }}',
+    "words": '{{ ("a " * 2000000) | title | length }}',
+    "lines": '{{ ("a\x0b" * 2000000) | indent(0) | length }}',
     "slices": _LONG + "{% for i in range(9999) %}{% set x = a[1:] %}{% endfor %}",
     "lists of letters": '{{ ("a" * 9999999) | list | length }}',
     "search": '{% set a = "a" * 29999 %}{% set b = "a" * 50 + "b" + "a" * 49 %}'
