@@ -189,7 +189,7 @@ class History:
                 SELECT * FROM messages
                 WHERE id = (SELECT max(id) FROM messages WHERE conversation_id = ?1)
                 UNION ALL
-                SELECT m.* FROM messages m JOIN branch b ON m.id = b.parent_id 
+                SELECT m.* FROM messages m JOIN branch b ON m.id = b.parent_id AND m.id < b.id
             )
             SELECT id, parent_id, role, content, state, created, model, facts
             FROM branch ORDER BY id

@@ -81,7 +81,9 @@ class Vocab:
         size = len(data) + 8
         while True:
             ids = (self._api.llama_token * size)()
-            n: int = self._api.llama_tokenize(self._vocab, data, len(data), ids, size, bos, special)
+            n: int = self._api.llama_tokenize(
+                self._vocab, data, len(data), ids, size, False, special
+            )
             if n >= 0:
                 return list(ids[:n])
             if n == _TOO_MANY:
