@@ -11,6 +11,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Static
 
+from edge.errors import LucieError
 from tui.sizes import fit
 from tui.status import KeyLine
 from tui.untrusted import visible
@@ -66,7 +67,10 @@ class About(Screen[None]):
         fit(self, event.size)
 
     async def _read(self, info: ModelInfo) -> None:
-        more = await asyncio.to_thread(self._describe, info)
+        try:
+            more = await asyncio.to_thread(self._describe, info)
+        except LucieError as error:  # the model has been removed meanwhile, and runs on
+            more = [("", str(error))]
         self._add(more or [("", say("about.nothing"))])
 
     def _add(self, facts: Sequence[tuple[str, str]]) -> None:

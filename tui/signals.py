@@ -29,6 +29,7 @@ def leaving_on_signals(leave: Callable[[int], None]) -> Iterator[None]:
     def ask(number: int, _: FrameType | None) -> None:
         code = 128 + number
         # A hang-up sends SIGCONT too, at which Textual would start the lost screen anew.
+        signal.signal(signal.SIGCONT, signal.SIG_IGN)
         last_resort = threading.Timer(_PATIENCE_S, os._exit, (code,))
         last_resort.daemon = True
         last_resort.start()

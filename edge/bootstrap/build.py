@@ -64,7 +64,7 @@ def run(
     command: Sequence[str],
     *,
     log: Path,
-    title: str,
+    title: str | None = None,
     env: Mapping[str, str] | None = None,
 ) -> None:
     """Run `command` to its end; if this process is stopped, so is all that it started.
@@ -72,7 +72,7 @@ def run(
     Args:
         command: program and arguments.
         log: where its output is appended.
-        title: entry of locale/bootstrap.toml that says what is being done.
+        title: entry of locale/bootstrap.toml that says what is being done; None: nothing new.
         env: added to the environment.
 
     Raises:
@@ -80,7 +80,7 @@ def run(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     tail: deque[str] = deque(maxlen=400)
-    progress = _Progress(text(f"bootstrap.{title}"))
+    progress = _Progress("" if title is None else text(f"bootstrap.{title}"))
     # A process group of its own, so that an interrupt ends compilers too, not only pip.
     with (
         log.open("a", encoding="utf-8", buffering=1) as record,
@@ -145,9 +145,11 @@ class _Progress:
             self._write(f"  {100 * done // total:3d} %  {minutes}:{seconds:02d}")
 
     def end(self) -> None:
-        if self._live:
+        if self._live and self._title:
             sys.stderr.write("\n")
 
     def _write(self, more: str = "") -> None:
+        if not self._title:
+            return
         sys.stderr.write(f"\r\x1b[K{self._title}{more}" if self._live else f"{self._title}{more}\n")
         sys.stderr.flush()

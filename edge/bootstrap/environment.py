@@ -54,7 +54,7 @@ def prepare(project: Path, extras: Collection[str] = ()) -> Path:
         pip = [str(program), "-m", "pip", "--disable-pip-version-check", "install"]
         wheel = llamacpp.wheel()
         # Forced, because the same version for another CPU is another wheel.
-        run([*pip, "--force-reinstall", "--no-deps", str(wheel)], log=log, title="installing")
+        run([*pip, "--force-reinstall", "--no-deps", str(wheel)], log=log)
         target = f"{project}[{','.join(extras)}]" if extras else str(project)
         run([*pip, "--editable", target], log=log, title="installing")
         draft = stamp.with_suffix(".tmp")

@@ -186,7 +186,7 @@ def python(folder: Path, log: Path) -> Path:
             title="tools",
         )
         packages = ["scikit-build-core[pyproject]>=0.9.2", *missing]
-        run([str(program), "-m", "pip", "install", "-q", *packages], log=log, title="tools")
+        run([str(program), "-m", "pip", "install", "-q", *packages], log=log)
         ready.touch()
     return program
 

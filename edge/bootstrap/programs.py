@@ -31,7 +31,7 @@ def require() -> None:
     log.unlink(missing_ok=True)
     install = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
     try:
-        for command in (["apt-get", "update"], install):
-            run(command, log=log, title="programs", env={"DEBIAN_FRONTEND": "noninteractive"})
+        run(["apt-get", "update"], log=log, title="programs")
+        run(install, log=log, env={"DEBIAN_FRONTEND": "noninteractive"})
     except BuildError as error:
         raise LucieError("bootstrap.no-programs", packages=names) from error

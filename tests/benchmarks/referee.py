@@ -86,7 +86,7 @@ def _compile(
 ) -> None:
     env = {"PATH": f"{folder.parent / 'env/bin'}:{os.environ['PATH']}"}
     configure = ["cmake", "-G", "Ninja", "-S", str(source), "-B", str(folder), *flags]
-    run(configure, log=log, title="referee", env=env)
+    run(configure, log=log, env=env)
     jobs = ["-j", str(llamacpp.jobs())]
     run(["ninja", "-C", str(folder), *jobs, *targets], log=log, title="referee", env=env)
 

@@ -87,7 +87,11 @@ def fake_build(monkeypatch: pytest.MonkeyPatch, *causes: str | None) -> list[dic
     outcomes = iter(causes)
 
     def run(
-        command: list[str], *, log: Path, title: str, env: dict[str, str] | None = None
+        command: list[str],
+        *,
+        log: Path,
+        title: str | None = None,
+        env: dict[str, str] | None = None,
     ) -> None:
         if title == "building":
             tried.append(env or {})
@@ -96,7 +100,7 @@ def fake_build(monkeypatch: pytest.MonkeyPatch, *causes: str | None) -> list[dic
             out = Path(command[command.index("-w") + 1])
             out.mkdir(parents=True)
             (out / "llama_cpp_python-1.whl").write_bytes(b"whole")
-        elif title == "tools":
+        elif "venv" in command:
             (llamacpp.cache_dir() / "build" / llamacpp.key() / "env").mkdir(exist_ok=True)
         elif title == "fetching":
             packed = Path(command[command.index("-d") + 1])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from textual.widgets import Static
 
+from edge.errors import UnknownModelError
 from tests.tui.conftest import Chat, Chatting
 from tests.tui.scripted import Pause, ScriptedServer
 from tui.provenance import known_of
@@ -43,6 +44,18 @@ async def test_before_the_model_runs(chatting: Chatting) -> None:
     async with chatting(ScriptedServer(connects=[[pause]])) as chat:
         await chat.pilot.press("f1")
         await chat.until(lambda: "not running yet" in facts(chat))
+
+
+async def test_a_model_removed_while_it_runs(chatting: Chatting) -> None:
+    def gone(_: object) -> None:
+        raise UnknownModelError("store.unknown", name="lucie", known="")
+
+    async with chatting() as chat:
+        await chat.until(lambda: chat.state == "ready")
+        chat.main._describe = gone
+        await chat.pilot.press("f1")
+        await chat.until(lambda: "lucie" in facts(chat))
+        assert "134,515,008" in facts(chat)
 
 
 def test_of_a_plain_file_nothing_is_known(tmp_path: Path, model_path: Path) -> None:
