@@ -16,7 +16,7 @@ from pathlib import Path
 SCRIPTED = """
     import sys
     from pathlib import Path
-    sys.path.insert(0, {tests!r})
+    sys.path.insert(0, {root!r})
     from tests.tui.scripted import Pause, ScriptedServer
     from edge.client import Delta
     from tui.app import ChatApp
@@ -92,5 +92,5 @@ class Terminal:
 
 def scripted(path: Path, **environment: str) -> Terminal:
     """The chat, with a server that stops in mid-answer."""
-    code = textwrap.dedent(SCRIPTED).format(tests=str(Path(__file__).parent), path=str(path))
+    code = textwrap.dedent(SCRIPTED).format(root=str(Path(__file__).parents[2]), path=str(path))
     return Terminal(code, **environment)

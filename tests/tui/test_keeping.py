@@ -185,7 +185,7 @@ def test_a_full_disk_does_not_end_the_conversation(tmp_path: Path) -> None:
         print([m[1] for m in kept(disk / "h.sqlite3")[0]])
     """
     command = [*_UNSHARE, sys.executable, "-c", textwrap.dedent(code)]
-    command += [str(tmp_path), str(Path(__file__).parent)]
+    command += [str(tmp_path), str(Path(__file__).parents[2])]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.count("A tree is") == 2
