@@ -11,7 +11,7 @@ what continuous batching is (Orca, OSDI 2022).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -34,7 +34,7 @@ __all__ = [
 
 
 class AbortedError(Exception):
-    """A step was stopped by the engine's `abort`; every sequence is as before it."""
+    """A step was stopped by `Engine.interrupt`; every sequence is as before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +170,6 @@ class Engine(Protocol):
     """One loaded model. Not thread-safe: a single thread drives it."""
 
     spec: EngineSpec
-    abort: Callable[[], bool] | None
-    """Asked during a step, between operations of the graph; True stops it."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -198,9 +196,12 @@ class Engine(Protocol):
     def step(self, chunks: Sequence[Chunk]) -> list[int]:
         """Evaluate one batch; returns for each chunk its row of logits, -1 where none is wanted.
 
-        Raises `AbortedError` if `abort` said so (each sequence is then as before the step),
+        Raises `AbortedError` if it was interrupted (each sequence is then as before the step),
         `EngineError` if there are not cells enough.
         """
+
+    def interrupt(self) -> None:
+        """Stop the step in progress, if there is one; the only method for other threads."""
 
     def sampler(
         self, sampling: Sampling, prompt: Sequence[int], constraint: Constraint | None = None

@@ -139,7 +139,6 @@ class Scheduler:
         self._waiting: deque[Ticket] = deque()
         self._active: list[_Running] = []
         self._closing = False
-        engine.abort = self._abort_step
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -172,6 +171,10 @@ class Scheduler:
         """Forget a request within one step and free its sequence. Harmless when it is done."""
         with self._changed:
             ticket.cancelled = True
+            if all(running.ticket.cancelled for running in list(self._active)):
+                # Nobody waits for the step in progress. Where a new one has just begun for
+                # somebody else, it begins again: nothing is lost by that.
+                self._engine.interrupt()
             self._changed.notify()
 
     def close(self) -> None:
@@ -179,7 +182,10 @@ class Scheduler:
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join()
+        while self._thread.is_alive():
+            # A step that begins just now would not have heard of it.
+            self._engine.interrupt()
+            self._thread.join(0.05)
 
     def load(self) -> Load:
         """How busy it is, for a status page; a snapshot that may be a step old."""
@@ -191,10 +197,6 @@ class Scheduler:
         )
 
     # -- the engine's thread -------------------------------------------------------------
-
-    def _abort_step(self) -> bool:
-        """Asked by the engine between two operations: is this step of no use to anybody?"""
-        return self._closing or all(running.ticket.cancelled for running in self._active)
 
     def _run(self) -> None:
         try:

@@ -46,7 +46,8 @@ class LlamaEngine:
         self._batch: Any = None
         self._pool: ThreadPool | None = None
         self._context: Any = None
-        self.abort: Callable[[], bool] | None = None
+        # A C string, empty while the step may go on; see `_open_context`.
+        self._interrupted = ctypes.create_string_buffer(2)
         self._model = self._load_model(path, options, progress)
         try:
             self.tokenizer = Vocab(self._model)
@@ -99,8 +100,12 @@ class LlamaEngine:
         params.flash_attn_type = self._api.LLAMA_FLASH_ATTN_TYPE_ENABLED
         params.offload_kqv = False
         params.no_perf = True
-        self._abort_callback = self._api.ggml_abort_callback(self._asked_to_abort)
-        params.abort_callback = self._abort_callback
+        # Asked after each of some 700 operations of a graph. A function in Python would cost
+        # 5 % of decode, and would wait for the interpreter's lock in the middle of a step; the
+        # C library's strlen reads the flag: 0 is false, 1 is true.
+        strlen = ctypes.CDLL(None).strlen
+        params.abort_callback = ctypes.cast(strlen, self._api.ggml_abort_callback)
+        params.abort_callback_data = ctypes.addressof(self._interrupted)
         forget_errors()
         self._context = self._api.llama_init_from_model(self._model, params)
         if not self._context:
@@ -124,9 +129,6 @@ class LlamaEngine:
             kv_type=options.kv_type,
             n_params=a.llama_model_n_params(model),
         )
-
-    def _asked_to_abort(self, _data: object) -> bool:
-        return self.abort is not None and self.abort()
 
     # -- sequences ---------------------------------------------------------------------
 
@@ -177,13 +179,14 @@ class LlamaEngine:
         """Evaluate one batch; returns for each chunk its row of logits, -1 where none is wanted.
 
         Raises:
-            AbortedError: `abort` said so.
+            AbortedError: it was interrupted.
             EngineError: too many tokens, not cells enough, or llama.cpp failed.
         """
         rows = self._fill(chunks)
         n_threads = self._threads.choose(self._batch.n_tokens)
         self._api.llama_set_n_threads(self._context, n_threads, n_threads)
         forget_errors()
+        self._interrupted[0] = b"\0"
         code = self._api.llama_decode(self._context, self._batch)
         if code != 0:
             for chunk in chunks:
@@ -196,6 +199,10 @@ class LlamaEngine:
         for chunk in chunks:
             self._cells.append(chunk.seq, len(chunk.ids))
         return rows
+
+    def interrupt(self) -> None:
+        """Stop the step in progress, if there is one; the only method for other threads."""
+        self._interrupted[0] = b"\1"
 
     def _fill(self, chunks: Sequence[Chunk]) -> list[int]:
         """Write the chunks into llama.cpp's batch; returns each chunk's row of logits."""

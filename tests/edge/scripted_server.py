@@ -8,6 +8,7 @@ The engine writes the alphabet over and over, one letter a step of `--step-ms`.
 from __future__ import annotations
 
 import argparse
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -73,7 +74,7 @@ class ScriptedEngine:
             n_params=1000,
         )
         self.tokenizer = Letters()
-        self.abort: Callable[[], bool] | None = None
+        self._interrupted = threading.Event()
         self._step_s = step_s
         self._lengths: dict[int, int] = {}
 
@@ -101,14 +102,15 @@ class ScriptedEngine:
         return self.spec.n_ctx - sum(self._lengths.values())
 
     def step(self, chunks: Sequence[Chunk]) -> list[int]:
-        end = time.monotonic() + self._step_s
-        while (left := end - time.monotonic()) > 0:
-            if self.abort is not None and self.abort():
-                raise AbortedError
-            time.sleep(min(left, 0.02))
+        self._interrupted.clear()
+        if self._interrupted.wait(self._step_s):
+            raise AbortedError
         for chunk in chunks:
             self._lengths[chunk.seq] += len(chunk.ids)
         return [0 if chunk.sample else -1 for chunk in chunks]
+
+    def interrupt(self) -> None:
+        self._interrupted.set()
 
     def sampler(
         self, sampling: Sampling, prompt: Sequence[int], constraint: Constraint | None = None
