@@ -26,6 +26,8 @@ __all__ = ["CoreLoad", "StepThreads"]
 
 # A window shorter than this is too coarse: /proc/stat counts in ticks of 10 ms.
 _WINDOW_S = 0.25
+# A longer one began before this answer, and tells of others who may have gone since.
+_STALE_S = 1.0
 # What others may use, in cores, before a core is left to them. The terminal and the
 # server's own event loop stay below the first while they stream.
 _TOLERATED = 0.3
@@ -74,7 +76,8 @@ class CoreLoad:
         now = self._read()
         wall, idle, own = (b - a for a, b in zip(self._last, now, strict=True))
         self._last = now
-        self._others = max(0.0, len(self.cores) - (idle + own) / wall)
+        stale = wall > _STALE_S
+        self._others = 0.0 if stale else max(0.0, len(self.cores) - (idle + own) / wall)
         return self._others
 
 

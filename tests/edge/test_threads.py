@@ -71,6 +71,15 @@ def test_takes_the_core_back_when_the_neighbour_has_gone(tmp_path: Path) -> None
     assert threads.choose(1) == 2
 
 
+def test_what_others_did_before_this_answer_does_not_count(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, 2)
+    threads = StepThreads(2, 2, few=4, load=machine.load())
+    machine.run(30.0, 0.0, 2.0)
+    assert threads.choose(1) == 2
+    machine.run(0.5, 1.5, 0.5)
+    assert threads.choose(1) == 1
+
+
 def test_prefill_has_its_own_count_and_gives_way_later(tmp_path: Path) -> None:
     machine = Machine(tmp_path, 4)
     threads = StepThreads(2, 4, few=4, load=machine.load())
