@@ -7,6 +7,7 @@ An error that a person can understand ends here as one line on stderr.
 
 from __future__ import annotations
 
+import errno
 import gettext
 import importlib
 import os
@@ -15,7 +16,7 @@ from collections.abc import Iterator, MutableMapping, Sequence
 
 import click
 
-from edge import __version__
+from edge import __version__, streams
 from edge.entrypoints import EntryPoint, entry_points
 from edge.errors import InterruptedByUserError, LucieError
 from edge.messages import language, text
@@ -142,9 +143,11 @@ def main(args: Sequence[str] | None = None) -> int:
     Args:
         args: the command line without the program's name; that of the process where None.
     """
+    streams.complete()
     _speak(language())
     try:
         result = group().main(args, prog_name="lucie", standalone_mode=False)
+        sys.stdout.flush()
     except click.Abort:
         return InterruptedByUserError.exit_code
     except InterruptedByUserError as error:
@@ -155,6 +158,13 @@ def main(args: Sequence[str] | None = None) -> int:
         return _show(f"{error.format_message()} {_hint(error)}".strip(), error.exit_code)
     except click.ClickException as error:
         return _show(error.format_message(), error.exit_code)
+    except OSError as error:
+        if error.errno not in streams.UNWRITABLE:
+            raise
+        streams.silence()
+        if error.errno == errno.EPIPE:
+            return LucieError.exit_code  # the reader has what it wanted, as `head` does
+        return _show(text("cli.not-written", reason=error.strerror), LucieError.exit_code)
     # `ctx.exit(code)` arrives here as the code; what a command returns is None.
     return result if isinstance(result, int) else 0
 

@@ -118,7 +118,7 @@ class LocalServer:
         # Another version of ours, or other options, need a process of their own.
         key = json.dumps([__version__, self._linger_s, *options])
         name = hashlib.sha256(key.encode()).hexdigest()[:16]
-        folder = _private(runtime_dir())
+        folder = _private_folder()
         path = folder / f"{name}.sock"
         if len(os.fsencode(path)) > MAX_SOCKET_PATH:
             raise EngineError("local.path-too-long", path=str(path), most=MAX_SOCKET_PATH)
@@ -262,9 +262,13 @@ def _owner(address: str) -> int:
     return int(_CREDENTIALS.unpack(found)[0])
 
 
-def _private(folder: Path) -> Path:
-    """The folder, once it is known that nobody else can put a socket of theirs there."""
-    status = folder.stat()
+def _private_folder() -> Path:
+    """The folder for sockets, once it is known that nobody else can put one of theirs there."""
+    try:
+        folder = runtime_dir()
+        status = folder.stat()
+    except OSError as error:
+        raise EngineError("local.no-folder", path=error.filename, reason=error.strerror) from error
     if status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise EngineError("local.folder-not-private", path=str(folder))
     return folder

@@ -1,0 +1,59 @@
+"""Closed and full standard streams, by the real program."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_PROGRAM = "import sys; from edge.cli import main; sys.exit(main())"
+
+
+def lucie(shell: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run `lucie` with redirections that only a shell can make; arguments go by position."""
+    script = f'exec "$0" -c "$1" {" ".join(args)} {shell}'
+    command = ["sh", "-c", script, sys.executable, _PROGRAM]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("args", [("--help",), ("models", "list"), ("doctor", "--json")])
+def test_a_full_output_is_one_line(args: tuple[str, ...]) -> None:
+    done = lucie("> /dev/full", *args)
+    assert done.stderr == "lucie: The output cannot be written: No space left on device.\n"
+    assert done.returncode == 1
+
+
+def test_a_closed_output_is_as_the_null_device() -> None:
+    done = lucie(">&-", "--help")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_closed_input_is_as_an_empty_one() -> None:
+    done = lucie("<&-", "run", "-")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("lucie: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_all_closed() -> None:
+    assert lucie("<&- >&- 2>&-", "models", "list").returncode == 0
+
+
+def test_a_reader_that_leaves_early_is_no_error_to_speak_of() -> None:
+    done = lucie("| true", "--help")
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("variable", ["LUCIE_HOME", "XDG_RUNTIME_DIR"])
+def test_a_folder_that_cannot_be_made_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, model_path: Path, variable: str
+) -> None:
+    monkeypatch.delenv("LUCIE_HOME")
+    monkeypatch.setenv(variable, "/dev/null")
+    done = lucie("", "run", "Hi", "--model", str(model_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith("lucie: The folder /dev/null/")
+    assert done.stderr.count("\n") == 1
