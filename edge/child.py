@@ -15,6 +15,8 @@ from edge.text import one_line
 __all__ = ["Child", "last_line"]
 
 _PROGRAM = "import sys; from edge.cli import main; sys.exit(main())"
+_SAID = "lucie: "
+"""How a `lucie` process that knows why it failed begins its last line."""
 _TAIL_BYTES = 4096
 _STEP_S = 0.02
 
@@ -88,6 +90,8 @@ class Child:
         if status < 0:
             name = signal.Signals(-status).name
             return EngineError("local.crashed", signal=name, log=str(self._log), line=line)
+        if status > 0 and line.startswith(_SAID):
+            return EngineError("local.said", line=line.removeprefix(_SAID))
         return EngineError("local.ended", status=status, log=str(self._log), line=line)
 
 

@@ -189,7 +189,7 @@ async def test_why_a_model_is_refused_is_told_as_the_server_found_it(
 async def test_a_process_that_ends_at_once_is_explained(model_path: Path) -> None:
     with pytest.raises(EngineError, match="--no-such-option") as caught:
         await LocalServer(str(model_path), arguments=("--no-such-option",)).connect()
-    assert caught.value.facts["status"] == 2
+    assert caught.value.code == "local.said"
 
 
 async def test_a_folder_that_others_can_write_is_not_trusted(model_path: Path) -> None:
@@ -210,8 +210,12 @@ def test_a_child_is_explained_by_its_end_and_its_last_words(tmp_path: Path) -> N
     log = tmp_path / "log" / "child.log"
     child = Child(["run", "--no-such-option"], log)
     until(child.ended)
-    assert child.cause().code == "local.ended"
+    assert child.cause().code == "local.said", "it knew why, and said it in the user's language"
     assert "--no-such-option" in str(child.cause())
+    assert not str(child.cause()).startswith("lucie: ")
+    log.write_text("Traceback\nMistake\n")
+    assert child.cause().code == "local.ended"
+    assert "Mistake" in str(child.cause())
     log.write_text("first\n\x1b[31mlast\n\n")
     assert last_line(log) == "\ufffd[31mlast"
     log.unlink()
