@@ -27,7 +27,7 @@ _KV_STORE_MB = "LUCIE_KV_CACHE_MB"
 
 def load(
     path: Path, chosen: Chosen, progress: Callable[[float], None] | None = None
-) -> tuple[Engine, KVStore]:
+) -> tuple[Engine, KVStore, int]:
     """Load a model as this device can run it best.
 
     Args:
@@ -36,7 +36,8 @@ def load(
         progress: told the loaded fraction, 0 to 1.
 
     Returns:
-        The engine, and the store of its KV states on disk.
+        The engine, the store of its KV states on disk, and how many bytes of RAM they may
+        take beside the engine.
 
     Raises:
         ModelError: the file is damaged, or of a kind that is not understood.
@@ -44,12 +45,12 @@ def load(
         EngineError: the engine refuses it.
         UsageError: a setting is no number.
     """
-    options = plan(read_header(path), detect(), chosen).options
+    made = plan(read_header(path), detect(), chosen)
     bound = kv_store_bytes()
-    engine = LlamaEngine(path, options, progress)
+    engine = LlamaEngine(path, made.options, progress)
     spec = asdict(engine.spec)
     key = [fingerprint(path)] + [f"{name}={spec[name]}" for name in ("engine", "kv_type")]
-    return engine, KVStore(cache_dir() / "kv", "\n".join(key), bound)
+    return engine, KVStore(cache_dir() / "kv", "\n".join(key), bound), made.swap
 
 
 def kv_store_bytes() -> int:

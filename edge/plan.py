@@ -27,6 +27,10 @@ with all else may take twice that part."""
 _MODEST = 4096
 _RESERVE = (64 << 20, 512 << 20)
 """Least and most to leave to the terminal (90 MiB) and to others; between, a tenth."""
+_SWAP = 4
+"""Part of what is left beside the engine that resting conversations may take, at most as much
+as two KV caches; less than the least holds no conversation."""
+_LEAST_SWAP = 16 << 20
 _SMALL_BOARD = 800_000_000
 """Below it, as on a Pi Zero 2 W (512 MB), two conversations at once are what fits."""
 
@@ -54,6 +58,12 @@ class Plan:
     """Bytes that the engine's process may take."""
     reasons: dict[str, Remark]
     """For each field of `options`, why it has its value."""
+
+    @property
+    def swap(self) -> int:
+        """Bytes of RAM beside the engine's for conversations that wait for their next turn."""
+        given = min(2 * self.needed.kv, (self.available - self.needed.total) // _SWAP)
+        return given if given >= _LEAST_SWAP else 0
 
 
 def plan(header: GGUFHeader, device: Device, chosen: Chosen | None = None) -> Plan:

@@ -125,15 +125,23 @@ class Scheduler:
         engine: a loaded engine; used and closed by the scheduler's thread alone from now on.
         parallel: requests that are computed at once; more wait their turn.
         store: keeps KV states across restarts.
+        swap_bytes: RAM for conversations that wait for their next turn while others are
+            answered; what does not fit stays in the cells as long as these are not wanted.
     """
 
-    def __init__(self, engine: Engine, parallel: int, store: KVStore | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        parallel: int,
+        store: KVStore | None = None,
+        swap_bytes: int = 0,
+    ) -> None:
         self._engine = engine
         self._parallel = parallel
         # While others stream, a long prompt takes this share of a batch, so that
         # their next token waits for an eighth of a full one.
         self._shared_chunk = max(16, engine.spec.n_batch // 8)
-        self._sequences = Sequences(engine, store)
+        self._sequences = Sequences(engine, store, swap_bytes)
         self._changed = threading.Condition()
         self._inbox: deque[Ticket] = deque()
         self._waiting: deque[Ticket] = deque()

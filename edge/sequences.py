@@ -3,8 +3,11 @@
 A sequence outlives the request that computed it: idle, it waits for the next
 turn of its conversation. A new prompt takes over the idle sequence that it
 continues, or forks a shared prefix (a system prompt) off any other, or loads
-it from disk. When cells or sequence numbers run short, the sequence idle for
-longest goes first.
+it from where it waits outside the engine: RAM first, then disk.
+
+While somebody else is answered, idle sequences wait in RAM as far as it is
+given. When that, cells or sequence numbers run short, the sequence idle for
+longest goes to disk first.
 """
 
 from __future__ import annotations
@@ -15,11 +18,14 @@ from itertools import count
 
 from edge.engine import Engine
 from edge.kvstore import KVStore, common_prefix
+from edge.swap_space import Swapped, SwapSpace
 
 __all__ = ["Held", "Sequences"]
 
 # Fewer tokens than this are evaluated sooner than a file is read and checked.
 _WORTH_A_FILE = 32
+# Fewer are evaluated sooner than a state is copied.
+_WORTH_A_COPY = 4
 
 
 @dataclass(eq=False, slots=True)
@@ -38,11 +44,18 @@ class Held:
 
 
 class Sequences:
-    """The engine's sequences; used from the engine's thread only."""
+    """The engine's sequences; used from the engine's thread only.
 
-    def __init__(self, engine: Engine, store: KVStore | None) -> None:
+    Args:
+        engine: computes them.
+        store: keeps them across restarts.
+        swap_bytes: RAM beside the engine's for those that rest.
+    """
+
+    def __init__(self, engine: Engine, store: KVStore | None, swap_bytes: int) -> None:
         self._engine = engine
         self._store = store
+        self._swap = SwapSpace(swap_bytes)
         self._held: list[Held] = []
         self._clock = count(1)
 
@@ -51,14 +64,18 @@ class Sequences:
 
         The last token is always left to evaluate: its logits are wanted.
         """
-        limit = len(prompt) - 1
-        source, shared = self._best(prompt[:limit])
-        held = self._from_disk(prompt[:limit], shared)
+        known = prompt[:-1]
+        source, shared = self._best(known)
+        swapped, in_ram = self._swap.best(known)
+        held = self._from_disk(known, max(shared, in_ram))
+        if held is None and swapped is not None and in_ram >= shared + _WORTH_A_COPY:
+            held = self._from_swap(swapped, in_ram, pinned)
         if held is None:
             held = self._from_memory(source, shared, pinned)
         held.pinned = pinned
         held.busy = True
         held.used = next(self._clock)
+        self._rest()
         return held
 
     def _best(self, prompt: array[int]) -> tuple[Held | None, int]:
@@ -82,11 +99,26 @@ class Sequences:
         held.tokens = source.tokens[:shared]
         return held
 
-    def _from_disk(self, prompt: array[int], in_memory: int) -> Held | None:
+    def _from_swap(self, swapped: Swapped, shared: int, pinned: int) -> Held | None:
+        n = len(swapped.tokens)
+        self._swap.remove(swapped)  # making room would drop it where it is the oldest
+        held = self._add(self._open()) if self.make_room(n) else None
+        if held is None or shared <= pinned:
+            self._keep(swapped)  # no room, or others may want this system prompt too
+        if held is None:
+            return None
+        with memoryview(swapped.state) as state:
+            self._engine.load(held.seq, state, n)
+        held.tokens = swapped.tokens[:]
+        held.saved = swapped.saved
+        self._trim(held, shared)
+        return held
+
+    def _from_disk(self, prompt: array[int], elsewhere: int) -> Held | None:
         if self._store is None:
             return None
         saved, shared = self._store.best(prompt)
-        if saved is None or shared < in_memory + _WORTH_A_FILE:
+        if saved is None or shared < elsewhere + _WORTH_A_FILE:
             return None
         if not self.make_room(len(saved.tokens)):
             return None
@@ -139,9 +171,7 @@ class Sequences:
         idle = [held for held in self._held if not held.busy and held is not keep]
         if not idle:
             return False
-        oldest = min(idle, key=lambda held: held.used)
-        self.save(oldest)
-        self._drop(oldest)
+        self._move_out(min(idle, key=lambda held: held.used))
         return True
 
     def _drop(self, held: Held) -> None:
@@ -162,26 +192,65 @@ class Sequences:
         """The request gave up its sequence; nothing of it is kept."""
         self._drop(held)
 
+    def idle(self) -> int:
+        """How many sequences wait for a next turn, in cells or in RAM beside them."""
+        return len(self._swap) + sum(not held.busy for held in self._held)
+
+    # -- RAM beside the engine ---------------------------------------------------------
+
+    def _rest(self) -> None:
+        """Idle sequences leave the cells, as far as RAM is left for them."""
+        idle = [held for held in self._held if not held.busy]
+        for held in sorted(idle, key=lambda held: held.used):
+            if self._engine.state_size(held.seq) <= self._swap.free:
+                self._move_out(held)
+
+    def _move_out(self, held: Held) -> None:
+        """Free an idle sequence's cells: its state goes to RAM, or else to disk."""
+        size = self._engine.state_size(held.seq)
+        if size <= self._swap.most_bytes:
+            self._save_pinned(held)
+            state = bytearray(size)
+            with memoryview(state) as view:
+                self._engine.save(held.seq, view)
+            self._keep(Swapped(held.tokens, state, held.pinned, held.saved))
+        else:
+            self.save(held)
+        self._drop(held)
+
+    def _keep(self, swapped: Swapped) -> None:
+        """Keep a state in RAM; those that waited longer go to disk where it is full."""
+        while self._swap.free < len(swapped.state):
+            oldest = next(iter(self._swap))
+            self.save(oldest)
+            self._swap.remove(oldest)
+        self._swap.put(swapped)
+
     # -- disk --------------------------------------------------------------------------
 
-    def unsaved(self) -> Held | None:
+    def unsaved(self) -> Held | Swapped | None:
         """An idle sequence that the disk does not hold yet."""
-        for held in self._held:
-            if not held.busy and not held.saved and self._worth_saving(held):
-                return held
+        if self._store is None:
+            return None
+        idle: list[Held | Swapped] = [held for held in self._held if not held.busy]
+        idle += self._swap
+        for resting in idle:
+            if not resting.saved and len(resting.tokens) >= _WORTH_A_FILE:
+                return resting
         return None
 
-    def _worth_saving(self, held: Held) -> bool:
-        return self._store is not None and len(held.tokens) >= _WORTH_A_FILE
-
-    def save(self, held: Held) -> None:
+    def save(self, resting: Held | Swapped) -> None:
         """Write a sequence, and its system prompt by itself, to disk."""
-        if self._store is None or held.saved or not self._worth_saving(held):
+        if self._store is None or resting.saved or len(resting.tokens) < _WORTH_A_FILE:
             return
-        held.saved = True  # one try: a full disk is not asked again until there is more to save
-        self._save_pinned(held)
-        if self._write(held.seq, held.tokens):
-            self._store.drop_prefixes(held.tokens, longer_than=held.pinned)
+        resting.saved = True  # one try: a full disk is not asked again until there is more to save
+        if isinstance(resting, Held):
+            self._save_pinned(resting)
+            written = self._write(resting.seq, resting.tokens)
+        else:
+            written = self._store.save(resting.tokens, len(resting.state), resting.copy_to)
+        if written:
+            self._store.drop_prefixes(resting.tokens, longer_than=resting.pinned)
 
     def _save_pinned(self, held: Held) -> None:
         prefix = held.tokens[: held.pinned]
@@ -200,10 +269,5 @@ class Sequences:
 
     def save_all(self) -> None:
         """Write every idle sequence to disk."""
-        for held in self._held:
-            if not held.busy:
-                self.save(held)
-
-    def idle(self) -> int:
-        """How many sequences wait for a next turn."""
-        return sum(not held.busy for held in self._held)
+        while (resting := self.unsaved()) is not None:
+            self.save(resting)

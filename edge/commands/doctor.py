@@ -118,6 +118,7 @@ def _loading(name: str, plan: Plan) -> Iterator[str]:
         elif isinstance(value, int):
             value = count_text(value)
         yield f"  {_say(option.replace('_', '-')):<{_OPTION}}{value:>6}  {plan.reasons[option]}"
+    yield f"  {_say('at-rest'):<{_OPTION}}{size_text(plan.swap):>6}  {_say('at-rest-why')}"
 
 
 def _data(device: Device, build: Build, items: list[Item]) -> dict[str, object]:
@@ -145,6 +146,7 @@ def _data(device: Device, build: Build, items: list[Item]) -> dict[str, object]:
             "options": asdict(plan.options),
             "needed": asdict(plan.needed) | {"total": plan.needed.total},
             "available": plan.available,
+            "swap": plan.swap,
             "reasons": {option: str(reason) for option, reason in plan.reasons.items()},
         },
         "warnings": [str(warning) for warning in device.warnings],

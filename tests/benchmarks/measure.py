@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ __all__ = ["LUCIE", "Row", "Target", "busy_core", "interleave", "peak_mib", "run
 
 LUCIE = Path(sys.executable).with_name("lucie")
 """The command `lucie` of the environment that runs the benchmark."""
+_SETTLE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,15 @@ class Row:
 
     @property
     def value(self) -> float:
-        """What is held against the target, of medians."""
+        """What is held against the target: the median over the runs.
+
+        A run is compared with the peer's run beside it: between runs the machine drifts.
+        """
         of = self.target.of if self.target else "ratio"
-        ours = median(self.ours)
         if of == "ours":
-            return ours
-        return ours / median(self.peer) if of == "ratio" else ours - median(self.peer)
+            return median(self.ours)
+        pairs = zip(self.ours, self.peer, strict=True)
+        return median(a / b if of == "ratio" else a - b for a, b in pairs)
 
     @property
     def met(self) -> bool | None:
@@ -75,6 +80,9 @@ def interleave(*programs: Callable[[], Any], runs: int) -> list[list[Any]]:
     results: list[list[Any]] = [[] for _ in programs]
     for _ in range(runs):
         for program, result in zip(programs, results, strict=True):
+            # llama.cpp's threads spin for some 0.15 s after their last step, and would be
+            # the next one's busy neighbour.
+            time.sleep(_SETTLE_S)
             result.append(program())
     return results
 

@@ -98,11 +98,11 @@ def ask(scheduler: Scheduler, prompt: Sequence[int], max_tokens: int = 32, **mor
 
 @contextmanager
 def scheduling(
-    path: Path, store: KVStore | None = None, **changes: Any
+    path: Path, store: KVStore | None = None, swap_bytes: int = 0, **changes: Any
 ) -> Iterator[tuple[Scheduler, LlamaEngine]]:
     """A scheduler over a real engine."""
     engine = LlamaEngine(path, options(**changes))
-    scheduler = Scheduler(engine, engine.spec.n_parallel, store)
+    scheduler = Scheduler(engine, engine.spec.n_parallel, store, swap_bytes)
     try:
         yield scheduler, engine
     finally:

@@ -16,7 +16,7 @@ MIB = 1 << 20
 
 def test_loads_as_chosen_and_tells_progress(model_path: Path) -> None:
     told: list[float] = []
-    engine, store = load(model_path, Chosen(n_ctx=512, n_seq=2, kv_type="q8_0"), told.append)
+    engine, store, _ = load(model_path, Chosen(n_ctx=512, n_seq=2, kv_type="q8_0"), told.append)
     try:
         assert (engine.spec.n_ctx, engine.spec.n_parallel) == (512, 2)
         assert engine.spec.kv_type == "q8_0"
@@ -40,7 +40,7 @@ def test_kv_states_of_another_file_or_kv_type_are_not_found(
 ) -> None:
     folders = set()
     for kv_type in ("f16", "q8_0"):
-        engine, _ = load(model_path, Chosen(n_ctx=256, kv_type=kv_type))
+        engine, _, _ = load(model_path, Chosen(n_ctx=256, kv_type=kv_type))
         engine.close()
         folders |= set((home / "cache" / "kv").iterdir())
     assert len(folders) == 2

@@ -219,6 +219,51 @@ def test_a_restart_continues_without_reading_again(model_path: Path, tmp_path: P
         assert ask(scheduler, other, 4, pinned=pinned).answer().finished.timings.cache_n == pinned
 
 
+def test_resting_conversations_leave_the_cells_and_come_back(model_path: Path) -> None:
+    with scheduling(model_path) as (scheduler, engine):
+        first, second = ([n, *prompts(engine)[n]] for n in (1, 2))
+        known = first + ask(scheduler, first, 24).answer().tokens
+        expected = ask(scheduler, [*known, *known[-5:]], 16).answer().tokens
+    with scheduling(model_path, swap_bytes=1 << 30) as (scheduler, engine):
+        assert ask(scheduler, first, 24).answer().tokens == known[len(first) :]
+        ask(scheduler, second, 8).answer()
+        # Attention walks over the second alone: the last token chosen is never evaluated.
+        assert engine.spec.n_ctx - engine.free_cells() == len(second) + 8 - 1
+        assert scheduler.load().idle == 2
+        again = ask(scheduler, [*known, *known[-5:]], 16).answer()
+        assert again.finished.timings.cache_n == len(known) - 1
+        assert again.tokens == expected
+
+
+def test_a_system_prompt_is_taken_from_one_that_rests(model_path: Path) -> None:
+    with scheduling(model_path, swap_bytes=1 << 30) as (scheduler, engine):
+        first, second, third, _ = prompts(engine)
+        pinned = common_prefix(first, third)
+        ask(scheduler, first, 8, pinned=pinned).answer()
+        ask(scheduler, [*second[pinned:], 7], 8).answer()
+        assert ask(scheduler, third, 8, pinned=pinned).answer().finished.timings.cache_n == pinned
+        # The first was only copied: it goes on from its own end.
+        more = ask(scheduler, [*first, 7, 7], 1, pinned=pinned).answer()
+        assert more.finished.timings.cache_n >= len(first)
+
+
+def test_what_rests_longest_goes_to_disk_where_memory_is_full(
+    model_path: Path, tmp_path: Path
+) -> None:
+    store = KVStore(tmp_path, "key", 1 << 30)
+    conversations = [[n] * 50 for n in range(10, 18)]
+    swap_bytes = int(2.5 * 53 * 30 * 2 * 192 * 2)  # layers, keys and values, 3 heads of 64, f16
+    with scheduling(model_path, store, swap_bytes, n_seq=1) as (scheduler, _):
+        for prompt in conversations:  # two have a number in the engine, two are beside it
+            ask(scheduler, prompt, 4, sampling=ENDLESS).answer()
+        assert scheduler.load().idle == 4
+        assert len(list(tmp_path.glob("*/*.kv"))) == 4
+        for prompt in conversations:
+            assert ask(scheduler, prompt, 1).answer().finished.timings.cache_n == len(prompt) - 1
+    reopened = KVStore(tmp_path, "key", 1 << 30)
+    assert all(reopened.best(array("i", one))[1] == len(one) for one in conversations)
+
+
 def test_a_damaged_state_is_read_again_and_removed(model_path: Path, tmp_path: Path) -> None:
     with scheduling(model_path, store=KVStore(tmp_path, "key", 1 << 30)) as (scheduler, engine):
         prompt = engine.tokenizer.encode(chatml(QUESTIONS[1], SYSTEM), special=True)
