@@ -193,8 +193,11 @@ class Engine(Protocol):
     def free_cells(self) -> int:
         """KV cells that no sequence uses."""
 
-    def step(self, chunks: Sequence[Chunk]) -> list[int]:
+    def step(self, chunks: Sequence[Chunk], *, steady: bool = False) -> list[int]:
         """Evaluate one batch; returns for each chunk its row of logits, -1 where none is wanted.
+
+        `steady`: with all threads, whatever other processes do, as the order of sums, and with
+        it their last bits, depends on how many there are.
 
         Raises `AbortedError` if it was interrupted (each sequence is then as before the step),
         `EngineError` if there are not cells enough.

@@ -150,6 +150,8 @@ class HttpClient:
         body["stream_options"] = {"include_usage": True}
         if self._ours:
             body["lucie"] = {"events": True}
+            if "seed" in body:
+                body["cache_prompt"] = False  # who gives a seed wants the same answer again
         elif self._model is not None:
             body.setdefault("model", self._model)
         return body

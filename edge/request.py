@@ -33,6 +33,10 @@ class Request:
     constraint: Constraint | None = None
     pinned: int = 0
     """Length of the system prompt, in tokens: a prefix worth keeping for other conversations."""
+    reuse: bool = True
+    """Whether KV states of the prompt may be taken from the cache. False: the prompt is
+    evaluated whole, in a cache that is empty but for answers in progress, with all threads.
+    Sums are then made in the same order, and alone, the same seed gives the same answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -256,7 +256,11 @@ class Scheduler:
                 ticket.sampler = self._engine.sampler(
                     request.sampling, request.prompt, request.constraint
                 )
-            held = self._sequences.acquire(ticket.known, request.pinned)
+            held = (
+                self._sequences.acquire(ticket.known, request.pinned)
+                if request.reuse
+                else self._sequences.acquire_empty(request.pinned)
+            )
         except LucieError as error:
             ticket.close()
             ticket.emit(Failed(error))
@@ -274,7 +278,8 @@ class Scheduler:
                 return
             batch = self._plan()
         try:
-            rows = self._engine.step([chunk for _, chunk in batch])
+            steady = any(not running.ticket.request.reuse for running, _ in batch)
+            rows = self._engine.step([chunk for _, chunk in batch], steady=steady)
         except AbortedError:
             return
         except LucieError as error:

@@ -72,11 +72,22 @@ class Sequences:
             held = self._from_swap(swapped, in_ram, pinned)
         if held is None:
             held = self._from_memory(source, shared, pinned)
+        self._take(held, pinned)
+        self._rest()
+        return held
+
+    def acquire_empty(self, pinned: int) -> Held:
+        """A sequence that holds nothing; all idle ones leave the cells."""
+        while self._drop_oldest():
+            pass
+        held = self._add(self._open())
+        self._take(held, pinned)
+        return held
+
+    def _take(self, held: Held, pinned: int) -> None:
         held.pinned = pinned
         held.busy = True
         held.used = next(self._clock)
-        self._rest()
-        return held
 
     def _best(self, prompt: array[int]) -> tuple[Held | None, int]:
         found, most = None, 0

@@ -175,15 +175,17 @@ class LlamaEngine:
 
     # -- computing ---------------------------------------------------------------------
 
-    def step(self, chunks: Sequence[Chunk]) -> list[int]:
+    def step(self, chunks: Sequence[Chunk], *, steady: bool = False) -> list[int]:
         """Evaluate one batch; returns for each chunk its row of logits, -1 where none is wanted.
+
+        `steady` keeps the thread count, whatever other processes do.
 
         Raises:
             AbortedError: it was interrupted.
             EngineError: too many tokens, not cells enough, or llama.cpp failed.
         """
         rows = self._fill(chunks)
-        n_threads = self._threads.choose(self._batch.n_tokens)
+        n_threads = self._threads.choose(self._batch.n_tokens, steady=steady)
         self._api.llama_set_n_threads(self._context, n_threads, n_threads)
         forget_errors()
         self._interrupted[0] = b"\0"

@@ -97,11 +97,11 @@ class StepThreads:
         self._few = few
         self._load = load if load is not None else CoreLoad()
 
-    def choose(self, n_tokens: int) -> int:
-        """Threads for a step of `n_tokens`, at least one."""
+    def choose(self, n_tokens: int, *, steady: bool = False) -> int:
+        """Threads for a step of `n_tokens`, at least one; `steady`: whatever others do."""
         most = self._decode if n_tokens <= self._few else self._batch
-        if most == 1:
-            return 1
+        if most == 1 or steady:
+            return most
         tolerated = _TOLERATED if n_tokens < _LONG else _TOLERATED_BY_PREFILL
         free = len(self._load.cores) - self._load.others()
         return max(1, min(most, int(free + tolerated)))

@@ -123,6 +123,7 @@ def _job(
             sampling=_sampling(body, top_logprobs, tokenizer.n_vocab),
             constraint=constraint,
             pinned=pinned,
+            reuse=body.cache_prompt is not False,
         ),
         stop=stop,
         logprobs=None if top_logprobs is None else formats(tokenizer),

@@ -126,6 +126,9 @@ class GenerationRequest(_Strict):
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     stop: _StopString | Annotated[list[_StopString], Field(max_length=4)] | None = None
     seed: int | None = Field(None, ge=0, le=_MAX_SEED)
+    """Of the draws. For the same answer to the last bit, `cache_prompt` must be false too."""
+    cache_prompt: bool | None = None
+    """llama.cpp's name. False: nothing computed before is used, as rounding depends on it."""
     max_tokens: int | None = Field(None, ge=1, le=2**31 - 1)
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
     """Token id, as a string, to what is added to its logit."""

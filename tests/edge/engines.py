@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge.engine import LoadOptions, Sampling
+from edge.engine import LoadOptions, Sampled, Sampling
 from edge.kvstore import KVStore
 from edge.llamacpp import LlamaEngine
 from edge.scheduler import (
@@ -50,11 +50,16 @@ def chatml(question: str, system: str = "You are a helpful assistant.") -> str:
 class Answer:
     """Everything that the scheduler told about one request."""
 
-    tokens: list[int] = field(default_factory=list)
+    sampled: list[Sampled] = field(default_factory=list)
     margins: list[float] = field(default_factory=list)
     """Between the two likeliest log-probabilities, where they were asked for."""
     prefilled: list[Prefilled] = field(default_factory=list)
     end: Finished | Failed | None = None
+
+    @property
+    def tokens(self) -> list[int]:
+        """The ids that were chosen."""
+        return [sampled.id for sampled in self.sampled]
 
     @property
     def finished(self) -> Finished:
@@ -80,7 +85,7 @@ class Asked:
         while True:
             match self.next():
                 case Token(sampled):
-                    answer.tokens.append(sampled.id)
+                    answer.sampled.append(sampled)
                     if len(sampled.top) > 1:
                         answer.margins.append(sampled.top[0][1] - sampled.top[1][1])
                 case Prefilled() as prefilled:

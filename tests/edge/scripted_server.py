@@ -101,7 +101,7 @@ class ScriptedEngine:
     def free_cells(self) -> int:
         return self.spec.n_ctx - sum(self._lengths.values())
 
-    def step(self, chunks: Sequence[Chunk]) -> list[int]:
+    def step(self, chunks: Sequence[Chunk], *, steady: bool = False) -> list[int]:
         self._interrupted.clear()
         if self._interrupted.wait(self._step_s):
             raise AbortedError

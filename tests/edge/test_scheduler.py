@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.engine import Sampling
+from edge.engine import Sampled, Sampling
 from edge.errors import ContextFullError, EngineError, UsageError
 from edge.kvstore import KVStore, common_prefix
 from edge.llamacpp import LlamaEngine
@@ -154,6 +154,25 @@ def test_seed_reproduces_through_the_scheduler(shared: tuple[Scheduler, LlamaEng
     first = ask(scheduler, prompt, 20, sampling=hot).answer()
     again = Sampling(temperature=1.5, seed=first.finished.seed)
     assert ask(scheduler, prompt, 20, sampling=again).answer().tokens == first.tokens
+
+
+@pytest.mark.parametrize("swap_bytes", [0, 1 << 30])
+def test_without_reuse_an_answer_is_the_same_to_the_last_bit(
+    model_path: Path, swap_bytes: int
+) -> None:
+    with scheduling(model_path, swap_bytes=swap_bytes, n_ctx=2048) as (scheduler, engine):
+        story = " ".join(f"On day {n} the river rose by {3 * n % 7} cm." for n in range(40))
+        prompt = engine.tokenizer.encode(chatml(story), special=True)
+        sampling = Sampling(temperature=1.5, seed=5, top_logprobs=3)
+
+        def answer(**more: bool) -> list[Sampled]:
+            return ask(scheduler, prompt, 40, sampling=sampling, **more).answer().sampled
+
+        cold = answer(reuse=False)
+        for other in prompts(engine):
+            ask(scheduler, other, 8).answer()
+        assert answer(), "leaves cells of the same prompt behind"
+        assert answer(reuse=False) == cold
 
 
 def test_refusals(shared: tuple[Scheduler, LlamaEngine]) -> None:
