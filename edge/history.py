@@ -20,14 +20,13 @@ from typing import Any, Literal, Self
 from edge.database import open_database, translated
 from edge.errors import HistoryError
 from edge.salvage import Salvage
+from edge.titles import title_from
 
-__all__ = ["Conversation", "History", "Role", "State", "StoredMessage", "title_from"]
+__all__ = ["Conversation", "History", "Role", "State", "StoredMessage"]
 
 Role = Literal["system", "user", "assistant"]
 State = Literal["complete", "writing", "stopped", "failed"]
 """`writing` in a file that nobody writes to: the program ended in mid-answer."""
-
-_TITLE = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +55,6 @@ class StoredMessage:
     """Name of the model that wrote it; None for what a person wrote."""
     facts: Mapping[str, Any]
     """What the answer cost: the fields of `edge.client.Done` that are known."""
-
-
-def title_from(content: str) -> str:
-    """A conversation's title: the first line of `content` that is not blank, shortened."""
-    line = next((line for line in content.splitlines() if line.strip()), "")
-    words = " ".join(line.split())
-    return words if len(words) <= _TITLE else words[: _TITLE - 1].rstrip() + "…"
 
 
 class History:

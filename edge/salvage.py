@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.migrations import migrate
+from edge.titles import title_from
 
 __all__ = ["Salvage", "set_aside"]
 
@@ -108,6 +109,10 @@ def _read(path: Path) -> tuple[dict[int, Row], dict[int, Row]]:
             parent = last_of.get(conversation)
         messages[id_] = (id_, conversation, parent, *rest)
         last_of[conversation] = id_
+        # A title that is lost is made again, as it was made at first.
+        _, title, created = conversations[conversation]
+        if not title and rest[0] == "user":
+            conversations[conversation] = (conversation, title_from(rest[1]), created)
     return conversations, messages
 
 

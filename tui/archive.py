@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from edge.claims import Claim
 from edge.errors import HistoryError
 from tui.dialogue import Dialogue, Turn
 
@@ -28,6 +29,7 @@ Snapshot: TypeAlias = "tuple[Turn, str, State]"
 class Archive:
     """Opens the history when it is first needed, and again after an error.
 
+    The conversation that is written to is claimed: no other chat opens it meanwhile.
     Every method raises `HistoryError`; the next call tries afresh.
     """
 
@@ -36,28 +38,39 @@ class Archive:
         """Set when the file was found damaged; for the screen to tell and clear."""
         self._path = path
         self._history: History | None = None
+        self._claim = Claim(path.with_name(f"{path.name}.open"))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="history")
 
     async def keep(self, dialogue: Dialogue) -> None:
         """Write what is new in `dialogue`; nothing that was kept before is written again."""
         news = _news(dialogue)  # taken now: the answer grows while it is being written down
         if news and any(turn.role == "user" for turn in dialogue.written):
-            await self._run(lambda history: _keep(history, dialogue, news))
+            await self._run(lambda history: self._keep(history, dialogue, news))
 
     async def conversations(self) -> list[Conversation]:
         """All conversations, the one spoken in last first."""
         return await self._run(lambda history: history.conversations())
 
     async def load(self, conversation: Conversation) -> Dialogue:
-        """A conversation, to be read and continued."""
+        """A conversation, to be read and continued.
+
+        Raises:
+            HistoryError: also `history.elsewhere`, when another chat has it open.
+        """
 
         def read(history: History) -> Dialogue:
+            if not self._claim.take(conversation.id):
+                raise HistoryError("history.elsewhere")
             messages = history.load(conversation.id)
             dialogue = Dialogue.stored(conversation.id, conversation.title, messages)
             dialogue.home = history
             return dialogue
 
         return await self._run(read)
+
+    async def let_go(self) -> None:
+        """Whatever was open may be opened elsewhere."""
+        await self._run(lambda _: self._claim.release())
 
     async def rename(self, conversation: int, title: str) -> None:
         """Give a conversation another title."""
@@ -69,7 +82,7 @@ class Archive:
 
     async def aclose(self) -> None:
         """Close the file, after all that is still being written."""
-        await asyncio.wrap_future(self._thread.submit(self._drop))
+        await asyncio.wrap_future(self._thread.submit(self._close))
         self._thread.shutdown()
 
     async def _run(self, work: Callable[[History], T]) -> T:
@@ -84,14 +97,23 @@ class Archive:
         try:
             return work(self._history)
         except HistoryError as error:
-            if error.code != "history.gone":
+            if error.code not in ("history.gone", "history.elsewhere"):
                 self._drop()
             raise
+
+    def _keep(self, history: History, dialogue: Dialogue, news: Sequence[Snapshot]) -> None:
+        _keep(history, dialogue, news)
+        if dialogue.id is not None:
+            self._claim.take(dialogue.id)
 
     def _drop(self) -> None:
         if self._history is not None:
             self._history.close()
             self._history = None
+
+    def _close(self) -> None:
+        self._drop()
+        self._claim.close()
 
 
 def _keep(history: History, dialogue: Dialogue, news: Sequence[Snapshot]) -> None:

@@ -100,6 +100,8 @@ class ChatScreen(Screen[None]):
         self._answering: Answering | None = None
         self._worker: Worker[None] | None = None
         self._checkpoints: Timer | None = None
+        self.lost: HistoryError | None = None
+        """Why the last of it could not be saved."""
 
     def compose(self) -> ComposeResult:
         """The areas, from top to bottom."""
@@ -124,14 +126,23 @@ class ChatScreen(Screen[None]):
         self.run_worker(self._open(), group="history")
         self.run_worker(self._connect(), group="connect")
 
+    async def may_leave(self) -> bool:
+        """Stop and save; False where that fails and the user is asked."""
+        self.action_stop()
+        may = await self._keeping.may_leave(self.dialogue)
+        self._update_lines()
+        return may
+
     async def finish(self) -> None:
-        """Stop, save, and let go of server and history."""
+        """Stop, save, and let go of server and history; `lost` tells if that failed."""
         self.action_stop()
         if self._worker is not None:
             with suppress(WorkerError):
                 await self._worker.wait()
-        with suppress(HistoryError):  # it has been told, or there is no screen any more
+        try:
             await self._archive.keep(self.dialogue)
+        except HistoryError as error:
+            self.lost = error
         await self._source.aclose()
         await self._archive.aclose()
 
@@ -188,9 +199,7 @@ class ChatScreen(Screen[None]):
     # --- keeping
 
     async def _open(self) -> None:
-        dialogue = await self._keeping.last(wanted=self._resuming)
-        if dialogue is not None:
-            self._show(dialogue)
+        await self._keeping.open(self._show if self._resuming else None)
         self._resuming = False
         self.prompt.free = self._answering is None
 
@@ -208,7 +217,8 @@ class ChatScreen(Screen[None]):
         where = say("chat.remote", url=self._url) if self._url else say("chat.local")
         welcome: list[Entry] = [Remark(f"{say('chat.ai')}\n{where}", ".welcome")]
         self.transcript.show(welcome + entries_of(dialogue))
-        self.status_line.status = replace(self.status_line.status, used=None, speed=None)
+        status = self.status_line.status
+        self.status_line.status = replace(status, used=dialogue.tokens, speed=None)
         self._update_lines()
 
     def _tell(self, text: str, style: str) -> None:
@@ -260,6 +270,8 @@ class ChatScreen(Screen[None]):
         self.action_stop()
         await self._keeping.keep(self.dialogue)
         self._show(Dialogue(self._system))
+        with suppress(HistoryError):
+            await self._archive.let_go()
 
     def action_list(self) -> None:
         """Show all conversations."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge.errors import UsageError
+from edge.errors import LucieError, UsageError
 from tui.words import say
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ __all__ = ["chat"]
 def chat(
     ctx: click.Context, model: str | None, server: str | None, new: bool, system: str | None
 ) -> None:
-    """Open the chat; the exit code is 0, or 128 + n after signal n."""
+    """Open the chat; the exit code is 0, 1 where messages were lost, 128 + n after signal n."""
     if not _has_terminal():
         raise UsageError("chat.no-terminal")
     if server is None:
@@ -56,7 +56,11 @@ def chat(
     app = ChatApp(screen)
     with leaving_on_signals(app.leave_soon):
         app.run()
-    ctx.exit(app.return_code or 0)
+    code = app.return_code or 0
+    if screen.lost is not None:
+        click.echo(say("chat.lost", why=screen.lost), err=True)
+        code = code or LucieError.exit_code
+    ctx.exit(code)
 
 
 def _has_terminal() -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from edge.titles import title_from
+
 if TYPE_CHECKING:
     from edge.client import Message
     from edge.history import History, Role, State, StoredMessage
@@ -58,8 +60,6 @@ class Dialogue:
 
     def ask(self, text: str) -> Turn:
         """Add what the user says."""
-        from edge.history import title_from  # brings sqlite3, which the first frame can do without
-
         self.title = self.title or title_from(text)
         return self._add("user", text)
 
@@ -76,6 +76,19 @@ class Dialogue:
             self.turns[-1].role == "user"
             or (self.turns[-1].state != "complete" and not self.turns[-1].refused)
         )
+
+    @property
+    def tokens(self) -> int | None:
+        """Length of what the last answer was made of and of itself; None where not known."""
+        for turn in reversed(self.turns):
+            if turn.role == "assistant" and not turn.refused:
+                facts = turn.facts
+                prompt, answer = facts.get("prompt_tokens"), facts.get("completion_tokens")
+                # The file may say anything.
+                if isinstance(prompt, int) and isinstance(answer, int):
+                    return prompt + answer
+                return None
+        return None
 
     def retry(self) -> bool:
         """Take back the last, broken answer; whether there was one.

@@ -24,19 +24,25 @@ class Keeping:
         self.archive = archive
         self.failed = False
         """Whether what is on the screen is not on disk."""
+        self._asked = False
         self._tell = tell
 
-    async def last(self, *, wanted: bool) -> Dialogue | None:
-        """Open the archive, so that its state is told at once; the last dialogue if `wanted`."""
+    async def open(self, show: Callable[[Dialogue], None] | None) -> None:
+        """Open the archive and tell its state.
+
+        Args:
+            show: shows the last conversation, where it is wanted.
+        """
         try:
             conversations = await self.archive.conversations()
-            if wanted and conversations:
-                return await self.archive.load(conversations[0])
+            if show is not None and conversations:
+                show(await self.archive.load(conversations[0]))
         except HistoryError as error:
-            self._fail(error)
-        finally:
-            self._tell_salvage()
-        return None
+            if error.code == "history.elsewhere":
+                self._tell(say("chat.open-elsewhere"), ".remark")
+            else:
+                self._fail(error)
+        self._tell_salvage()
 
     async def keep(self, dialogue: Dialogue) -> None:
         """Write what is new."""
@@ -45,10 +51,23 @@ class Keeping:
         except HistoryError as error:
             self._fail(error)
         else:
+            self._asked = False
             if self.failed:
                 self.failed = False
                 self._tell(say("chat.saved-again"), ".remark")
         self._tell_salvage()
+
+    async def may_leave(self, dialogue: Dialogue) -> bool:
+        """Write what is new; False where that fails and the user is asked, which is done once."""
+        try:
+            await self.archive.keep(dialogue)
+        except HistoryError as error:
+            asked, self._asked = self._asked, True
+            if not asked:
+                self.failed = True
+                self._tell(say("chat.leave-unsaved", why=error), ".error")
+            return asked
+        return True
 
     def _fail(self, error: HistoryError) -> None:
         if not self.failed:

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from edge.errors import HistoryError
-from edge.history import History, title_from
+from edge.history import History
 from edge.migrations import MIGRATIONS
+from edge.titles import title_from
 
 _UNSHARE = ["unshare", "-rm"]
 namespaces = pytest.mark.skipif(
@@ -287,7 +288,7 @@ def test_a_message_whose_parent_or_conversation_is_lost_keeps_its_place(path: Pa
     history = History.open(path)
     assert history.salvage is not None
     (listed,) = history.conversations()
-    assert listed.title == ""
+    assert listed.title == "first"
     assert [m.content for m in history.load(listed.id)] == ["first", "third"]
     assert history.load(listed.id)[0].facts == {}
     history.close()

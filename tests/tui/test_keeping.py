@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from edge.client import Delta
+from edge.errors import HistoryError
 from edge.history import History
 from edge.migrations import MIGRATIONS
+from tests.edge.test_claims import held_elsewhere
 from tests.tui.conftest import Chatting, kept
 from tests.tui.scripted import Pause, ScriptedServer, done
 
@@ -189,6 +191,77 @@ def test_a_full_disk_does_not_end_the_conversation(tmp_path: Path) -> None:
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.count("A tree is") == 2
+
+
+async def test_a_repaired_history_is_told_where_it_goes_on(chatting: Chatting, path: Path) -> None:
+    stored(path, ("user", "What is a tree?", "complete"), ("assistant", "A plant", "complete"))
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM conversations")
+        db.execute("ALTER TABLE conversations RENAME TO others")
+    db.close()
+    async with chatting(resume=True) as chat:
+        await chat.until_shown("had been damaged")
+        assert "A plant" in chat.text
+        assert str(chat.main.heading.content) == "What is a tree?"
+
+
+async def test_leaving_with_what_could_not_be_saved_is_asked_once(
+    chatting: Chatting, path: Path
+) -> None:
+    path.parent.parent.mkdir(exist_ok=True)
+    path.parent.write_text("a file where the folder should be")
+    async with chatting() as chat:
+        await chat.say("First")
+        await chat.until_answered()
+        await chat.pilot.press("ctrl+q")
+        await chat.until_shown("To quit all the same")
+        assert chat.app.is_running
+        assert chat.main.lost is None
+        await chat.say("Second")
+        await chat.until_answered()
+        assert "A tree is a plant." in chat.text
+        await chat.pilot.press("ctrl+q")
+        await chat.until(lambda: not chat.app.is_running)
+        assert isinstance(chat.main.lost, HistoryError)
+
+
+async def test_leaving_saves_what_can_be_saved_by_then(chatting: Chatting, path: Path) -> None:
+    path.parent.parent.mkdir(exist_ok=True)
+    path.parent.write_text("a file where the folder should be")
+    async with chatting() as chat:
+        await chat.say("First")
+        await chat.until_answered()
+        path.parent.unlink()
+        await chat.pilot.press("ctrl+q")
+        await chat.until(lambda: not chat.app.is_running)
+        assert chat.main.lost is None
+    assert len(kept(path)[0]) == 2
+
+
+async def test_what_is_open_in_another_chat_is_not_opened(chatting: Chatting, path: Path) -> None:
+    conversation = stored(path, ("user", "Hello", "complete"), ("assistant", "Half", "writing"))
+    with held_elsewhere(path.with_name("history.sqlite3.open"), conversation):
+        async with chatting(resume=True) as chat:
+            await chat.until_shown("The last conversation is open")
+            assert "Half" not in chat.text
+            await chat.pilot.press("ctrl+l")
+            await chat.pilot.press("enter")
+            await chat.until_shown("This conversation is open")
+            await chat.say("New")
+            await chat.until_answered()
+    assert [len(messages) for messages in kept(path)] == [2, 2]
+
+
+async def test_the_context_of_a_reopened_conversation_is_known(
+    chatting: Chatting, path: Path
+) -> None:
+    async with chatting() as chat:
+        await chat.say("Hello")
+        await chat.until_answered()
+        assert chat.main.status_line.status.used == 24 + 8
+    async with chatting(resume=True) as chat:
+        await chat.until_shown("A tree is a plant.")
+        assert chat.main.status_line.status.used == 24 + 8
 
 
 async def test_two_chats_at_once(chatting: Chatting, path: Path) -> None:
