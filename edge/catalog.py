@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ class Entry:
     """Bytes of the file, exactly."""
     about: int | None = None
     """Bytes of the file as its publisher rounds them, where `size` is not known."""
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    """What it answers best with, where it differs: fields of `edge.engine.Sampling`."""
 
 
 @cache

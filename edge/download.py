@@ -62,6 +62,7 @@ def check_space(folder: Path, needed: int) -> None:
             "store.no-space",
             path=str(folder),
             needed=_mb(needed + SPARE),
+            spare=_mb(SPARE),
             free=_mb(free),
         )
 

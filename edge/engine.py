@@ -62,7 +62,7 @@ class EngineSpec:
     """What was loaded."""
 
     engine: str
-    """Name and build, e.g. `llama.cpp 0.3.36 avx2…`; part of the key of saved KV states."""
+    """Name and build, e.g. `llama-cpp-python 0.3.36 AVX2…`; part of the key of saved KV states."""
     n_ctx: int
     n_ctx_train: int
     n_parallel: int
@@ -182,7 +182,10 @@ class Engine(Protocol):
         """Forget a sequence and free its cells."""
 
     def fork(self, seq: int, n: int) -> int:
-        """A new sequence that shares the first `n` tokens of `seq`, without computing them."""
+        """A new sequence that shares the first `n` tokens of `seq`, without computing them.
+
+        It is empty where the model cannot cut there; `length` tells.
+        """
 
     def trim(self, seq: int, n: int) -> int:
         """Keep the first `n` tokens; returns how many were kept (0 if the model cannot cut)."""

@@ -16,15 +16,17 @@ import hashlib
 import logging
 import mmap
 import os
+import shutil
 import struct
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.errors import EngineError
+from edge.errors import EngineError, UsageError
+from edge.paths import cache_dir
 
-__all__ = ["KVStore", "Saved", "common_prefix"]
+__all__ = ["KVStore", "Saved", "common_prefix", "kv_store_bytes"]
 
 _log = logging.getLogger(__name__)
 _HEADER = struct.Struct("<8s32sIQ32s")
@@ -32,6 +34,8 @@ _MAGIC = b"LUCIEKV1"
 _SUFFIX = ".kv"
 # Left free on the disk whatever the bound says: the history must still be written.
 _HEADROOM = 64 << 20
+_SETTING = "LUCIE_KV_CACHE_MB"
+_MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,25 @@ class Saved:
     path: Path
     tokens: array[int]
     state_size: int
+
+
+def kv_store_bytes() -> int:
+    """Bound on the KV states on disk: `LUCIE_KV_CACHE_MB`, else a tenth of what is free there.
+
+    The tenth is between 64 MiB and 1 GiB.
+
+    Raises:
+        UsageError: the setting is no whole number ≥ 0.
+    """
+    given = os.environ.get(_SETTING)
+    if given:
+        if not given.isascii() or not given.isdigit() or len(given) > 9:
+            raise UsageError("engine.kv-cache-setting", name=_SETTING, value=given)
+        return int(given) * _MIB
+    folder = cache_dir()
+    while not folder.exists():
+        folder = folder.parent
+    return min(max(shutil.disk_usage(folder).free // 10, 64 * _MIB), 1024 * _MIB)
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 from edge.device import detect
 from edge.engine import Engine
-from edge.errors import UsageError
 from edge.gguf_header import read_header
-from edge.kvstore import KVStore
+from edge.kvstore import KVStore, kv_store_bytes
 from edge.llamacpp import LlamaEngine
 from edge.paths import cache_dir
 from edge.plan import Chosen, plan
 
-__all__ = ["fingerprint", "kv_store_bytes", "load"]
+__all__ = ["fingerprint", "load"]
 
-_MIB = 1 << 20
 _SAMPLES = 64
-_KV_STORE_MB = "LUCIE_KV_CACHE_MB"
 
 
 def load(
@@ -53,25 +48,6 @@ def load(
     return engine, KVStore(cache_dir() / "kv", "\n".join(key), bound), made.swap
 
 
-def kv_store_bytes() -> int:
-    """Bound on the KV states on disk: `LUCIE_KV_CACHE_MB`, else a tenth of what is free there.
-
-    The tenth is between 64 MiB and 1 GiB.
-
-    Raises:
-        UsageError: the setting is no whole number ≥ 0.
-    """
-    given = os.environ.get(_KV_STORE_MB)
-    if given is not None:
-        if not given.isascii() or not given.isdigit():
-            raise UsageError("engine.kv-cache-setting", name=_KV_STORE_MB, value=given)
-        return int(given) * _MIB
-    folder = cache_dir()
-    while not folder.exists():
-        folder = folder.parent
-    return min(max(shutil.disk_usage(folder).free // 10, 64 * _MIB), 1024 * _MIB)
-
-
 def fingerprint(path: Path) -> str:
     """A hash that tells model files apart, without reading gigabytes at every start.
 
@@ -81,7 +57,7 @@ def fingerprint(path: Path) -> str:
     stat = path.stat()
     digest = hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns}".encode())
     with path.open("rb") as file:
-        digest.update(file.read(4 * _MIB))
+        digest.update(file.read(4 << 20))
         for n in range(_SAMPLES + 1):
             file.seek(max(0, (stat.st_size - 4096) * n // _SAMPLES))
             digest.update(file.read(4096))

@@ -28,6 +28,7 @@ from edge.child import Child, last_line
 from edge.client import Starting
 from edge.errors import EngineError, LucieError, ServerError
 from edge.http_client import HttpClient, open_http
+from edge.kvstore import kv_store_bytes
 from edge.paths import cache_dir, runtime_dir
 from edge.server.listen import MAX_SOCKET_PATH
 from edge.store import Store
@@ -114,6 +115,7 @@ class LocalServer:
 
     def _place(self) -> _Place:
         model = Store().find(self._model).weights
+        kv_store_bytes()  # a wrong setting is told also where a server runs already
         options = ["--model", str(model), *self._arguments]
         # Another version of ours, or other options, need a process of their own.
         key = json.dumps([__version__, self._linger_s, *options])

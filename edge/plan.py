@@ -75,11 +75,13 @@ def plan(header: GGUFHeader, device: Device, chosen: Chosen | None = None) -> Pl
     """
     chosen = chosen or Chosen()
     given = {name: value for name, value in asdict(chosen).items() if value is not None}
-    _check(header, chosen)
+    _check(header, device, chosen)
     available = budget(device)
     options, reasons = _for_device(device)
     options = replace(options, **given)
     options = _window(header, device, chosen, options, reasons)
+    if options.n_batch > options.n_ctx:
+        raise UsageError("plan.batch-too-long", n_batch=options.n_batch, n_ctx=options.n_ctx)
     if chosen.repack is None:
         options = _repack(header, device, options, reasons)
     needed = estimate(header, options, device.cpu.flags)
@@ -96,9 +98,12 @@ def budget(device: Device) -> int:
     return max(0, device.memory.available - reserve)
 
 
-def _check(header: GGUFHeader, chosen: Chosen) -> None:
+def _check(header: GGUFHeader, device: Device, chosen: Chosen) -> None:
     if chosen.n_ctx is not None and chosen.n_ctx > header.n_ctx_train:
         raise UsageError("plan.context-too-long", n_ctx=chosen.n_ctx, most=header.n_ctx_train)
+    for threads in (chosen.threads, chosen.threads_batch):
+        if threads is not None and threads > device.cpu.online:
+            raise UsageError("plan.too-many-threads", threads=threads, most=device.cpu.online)
     if chosen.kv_type == "q8_0" and not _quantizable(header):
         raise UsageError("plan.no-q8", head=header.head_dim_k)
 

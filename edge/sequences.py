@@ -2,8 +2,8 @@
 
 A sequence outlives the request that computed it: idle, it waits for the next
 turn of its conversation. A new prompt takes over the idle sequence that it
-continues, or forks a shared prefix (a system prompt) off any other, or loads
-it from where it waits outside the engine: RAM first, then disk.
+continues, or forks a shared prefix (a system prompt) off any other, whose own
+turns stay; or it loads one from where it waits outside the engine: RAM, then disk.
 
 While somebody else is answered, idle sequences wait in RAM as far as it is
 given. When that, cells or sequence numbers run short, the sequence idle for
@@ -24,8 +24,11 @@ __all__ = ["Held", "Sequences"]
 
 # Fewer tokens than this are evaluated sooner than a file is read and checked.
 _WORTH_A_FILE = 32
-# Fewer are evaluated sooner than a state is copied.
-_WORTH_A_COPY = 4
+# So many are evaluated sooner than a state is copied, or kept for their sake: a sequence that
+# would lose more is another conversation, or another branch of this one, and stays as it is.
+_FEW = 4
+# Copying a token's state costs less than this part of evaluating it.
+_COPY = 64
 
 
 @dataclass(eq=False, slots=True)
@@ -68,10 +71,10 @@ class Sequences:
         source, shared = self._best(known)
         swapped, in_ram = self._swap.best(known)
         held = self._from_disk(known, max(shared, in_ram))
-        if held is None and swapped is not None and in_ram >= shared + _WORTH_A_COPY:
-            held = self._from_swap(swapped, in_ram, pinned)
+        if held is None and swapped is not None and in_ram > shared + _FEW:
+            held = self._from_swap(swapped, in_ram)
         if held is None:
-            held = self._from_memory(source, shared, pinned)
+            held = self._from_memory(source, shared)
         self._take(held, pinned)
         self._rest()
         return held
@@ -97,25 +100,25 @@ class Sequences:
                 found, most = held, n
         return found, most
 
-    def _from_memory(self, source: Held | None, shared: int, pinned: int) -> Held:
+    def _from_memory(self, source: Held | None, shared: int) -> Held:
         if source is None:
             return self._add(self._open())
-        # Beyond the system prompt the tokens are one conversation's own: it goes on.
-        if not source.busy and shared > pinned:
+        if not source.busy and len(source.tokens) - shared <= _FEW:
             self._trim(source, shared)
             return source
-        source.used = next(self._clock)
         self._free_number(keep=source)
         held = self._add(self._engine.fork(source.seq, shared))
-        held.tokens = source.tokens[:shared]
+        held.tokens = source.tokens[: self._engine.length(held.seq)]
         return held
 
-    def _from_swap(self, swapped: Swapped, shared: int, pinned: int) -> Held | None:
+    def _from_swap(self, swapped: Swapped, shared: int) -> Held | None:
         n = len(swapped.tokens)
+        if shared * _COPY < n:
+            return None
         self._swap.remove(swapped)  # making room would drop it where it is the oldest
         held = self._add(self._open()) if self.make_room(n) else None
-        if held is None or shared <= pinned:
-            self._keep(swapped)  # no room, or others may want this system prompt too
+        if held is None or n - shared > _FEW:
+            self._keep(swapped)
         if held is None:
             return None
         with memoryview(swapped.state) as state:

@@ -30,9 +30,12 @@ def _print_json(value: object) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-@click.group(help=_say("help"), context_settings=_HELP)
-def models() -> None:
-    """The models on this device."""
+@click.group(help=_say("help"), context_settings=_HELP, invoke_without_command=True)
+@click.pass_context
+def models(ctx: click.Context) -> None:
+    """The models on this device; without more words, the list of them."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_models, as_json=False)
 
 
 @models.command(help=_say("add-help"), epilog=_say("add-example"), context_settings=_HELP)

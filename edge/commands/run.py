@@ -34,12 +34,16 @@ def _help(name: str) -> str:
 @click.option("--model", metavar="M", help=_help("model"))
 @click.option("--server", metavar="URL", help=_help("server"))
 @click.option("--system", metavar="TEXT", help=_help("system"))
-@click.option("--max-tokens", type=click.IntRange(1), metavar="N", help=_help("max-tokens"))
-@click.option("--temperature", type=click.FloatRange(0), metavar="T", help=_help("temperature"))
-@click.option("--top-p", type=click.FloatRange(0, 1), metavar="P", help=_help("top-p"))
-@click.option("--top-k", type=click.IntRange(0), metavar="K", help=_help("top-k"))
+@click.option(
+    "--max-tokens", type=click.IntRange(1, 2**31 - 1), metavar="N", help=_help("max-tokens")
+)
+@click.option("--temperature", type=click.FloatRange(0, 5), metavar="T", help=_help("temperature"))
+@click.option(
+    "--top-p", type=click.FloatRange(0, 1, min_open=True), metavar="P", help=_help("top-p")
+)
+@click.option("--top-k", type=click.IntRange(0, 1_000_000), metavar="K", help=_help("top-k"))
 @click.option("--min-p", type=click.FloatRange(0, 1), metavar="P", help=_help("min-p"))
-@click.option("--seed", type=click.IntRange(0), metavar="S", help=_help("seed"))
+@click.option("--seed", type=click.IntRange(0, 2**32 - 2), metavar="S", help=_help("seed"))
 @click.option("--stop", multiple=True, metavar="TEXT", help=_help("stop"))
 @click.option(
     "--schema",

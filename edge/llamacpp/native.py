@@ -133,7 +133,7 @@ def build() -> str:
     features = [
         part.split("=")[0].strip() for part in info.split("|") if part.strip().endswith("1")
     ]
-    return f"llama.cpp {version('llama-cpp-python')} " + " ".join(
+    return f"llama-cpp-python {version('llama-cpp-python')} " + " ".join(
         f.split(":")[-1].strip() for f in features
     )
 

@@ -100,6 +100,7 @@ class StepThreads:
     def choose(self, n_tokens: int, *, steady: bool = False) -> int:
         """Threads for a step of `n_tokens`, at least one; `steady`: whatever others do."""
         most = self._decode if n_tokens <= self._few else self._batch
+        most = min(most, len(self._load.cores))
         if most == 1 or steady:
             return most
         tolerated = _TOLERATED if n_tokens < _LONG else _TOLERATED_BY_PREFILL

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edge.client import Message
@@ -120,7 +120,7 @@ def _job(
         request=Request(
             prompt=prompt,
             max_tokens=max_tokens or loaded.engine.spec.n_ctx,
-            sampling=_sampling(body, top_logprobs, tokenizer.n_vocab),
+            sampling=_sampling(body, loaded.sampling, top_logprobs, tokenizer.n_vocab),
             constraint=constraint,
             pinned=pinned,
             reuse=body.cache_prompt is not False,
@@ -179,7 +179,9 @@ def _completion_prompt(body: CompletionRequest, loaded: Loaded) -> list[int]:
     return ids
 
 
-def _sampling(body: GenerationRequest, top_logprobs: int | None, n_vocab: int) -> Sampling:
+def _sampling(
+    body: GenerationRequest, defaults: Sampling, top_logprobs: int | None, n_vocab: int
+) -> Sampling:
     given = {
         "temperature": body.temperature,
         "top_k": body.top_k,
@@ -190,7 +192,9 @@ def _sampling(body: GenerationRequest, top_logprobs: int | None, n_vocab: int) -
         "frequency_penalty": body.frequency_penalty,
         "presence_penalty": body.presence_penalty,
     }
-    return Sampling(
+    return replace(
+        # The likeliest token is the likeliest, whatever a model answers best with.
+        Sampling() if body.temperature == 0 else defaults,
         **{name: value for name, value in given.items() if value is not None},
         # Drawn here, so that it can be told also for an answer that a stop string ends.
         seed=secrets.randbelow(_SEEDS) if body.seed is None else body.seed,

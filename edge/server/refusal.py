@@ -135,7 +135,10 @@ def from_validation(failure: ValidationError, body: Any) -> UsageError:
         key, sign = _RELATIONS[kind]
         return UsageError("server.out-of-range", param=param, bound=f"{sign} {context[key]:.10g}")
     if kind in _JSON_TYPES:
-        return UsageError("server.wrong-type", param=param, expected=_JSON_TYPES[kind])
+        here = (detail["type"] for detail in found if _param(detail, body) == param)
+        types = dict.fromkeys(_JSON_TYPES[kind] for kind in here if kind in _JSON_TYPES)
+        types.pop("null", None)  # pydantic never lists it where other types are allowed
+        return UsageError("server.wrong-type", param=param, expected=" / ".join(types) or "null")
     if kind in ("literal_error", "union_tag_invalid"):
         known = str(context.get("expected") or context.get("expected_tags"))
         return UsageError("server.wrong-choice", param=param, known=known.replace(" or ", ", "))

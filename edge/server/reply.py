@@ -10,6 +10,7 @@ import json
 import secrets
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge.server.answer import Answer, timings_body, usage_body
@@ -54,6 +55,11 @@ class Reply(ABC):
         )
         self._id = ("chatcmpl-" if job.chat else "cmpl-") + secrets.token_hex(12)
         self._created = int(time.time())
+        # For clients that do not know our notices: "server.turns-dropped; turns=2".
+        self._headers = [
+            (b"x-lucie-notice", "; ".join([code, *(f"{k}={v}" for k, v in facts.items())]).encode())
+            for code, facts in job.notices
+        ]
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Compute and send; ends early where the client goes."""
@@ -96,7 +102,7 @@ class WholeReply(Reply):
         if answer.error is not None:
             await error_response(send, answer.error, self._lang)
             return
-        await json_response(send, 200, self._body())
+        await json_response(send, 200, self._body(), self._headers)
 
     def _body(self) -> dict[str, Any]:
         text, logprobs = self._answer.take()
@@ -138,7 +144,8 @@ class StreamedReply(Reply):
             fingerprint=self._loaded.engine.spec.engine,
             include_usage=self._job.include_usage,
         )
-        await send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
+        headers = [*_STREAM_HEADERS, *self._headers]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         waiting = self._notices() + (writer.role() if self._job.chat else b"")
         answer = self._answer
         while answer.reason is None and answer.error is None:
@@ -197,12 +204,15 @@ async def error_response(send: Send, error: LucieError, lang: str) -> None:
     await json_response(send, error.status, error_body(error, lang))
 
 
-async def json_response(send: Send, status: int, body: Any) -> None:
-    """Send `body` as the whole JSON response."""
+async def json_response(
+    send: Send, status: int, body: Any, more: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    """Send `body` as the whole JSON response, with `more` headers."""
     data = json.dumps(body, separators=(",", ":")).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(data)).encode()),
+        *more,
     ]
     if status in _RETRY:
         headers.append((b"retry-after", b"1"))

@@ -7,14 +7,14 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from edge import __version__
 from edge.chat import Chat
 from edge.client import OURS
-from edge.engine import Engine
+from edge.engine import Engine, Sampling
 from edge.errors import EngineError, LucieError
 from edge.scheduler import Request, Scheduler
 from edge.server.lease import Lease
@@ -39,6 +39,8 @@ class Loaded:
     chat: Chat
     created: int
     """When it was loaded, Unix time in seconds."""
+    sampling: Sampling = field(default_factory=Sampling)
+    """What holds where a request says nothing."""
 
 
 class Service:

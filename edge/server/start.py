@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from edge.catalog import catalog, entry_of_hash
 from edge.chat import Chat
+from edge.engine import Sampling
 from edge.loading import load
 from edge.plan import Chosen
 from edge.scheduler import Scheduler
@@ -35,4 +37,15 @@ def load_model(model: Model, chosen: Chosen, tell: Callable[[float], None]) -> L
         scheduler=Scheduler(engine, engine.spec.n_parallel, store, swap),
         chat=Chat(engine.tokenizer, engine.tokenizer.template),
         created=int(time.time()),
+        sampling=_sampling(model),
     )
+
+
+def _sampling(model: Model) -> Sampling:
+    """What the catalog knows this model to answer best with."""
+    manifest = model.manifest
+    if manifest is None:
+        return Sampling()
+    hashes = [entry_of_hash(file.sha256) for file in manifest.files.values()]
+    entry = next(filter(None, hashes), catalog().get(model.name))
+    return Sampling(**entry.sampling) if entry is not None else Sampling()

@@ -24,6 +24,15 @@ from edge.scheduler import (
 )
 
 GREEDY = Sampling(temperature=0)
+CLEAR = (
+    "Please count from 1 to 20.",
+    "Good morning!",
+    "Hello! Hello! Hello! Hello!",
+    "Count from 1 to 10.",
+)
+"""Questions to SmolLM2 under its own system prompt: for 12 tokens, the likeliest is at least 0.9
+ahead of the next. Rounding depends on who else is in a batch, and can move that by 0.5."""
+SMOL = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 
 
 def options(**changes: Any) -> LoadOptions:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 
 from edge.catalog import catalog, entry_of_hash
+from edge.engine import Sampling
 from edge.manifest import DataSource
 from edge.messages import LANGUAGES
 from edge.sources import FileSource, HubSource, IndexSource, parse
@@ -46,3 +47,9 @@ def test_a_revision_is_pinned_wherever_a_hash_is() -> None:
 
 def test_an_unknown_hash_is_of_no_entry() -> None:
     assert entry_of_hash("0" * 64) is None
+
+
+def test_sampling_is_what_engines_know() -> None:
+    assert Sampling(**catalog()["smollm2-135m-instruct"].sampling).temperature == 0.2
+    for entry in catalog().values():
+        Sampling(**entry.sampling)  # an unknown name is a TypeError

@@ -48,7 +48,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., No
     def pretend(*trees: Tree) -> None:
         found = detect(plant(tmp_path / "machine", *trees))
         monkeypatch.setattr(edge.device, "detect", lambda: found)
-        build = Build("llama.cpp 0.3.36", ("NEON",), Remark("doctor.build-right", {}))
+        build = Build("llama-cpp-python 0.3.36", ("NEON",), Remark("doctor.build-right", {}))
         monkeypatch.setattr(edge.build_check, "check_build", lambda _: build)
 
     return pretend
@@ -57,7 +57,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., No
 def test_this_machine_with_the_default_model(run: Callable[..., Any], default_model: Path) -> None:
     ran = run()
     assert ran.exit_code == 0
-    assert "llama.cpp 0.3.36 built for this processor" in ran.stdout
+    assert "llama-cpp-python 0.3.36 built for this processor" in ran.stdout
     assert f"How {DEFAULT_MODEL} is loaded" in ran.stdout
     data = json.loads(run("--json").stdout)
     assert data["engine"]["usable"]
@@ -141,7 +141,7 @@ def test_the_first_model_is_explained_where_the_default_is_not_here(
 def test_the_engine_that_is_installed_is_built_for_this_machine() -> None:
     build = check_build(detect().cpu)
     assert build.usable
-    assert build.version.startswith("llama.cpp ")
+    assert build.version.startswith("llama-cpp-python ")
     assert build.remark.code == "doctor.build-right"
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from edge.errors import DamagedModelError, UsageError
-from edge.loading import fingerprint, kv_store_bytes, load
+from edge.kvstore import kv_store_bytes
+from edge.loading import fingerprint, load
 from edge.plan import Chosen
 
 MIB = 1 << 20

@@ -103,7 +103,7 @@ def test_a_model_that_cannot_run_is_listed_with_its_problem(
     (tmp_path / "hf").mkdir()
     (tmp_path / "hf" / "config.json").write_text("{}")
     (tmp_path / "hf" / "model.safetensors").write_text("")
-    assert "lucie quantize gguf" in invoke("add", str(tmp_path / "hf")).stderr
+    assert "no engine here runs it" in invoke("add", str(tmp_path / "hf")).stderr
     invoke("add", str(gguf))
     os.truncate(Store().get("toy").path, 100)
     rows = {row["name"]: row for row in json.loads(invoke("list", "--json").stdout)}
