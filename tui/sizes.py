@@ -1,4 +1,4 @@
-"""Small screens: what they do without is said in `chat.tcss` by two classes."""
+"""Small screens: what they do without is said in `chat.tcss` by three classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 __all__ = ["fit"]
 
 _SHORT = 18
-"""Screens with fewer lines keep them for the conversation."""
+"""Screens with fewer lines do without a title."""
+_TINY = 12
+"""Screens with fewer lines do without the line of keys."""
 _NARROW = 60
 
 
@@ -22,4 +24,5 @@ def fit(screen: Screen[Any], size: Size) -> None:
     size, so that its first frame would be styled twice.
     """
     screen.set_class(size.height < _SHORT, "-short")
+    screen.set_class(size.height < _TINY, "-tiny")
     screen.set_class(size.width < _NARROW, "-narrow")

@@ -144,7 +144,7 @@ class GenerationRequest(_Strict):
 class ChatRequest(GenerationRequest):
     """`POST /v1/chat/completions`."""
 
-    messages: list[MessageIn] = Field(min_length=1)
+    messages: list[MessageIn] = Field(min_length=1, max_length=10_000)
     max_completion_tokens: int | None = Field(None, ge=1, le=2**31 - 1)
     """OpenAI's newer name of `max_tokens`."""
     logprobs: bool | None = None
