@@ -17,7 +17,7 @@ from edge.scheduler import Event, Failed, Request, Ticket, Token
 
 __all__ = ["INTERVAL", "MAX_UNREAD", "SILENCE", "EventStream", "Mailbox", "Submitter"]
 
-INTERVAL = 0.03
+INTERVAL = 0.04
 """Seconds between deliveries of tokens, short enough to look like a steady flow."""
 _OFTEN = 1.2 * INTERVAL  # slower tokens are delivered one by one: waiting would save nothing
 SILENCE = 10.0

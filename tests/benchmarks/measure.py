@@ -56,11 +56,21 @@ class Row:
 
         A run is compared with the peer's run beside it: between runs the machine drifts.
         """
+        return median(self._compared)
+
+    @property
+    def error(self) -> float:
+        """Standard error of that median, from the quartiles of the runs (as of a normal law)."""
+        low, _, high = quantiles(self._compared, n=4, method="inclusive")
+        return 0.929 * (high - low) / len(self._compared) ** 0.5
+
+    @property
+    def _compared(self) -> Sequence[float]:
         of = self.target.of if self.target else "ratio"
         if of == "ours":
-            return median(self.ours)
+            return self.ours
         pairs = zip(self.ours, self.peer, strict=True)
-        return median(a / b if of == "ratio" else a - b for a, b in pairs)
+        return [a / b if of == "ratio" else a - b for a, b in pairs]
 
     @property
     def met(self) -> bool | None:
@@ -72,7 +82,7 @@ class Row:
 
     def asdict(self) -> dict[str, Any]:
         """For `--json`."""
-        return {**asdict(self), "value": self.value, "met": self.met}
+        return {**asdict(self), "value": self.value, "error": self.error, "met": self.met}
 
 
 def interleave(*programs: Callable[[], Any], runs: int) -> list[list[Any]]:
@@ -120,7 +130,7 @@ def peak_mib(pid: int) -> float:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as Markdown, medians and the spread between the quartiles."""
+    """The rows as Markdown: medians with their quartiles, the comparison with its standard error."""
     lines = [
         "| # | what | unit | ours | peer | compared | target | met | peer by |",
         "|---|---|---|---:|---:|---:|---:|---|---|",
@@ -128,6 +138,8 @@ def table(rows: Sequence[Row]) -> str:
     for row in rows:
         of = row.target.of if row.target else "ratio"
         value = {"ratio": f"{row.value:.3f} ×", "difference": f"{row.value:+.4g}", "ours": ""}[of]
+        if value and len(row.ours) > 2:
+            value += f" ± {row.error:.2g}"
         met = {True: "yes", False: "**no**", None: ""}[row.met]
         cells = (
             *(row.figure, row.what, row.unit, _shown(row.ours), _shown(row.peer)),
