@@ -130,7 +130,7 @@ def peak_mib(pid: int) -> float:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as Markdown: medians with their quartiles, the comparison with its standard error."""
+    """The rows as Markdown: medians with quartiles, and comparisons with standard errors."""
     lines = [
         "| # | what | unit | ours | peer | compared | target | met | peer by |",
         "|---|---|---|---:|---:|---:|---:|---|---|",
