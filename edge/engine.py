@@ -182,10 +182,7 @@ class Engine(Protocol):
         """Forget a sequence and free its cells."""
 
     def fork(self, seq: int, n: int) -> int:
-        """A new sequence that shares the first `n` tokens of `seq`, without computing them.
-
-        It is empty where the model cannot cut there; `length` tells.
-        """
+        """A new sequence that shares the first `n` tokens of `seq`, without computing them."""
 
     def trim(self, seq: int, n: int) -> int:
         """Keep the first `n` tokens; returns how many were kept (0 if the model cannot cut)."""

@@ -19,14 +19,15 @@ import os
 import shutil
 import struct
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge.errors import EngineError, UsageError
 from edge.paths import cache_dir
+from edge.prefixes import longest_shared
 
-__all__ = ["KVStore", "Saved", "common_prefix", "kv_store_bytes"]
+__all__ = ["KVStore", "Saved", "kv_store_bytes"]
 
 _log = logging.getLogger(__name__)
 _HEADER = struct.Struct("<8s32sIQ32s")
@@ -34,6 +35,8 @@ _MAGIC = b"LUCIEKV1"
 _SUFFIX = ".kv"
 # Left free on the disk whatever the bound says: the history must still be written.
 _HEADROOM = 64 << 20
+# Reading and checking a token's state costs less than this part of evaluating it.
+_WORTH_READING = 1 / 4
 _SETTING = "LUCIE_KV_CACHE_MB"
 _MIB = 1 << 20
 
@@ -64,20 +67,6 @@ def kv_store_bytes() -> int:
     while not folder.exists():
         folder = folder.parent
     return min(max(shutil.disk_usage(folder).free // 10, 64 * _MIB), 1024 * _MIB)
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the longest common prefix, by bisection over slice comparisons."""
-    low, high = 0, min(len(a), len(b))
-    if a[:high] == b[:high]:
-        return high
-    while high - low > 1:
-        middle = (low + high) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 class KVStore:
@@ -128,13 +117,11 @@ class KVStore:
         return Saved(path, tokens, size) if path == self._path(tokens) else None
 
     def best(self, prompt: array[int]) -> tuple[Saved | None, int]:
-        """The saved sequence that shares most with `prompt`, and how many tokens."""
-        found, most = None, 0
-        for saved in self._entries.values():
-            n = common_prefix(saved.tokens, prompt)
-            if n > most:
-                found, most = saved, n
-        return found, most
+        """The saved sequence that shares most with `prompt`, and how many tokens.
+
+        A file is read whole, so one of which little is of use is passed over.
+        """
+        return longest_shared(self._entries.values(), prompt, _WORTH_READING)
 
     def covers(self, tokens: array[int]) -> bool:
         """Whether these very tokens are saved as an entry of their own."""
@@ -193,7 +180,7 @@ class KVStore:
         try:
             self._write(unfinished, tokens, size, fill)
             unfinished.replace(path)
-        except OSError as error:
+        except (OSError, EngineError) as error:
             _log.warning("KV state not kept: %s", error)
             unfinished.unlink(missing_ok=True)
             return False

@@ -80,7 +80,9 @@ def plan(header: GGUFHeader, device: Device, chosen: Chosen | None = None) -> Pl
     options, reasons = _for_device(device)
     options = replace(options, **given)
     options = _window(header, device, chosen, options, reasons)
-    if options.n_batch > options.n_ctx:
+    if chosen.n_batch is None:
+        options = replace(options, n_batch=min(options.n_batch, options.n_ctx))
+    elif options.n_batch > options.n_ctx:
         raise UsageError("plan.batch-too-long", n_batch=options.n_batch, n_ctx=options.n_ctx)
     if chosen.repack is None:
         options = _repack(header, device, options, reasons)

@@ -215,20 +215,26 @@ class Scheduler:
                     self._step()
         finally:
             self._fail_all(EngineError("engine.closed"))
-            self._sequences.save_all()
-            self._engine.close()
+            try:
+                self._sequences.save_all()
+            finally:
+                self._engine.close()
 
     def _wait_for_work(self) -> bool:
         """Block until there is something to do; False when closing. Idle time saves KV states."""
-        with self._changed:
-            while not (self._closing or self._inbox or self._waiting or self._active):
-                unsaved = self._sequences.unsaved()
-                woken = self._changed.wait(None if unsaved is None else _SAVE_AFTER_S)
-                if unsaved is not None and not woken:
-                    self._sequences.save(unsaved)
-            self._waiting.extend(self._inbox)
-            self._inbox.clear()
-            return not self._closing
+        pause = _SAVE_AFTER_S
+        while True:
+            unsaved = self._sequences.unsaved()
+            with self._changed:
+                if not (self._closing or self._inbox or self._waiting or self._active):
+                    self._changed.wait(None if unsaved is None else pause)
+                if self._closing or self._inbox or self._waiting or self._active:
+                    self._waiting.extend(self._inbox)
+                    self._inbox.clear()
+                    return not self._closing
+            if unsaved is not None:  # written without the lock, which others want at once
+                self._sequences.save(unsaved)
+                pause = 0.0
 
     def _drop_cancelled(self) -> None:
         for running in [r for r in self._active if r.ticket.cancelled]:
@@ -243,7 +249,8 @@ class Scheduler:
             ticket = self._waiting[0]
             # A newcomer waits rather than push out those who are being answered.
             growth = _GROWTH * (len(self._active) + 1)
-            if self._active and not self._sequences.room_for(ticket.known, growth):
+            reuse = ticket.request.reuse
+            if self._active and not self._sequences.room_for(ticket.known, growth, reuse=reuse):
                 return
             self._waiting.popleft()
             self._start(ticket)

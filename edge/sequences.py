@@ -6,29 +6,36 @@ continues, or forks a shared prefix (a system prompt) off any other, whose own
 turns stay; or it loads one from where it waits outside the engine: RAM, then disk.
 
 While somebody else is answered, idle sequences wait in RAM as far as it is
-given. When that, cells or sequence numbers run short, the sequence idle for
-longest goes to disk first.
+given. When cells or sequence numbers run short, the one idle for longest makes
+way: to RAM, whose own oldest go to disk, or else to disk itself.
 """
 
 from __future__ import annotations
 
+import logging
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
 from edge.engine import Engine
-from edge.kvstore import KVStore, common_prefix
+from edge.errors import EngineError
+from edge.kvstore import KVStore
+from edge.prefixes import longest_shared
 from edge.swap_space import Swapped, SwapSpace
 
 __all__ = ["Held", "Sequences"]
 
+_log = logging.getLogger(__name__)
 # Fewer tokens than this are evaluated sooner than a file is read and checked.
 _WORTH_A_FILE = 32
-# So many are evaluated sooner than a state is copied, or kept for their sake: a sequence that
-# would lose more is another conversation, or another branch of this one, and stays as it is.
+# So few are evaluated sooner than a state is copied, or kept for their sake.
 _FEW = 4
 # Copying a token's state costs less than this part of evaluating it.
-_COPY = 64
+_COPY = 1 / 64
+# A prompt that leaves more than this part of what it shares behind, and more than a few
+# tokens, is another conversation: the sequence stays as it is.
+_BRANCH = 1 / 8
 
 
 @dataclass(eq=False, slots=True)
@@ -44,6 +51,11 @@ class Held:
     """Whether the disk holds all of it."""
     used: int = 0
     """When it was last used, as a running number."""
+
+
+def _goes_on(tokens: array[int], shared: int) -> bool:
+    """Whether a prompt that shares so much with a sequence is its next turn."""
+    return len(tokens) - shared <= max(_FEW, shared * _BRANCH)
 
 
 class Sequences:
@@ -68,13 +80,8 @@ class Sequences:
         The last token is always left to evaluate: its logits are wanted.
         """
         known = prompt[:-1]
-        source, shared = self._best(known)
-        swapped, in_ram = self._swap.best(known)
-        held = self._from_disk(known, max(shared, in_ram))
-        if held is None and swapped is not None and in_ram > shared + _FEW:
-            held = self._from_swap(swapped, in_ram)
-        if held is None:
-            held = self._from_memory(source, shared)
+        # Each looks for itself: making room for one may drop what another would have taken.
+        held = self._from_disk(known) or self._from_swap(known) or self._from_memory(known)
         self._take(held, pinned)
         self._rest()
         return held
@@ -92,52 +99,64 @@ class Sequences:
         held.busy = True
         held.used = next(self._clock)
 
-    def _best(self, prompt: array[int]) -> tuple[Held | None, int]:
-        found, most = None, 0
-        for held in self._held:
-            n = common_prefix(held.tokens, prompt)
-            if n > most:
-                found, most = held, n
-        return found, most
-
-    def _from_memory(self, source: Held | None, shared: int) -> Held:
+    def _from_memory(self, prompt: array[int]) -> Held:
+        source, shared = longest_shared(self._held, prompt)
         if source is None:
             return self._add(self._open())
-        if not source.busy and len(source.tokens) - shared <= _FEW:
+        if not source.busy and _goes_on(source.tokens, shared):
             self._trim(source, shared)
             return source
         self._free_number(keep=source)
         held = self._add(self._engine.fork(source.seq, shared))
-        held.tokens = source.tokens[: self._engine.length(held.seq)]
+        held.tokens = source.tokens[:shared]
         return held
 
-    def _from_swap(self, swapped: Swapped, shared: int) -> Held | None:
-        n = len(swapped.tokens)
-        if shared * _COPY < n:
+    def _from_swap(self, prompt: array[int]) -> Held | None:
+        swapped, shared = longest_shared(self._swap, prompt, _COPY)
+        if swapped is None or shared <= longest_shared(self._held, prompt)[1] + _FEW:
             return None
-        self._swap.remove(swapped)  # making room would drop it where it is the oldest
-        held = self._add(self._open()) if self.make_room(n) else None
-        if held is None or n - shared > _FEW:
-            self._keep(swapped)
-        if held is None:
+        self._swap.touch(swapped)
+        # First, so that it takes the first cells: attention walks up to the last in use.
+        self._rest()
+        if not self.make_room(len(swapped.tokens)):
             return None
-        with memoryview(swapped.state) as state:
-            self._engine.load(held.seq, state, n)
-        held.tokens = swapped.tokens[:]
-        held.saved = swapped.saved
+        held = self._add(self._open())
+        if swapped not in self._swap:  # it had to make room itself
+            self._drop(held)
+            return self._from_disk(prompt)
+        if not self._load(held, swapped):
+            self._swap.remove(swapped)
+            return None
+        if _goes_on(swapped.tokens, shared):
+            self._swap.remove(swapped)
         self._trim(held, shared)
         return held
 
-    def _from_disk(self, prompt: array[int], elsewhere: int) -> Held | None:
+    def _load(self, held: Held, swapped: Swapped) -> bool:
+        try:
+            with memoryview(swapped.state) as state:
+                self._engine.load(held.seq, state, len(swapped.tokens))
+        except EngineError as error:
+            _log.warning("a KV state in RAM is of no use: %s", error)
+            self._drop(held)
+            return False
+        held.tokens = swapped.tokens[:]
+        held.saved = swapped.saved
+        return True
+
+    def _from_disk(self, prompt: array[int]) -> Held | None:
         if self._store is None:
             return None
         saved, shared = self._store.best(prompt)
+        in_memory = longest_shared(self._held, prompt)[1]
+        elsewhere = max(in_memory, longest_shared(self._swap, prompt, _COPY)[1])
         if saved is None or shared < elsewhere + _WORTH_A_FILE:
             return None
-        if not self.make_room(len(saved.tokens)):
+        self._rest()
+        n = len(saved.tokens)
+        if not self.make_room(n):
             return None
         held = self._add(self._open())
-        n = len(saved.tokens)
         if not self._store.load(saved, lambda state: self._engine.load(held.seq, state, n)):
             self._drop(held)
             return None
@@ -161,37 +180,6 @@ class Sequences:
         self._held.append(held)
         return held
 
-    def _free_number(self, keep: Held | None = None) -> None:
-        """See that the engine has a sequence number left, by dropping an idle sequence."""
-        if len(self._held) >= self._engine.spec.n_seq:
-            self._drop_oldest(keep)
-
-    def room_for(self, prompt: array[int], more: int) -> bool:
-        """Whether what is not known of `prompt`, and `more` tokens, fit; drops idle sequences.
-
-        The one that the prompt continues stays: dropping it would cost what it saves.
-        """
-        source, shared = self._best(prompt)
-        return self.make_room(len(prompt) - shared + more, keep=source)
-
-    def make_room(self, cells: int, keep: Held | None = None) -> bool:
-        """Drop idle sequences until `cells` are free; False where that is not enough."""
-        while self._engine.free_cells() < cells:
-            if not self._drop_oldest(keep):
-                return False
-        return True
-
-    def _drop_oldest(self, keep: Held | None = None) -> bool:
-        idle = [held for held in self._held if not held.busy and held is not keep]
-        if not idle:
-            return False
-        self._move_out(min(idle, key=lambda held: held.used))
-        return True
-
-    def _drop(self, held: Held) -> None:
-        self._engine.close_seq(held.seq)
-        self._held.remove(held)
-
     def extend(self, held: Held, tokens: array[int]) -> None:
         """Note that the engine evaluated `tokens` at the end of a sequence."""
         held.tokens += tokens
@@ -206,82 +194,144 @@ class Sequences:
         """The request gave up its sequence; nothing of it is kept."""
         self._drop(held)
 
+    def _drop(self, held: Held) -> None:
+        self._engine.close_seq(held.seq)
+        self._held.remove(held)
+
     def idle(self) -> int:
         """How many sequences wait for a next turn, in cells or in RAM beside them."""
-        return len(self._swap) + sum(not held.busy for held in self._held)
+        return len(self._swap) + len(self._idle())
 
-    # -- RAM beside the engine ---------------------------------------------------------
+    def _idle(self) -> list[Held]:
+        """The idle ones, the one idle for longest first."""
+        idle = (held for held in self._held if not held.busy)
+        return sorted(idle, key=lambda held: held.used)
+
+    # -- room --------------------------------------------------------------------------
+
+    def room_for(self, prompt: array[int], more: int, *, reuse: bool) -> bool:
+        """Whether what is not known of `prompt`, and `more` tokens, fit; drops idle sequences.
+
+        The one that the prompt continues stays: dropping it would cost what it saves.
+        """
+        source, shared = longest_shared(self._held, prompt) if reuse else (None, 0)
+        return self.make_room(len(prompt) - shared + more, keep=source)
+
+    def make_room(self, cells: int, keep: Held | None = None) -> bool:
+        """Drop idle sequences until `cells` are free; False where that is not enough."""
+        while self._engine.free_cells() < cells:
+            if not self._drop_oldest(keep):
+                return False
+        return True
+
+    def _free_number(self, keep: Held | None = None) -> None:
+        """See that the engine has a sequence number left, by dropping an idle sequence."""
+        if len(self._held) >= self._engine.spec.n_seq:
+            self._drop_oldest(keep)
+
+    def _drop_oldest(self, keep: Held | None = None) -> bool:
+        oldest = next((held for held in self._idle() if held is not keep), None)
+        if oldest is not None:
+            self._move_out(oldest)
+        return oldest is not None
 
     def _rest(self) -> None:
-        """Idle sequences leave the cells, as far as RAM is left for them."""
-        idle = [held for held in self._held if not held.busy]
-        for held in sorted(idle, key=lambda held: held.used):
-            if self._engine.state_size(held.seq) <= self._swap.free:
+        """Idle sequences leave the cells, as far as RAM is left that the disk cannot give back."""
+        for held in self._idle():
+            if self._engine.state_size(held.seq) <= self._swap.cheap:
                 self._move_out(held)
 
     def _move_out(self, held: Held) -> None:
         """Free an idle sequence's cells: its state goes to RAM, or else to disk."""
-        size = self._engine.state_size(held.seq)
-        if size <= self._swap.most_bytes:
-            self._save_pinned(held)
-            state = bytearray(size)
-            with memoryview(state) as view:
-                self._engine.save(held.seq, view)
-            self._keep(Swapped(held.tokens, state, held.pinned, held.saved))
-        else:
-            self.save(held)
-        self._drop(held)
+        try:
+            size = self._engine.state_size(held.seq)
+            if len(held.tokens) <= _FEW:
+                pass
+            elif size <= self._swap.most_bytes:
+                self._to_ram(held, size)
+            else:
+                self.save(held)
+        except (EngineError, MemoryError) as error:
+            _log.warning("a KV state is lost: %s", error or type(error).__name__)
+        finally:
+            self._drop(held)
 
-    def _keep(self, swapped: Swapped) -> None:
-        """Keep a state in RAM; those that waited longer go to disk where it is full."""
-        while self._swap.free < len(swapped.state):
-            oldest = next(iter(self._swap))
+    def _to_ram(self, held: Held, size: int) -> None:
+        while self._swap.free < size:
+            oldest = self._swap.first_to_go()
             self.save(oldest)
             self._swap.remove(oldest)
-        self._swap.put(swapped)
+        state = bytearray(size)
+        with memoryview(state) as view:
+            self._engine.save(held.seq, view)
+        self._swap.put(Swapped(held.tokens, state, held.pinned, held.saved))
 
     # -- disk --------------------------------------------------------------------------
 
     def unsaved(self) -> Held | Swapped | None:
-        """An idle sequence that the disk does not hold yet."""
+        """A sequence at rest that the disk does not hold yet; the one used last comes last."""
         if self._store is None:
             return None
-        idle: list[Held | Swapped] = [held for held in self._held if not held.busy]
-        idle += self._swap
-        for resting in idle:
-            if not resting.saved and len(resting.tokens) >= _WORTH_A_FILE:
-                return resting
-        return None
+        resting: list[Held | Swapped] = [*self._swap]
+        resting += self._idle()
+        return next((one for one in resting if self._worth_saving(one)), None)
 
-    def save(self, resting: Held | Swapped) -> None:
-        """Write a sequence, and its system prompt by itself, to disk."""
-        if self._store is None or resting.saved or len(resting.tokens) < _WORTH_A_FILE:
+    def _worth_saving(self, one: Held | Swapped) -> bool:
+        return not one.saved and len(one.tokens) >= _WORTH_A_FILE
+
+    def save(self, one: Held | Swapped) -> None:
+        """Write a sequence, and its system prompt by itself where there is room for that, to disk.
+
+        It is tried once: a full disk is not asked again until there is more to save.
+        """
+        if self._store is None or not self._worth_saving(one):
             return
-        resting.saved = True  # one try: a full disk is not asked again until there is more to save
-        if isinstance(resting, Held):
-            self._save_pinned(resting)
-            written = self._write(resting.seq, resting.tokens)
-        else:
-            written = self._store.save(resting.tokens, len(resting.state), resting.copy_to)
+        one.saved = True
+        try:
+            self._save_pinned(one, self._store)
+            if isinstance(one, Held):
+                written = self._write(one.seq, one.tokens, self._store)
+            else:
+                written = self._store.save(one.tokens, len(one.state), _copying(one.state))
+        except EngineError as error:
+            _log.warning("KV state not kept: %s", error)
+            return
         if written:
-            self._store.drop_prefixes(resting.tokens, longer_than=resting.pinned)
+            self._store.drop_prefixes(one.tokens, longer_than=one.pinned)
 
-    def _save_pinned(self, held: Held) -> None:
-        prefix = held.tokens[: held.pinned]
-        if self._store is None or len(prefix) < _WORTH_A_FILE or self._store.covers(prefix):
+    def _save_pinned(self, one: Held | Swapped, store: KVStore) -> None:
+        prefix = one.tokens[: one.pinned]
+        if not _WORTH_A_FILE <= len(prefix) < len(one.tokens) or store.covers(prefix):
             return
-        if len(self._held) < self._engine.spec.n_seq:
-            seq = self._engine.fork(held.seq, held.pinned)
-            self._write(seq, prefix)
+        if len(self._held) >= self._engine.spec.n_seq:
+            return
+        if isinstance(one, Held):
+            seq = self._engine.fork(one.seq, one.pinned)
+        elif self._engine.free_cells() >= len(one.tokens):
+            seq = self._engine.open()
+        else:
+            return
+        try:
+            if isinstance(one, Swapped):
+                with memoryview(one.state) as state:
+                    self._engine.load(seq, state, len(one.tokens))
+                self._engine.trim(seq, one.pinned)
+            self._write(seq, prefix, store)
+        finally:
             self._engine.close_seq(seq)
 
-    def _write(self, seq: int, tokens: array[int]) -> bool:
-        if self._store is None:
-            return False
+    def _write(self, seq: int, tokens: array[int], store: KVStore) -> bool:
         size = self._engine.state_size(seq)
-        return self._store.save(array("i", tokens), size, lambda out: self._engine.save(seq, out))
+        return store.save(tokens[:], size, lambda out: self._engine.save(seq, out))
 
     def save_all(self) -> None:
         """Write every idle sequence to disk."""
-        while (resting := self.unsaved()) is not None:
-            self.save(resting)
+        while (one := self.unsaved()) is not None:
+            self.save(one)
+
+
+def _copying(state: bytearray) -> Callable[[memoryview], None]:
+    def copy(out: memoryview) -> None:
+        out[:] = state
+
+    return copy

@@ -1,8 +1,9 @@
 """KV states in RAM beside the engine: where conversations wait for their next turn.
 
-Attention walks over every cell in use, those of conversations that rest included, so
-these make room for the ones that are being answered (vLLM's swap space, SOSP 2023;
-llama-server's --cache-ram). A copy out and in again costs what a few tokens cost.
+Attention walks over all cells up to the last one in use, those of conversations that
+rest included, so these make room for the ones that are being answered (vLLM's swap
+space, SOSP 2023; llama-server's --cache-ram). A copy out and in again costs what a few
+tokens cost.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-from edge.kvstore import common_prefix
 
 __all__ = ["SwapSpace", "Swapped"]
 
@@ -27,10 +26,6 @@ class Swapped:
     """Length of its system prompt, in tokens."""
     saved: bool
     """Whether the disk holds all of it."""
-
-    def copy_to(self, out: memoryview) -> None:
-        """Write the state into a buffer of its size."""
-        out[:] = self.state
 
 
 class SwapSpace:
@@ -51,19 +46,27 @@ class SwapSpace:
     def __iter__(self) -> Iterator[Swapped]:
         return iter(self._entries)
 
+    def __contains__(self, swapped: Swapped) -> bool:
+        return swapped in self._entries
+
     @property
     def free(self) -> int:
         """Bytes that are left."""
         return self.most_bytes - self._used
 
-    def best(self, prompt: array[int]) -> tuple[Swapped | None, int]:
-        """The sequence that shares most with `prompt`, and how many tokens."""
-        found, most = None, 0
-        for swapped in self._entries:
-            n = common_prefix(swapped.tokens, prompt)
-            if n > most:
-                found, most = swapped, n
-        return found, most
+    @property
+    def cheap(self) -> int:
+        """Bytes that are left, or would be without those that the disk holds too."""
+        return self.free + sum(len(entry.state) for entry in self._entries if entry.saved)
+
+    def first_to_go(self) -> Swapped:
+        """The one that has waited longest, of those that the disk holds too if there are any."""
+        return next((entry for entry in self._entries if entry.saved), self._entries[0])
+
+    def touch(self, swapped: Swapped) -> None:
+        """It is wanted: it goes last of all."""
+        self._entries.remove(swapped)
+        self._entries.append(swapped)
 
     def put(self, swapped: Swapped) -> None:
         """Keep a sequence, which must fit."""

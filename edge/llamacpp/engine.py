@@ -56,10 +56,6 @@ class LlamaEngine:
             self.close()
             raise
         self._memory = self._api.llama_get_memory(self._context)
-        self._recurrent = any(
-            kind(self._model)
-            for kind in (self._api.llama_model_is_recurrent, self._api.llama_model_is_hybrid)
-        )
         self._batch = self._api.llama_batch_init(options.n_batch, 0, 1)
         self._threads = StepThreads(options.threads, options.threads_batch, few=options.n_seq)
         self.spec = self._describe(options)
@@ -154,10 +150,8 @@ class LlamaEngine:
         self._cells.close(seq)
 
     def fork(self, seq: int, n: int) -> int:
-        """A new sequence that shares the first `n` tokens of `seq`, or none where it cannot."""
+        """A new sequence that shares the first `n` tokens of `seq`, without computing them."""
         target = self._unused()
-        if self._recurrent and n < self.length(seq):
-            n = 0  # its state is that after the last token
         self._api.llama_memory_seq_cp(self._memory, seq, target, 0, n)
         self._cells.fork(seq, target, n)
         return target

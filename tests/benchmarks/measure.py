@@ -61,6 +61,8 @@ class Row:
     @property
     def error(self) -> float:
         """Standard error of that median, from the quartiles of the runs (as of a normal law)."""
+        if len(self.ours) < 2:
+            return 0.0
         low, _, high = quantiles(self._compared, n=4, method="inclusive")
         return 0.929 * (high - low) / len(self._compared) ** 0.5
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from edge.errors import EngineError
-from edge.kvstore import KVStore, common_prefix
+from edge.kvstore import KVStore
+from edge.prefixes import common_prefix
 
 MIB = 1 << 20
 

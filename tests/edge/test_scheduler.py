@@ -12,8 +12,9 @@ import pytest
 
 from edge.engine import Sampled, Sampling
 from edge.errors import ContextFullError, EngineError, UsageError
-from edge.kvstore import KVStore, common_prefix
+from edge.kvstore import KVStore
 from edge.llamacpp import LlamaEngine
+from edge.prefixes import common_prefix
 from edge.scheduler import Event, Failed, Prefilled, Request, Scheduler, Ticket, Token
 from tests.edge.engines import CLEAR, SMOL, ask, chatml, scheduling
 
