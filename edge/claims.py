@@ -6,7 +6,6 @@ process ends, however that happens.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 from pathlib import Path
@@ -26,20 +25,29 @@ class Claim:
         self._handle: int | None = None
         self._held: int | None = None
 
+    @property
+    def held(self) -> int | None:
+        """The conversation that is held."""
+        return self._held
+
     def take(self, conversation: int) -> bool:
         """Let go of what was held and hold this one; False where another process does.
 
-        Where the file system knows no locks, everything is free.
+        Where nothing can be locked, everything is free.
         """
         if conversation == self._held:
             return True
+        if self._handle is None:
+            try:
+                self._handle = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600)
+            except OSError:
+                return True
         try:
-            if self._handle is None:
-                flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
-                self._handle = os.open(self._path, flags, 0o600)
             fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, conversation)
-        except OSError as error:
-            return error.errno not in (errno.EACCES, errno.EAGAIN) or self._handle is None
+        except (BlockingIOError, PermissionError):
+            return False
+        except OSError:
+            return True
         self.release()
         self._held = conversation
         return True

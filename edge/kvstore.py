@@ -76,7 +76,7 @@ class KVStore:
         folder: holds a sub-folder for each key.
         key: whatever a state depends on: model hash, tokenizer, KV type, engine build.
         most_bytes: bound on all files together, those of other keys included; what was
-            used longest ago goes first. Zero keeps nothing.
+            used longest ago goes first. Zero keeps nothing, as does a folder that cannot be used.
     """
 
     def __init__(self, folder: Path, key: str, most_bytes: int) -> None:
@@ -86,9 +86,13 @@ class KVStore:
         self._most_bytes = most_bytes
         self._entries: dict[Path, Saved] = {}
         if most_bytes:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for path in self._folder.iterdir():
-                self._index(path)
+            try:
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                for path in self._folder.iterdir():
+                    self._index(path)
+            except OSError as error:
+                _log.warning("no KV states are kept on disk: %s", error)
+                self._most_bytes = 0
 
     def _index(self, path: Path) -> None:
         if path.suffix != _SUFFIX:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 from edge.device import detect
 from edge.engine import Engine
@@ -15,24 +16,28 @@ from edge.llamacpp import LlamaEngine
 from edge.paths import cache_dir
 from edge.plan import Chosen, plan
 
-__all__ = ["fingerprint", "load"]
+__all__ = ["Ready", "fingerprint", "load"]
 
 _SAMPLES = 64
 
 
-def load(
-    path: Path, chosen: Chosen, progress: Callable[[float], None] | None = None
-) -> tuple[Engine, KVStore, int]:
+class Ready(NamedTuple):
+    """A loaded model, and where the KV states of its conversations wait."""
+
+    engine: Engine
+    store: KVStore
+    """On disk."""
+    swap_bytes: int
+    """How much RAM beside the engine's they may take."""
+
+
+def load(path: Path, chosen: Chosen, progress: Callable[[float], None] | None = None) -> Ready:
     """Load a model as this device can run it best.
 
     Args:
         path: a GGUF file, which is not trusted.
         chosen: what the user decided about it.
         progress: told the loaded fraction, 0 to 1.
-
-    Returns:
-        The engine, the store of its KV states on disk, and how many bytes of RAM they may
-        take beside the engine.
 
     Raises:
         ModelError: the file is damaged, or of a kind that is not understood.
@@ -45,7 +50,7 @@ def load(
     engine = LlamaEngine(path, made.options, progress)
     spec = asdict(engine.spec)
     key = [fingerprint(path)] + [f"{name}={spec[name]}" for name in ("engine", "kv_type")]
-    return engine, KVStore(cache_dir() / "kv", "\n".join(key), bound), made.swap
+    return Ready(engine, KVStore(cache_dir() / "kv", "\n".join(key), bound), made.swap)
 
 
 def fingerprint(path: Path) -> str:

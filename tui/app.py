@@ -62,13 +62,8 @@ class ChatApp(App[None]):
 
     async def action_quit(self) -> None:
         """Save and leave; where the disk takes nothing, the user decides."""
-        line = self.chat.status_line
-        before = line.status
-        line.status = replace(before, state=say("status.saving"), busy=True)
         if await self.chat.may_leave():
             await self.leave(0)
-        else:
-            line.status = before
 
     async def leave(self, code: int) -> None:
         """Save and leave with this exit code."""

@@ -41,11 +41,13 @@ class Archive:
         self._claim = Claim(path.with_name(f"{path.name}.open"))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="history")
 
-    async def keep(self, dialogue: Dialogue) -> None:
-        """Write what is new in `dialogue`; nothing that was kept before is written again."""
+    async def keep(self, dialogue: Dialogue) -> bool:
+        """Write what is new in `dialogue`, nothing that was kept before; whether there was any."""
         news = _news(dialogue)  # taken now: the answer grows while it is being written down
         if news and any(turn.role == "user" for turn in dialogue.written):
-            await self._run(lambda history: self._keep(history, dialogue, news))
+            await self._run(lambda history: _keep(history, self._claim, dialogue, news))
+            return True
+        return False
 
     async def conversations(self) -> list[Conversation]:
         """All conversations, the one spoken in last first."""
@@ -59,9 +61,15 @@ class Archive:
         """
 
         def read(history: History) -> Dialogue:
+            before = self._claim.held
             if not self._claim.take(conversation.id):
                 raise HistoryError("history.elsewhere")
-            messages = history.load(conversation.id)
+            try:
+                messages = history.load(conversation.id)
+            except HistoryError:
+                if before is not None:
+                    self._claim.take(before)
+                raise
             dialogue = Dialogue.stored(conversation.id, conversation.title, messages)
             dialogue.home = history
             return dialogue
@@ -70,7 +78,7 @@ class Archive:
 
     async def let_go(self) -> None:
         """Whatever was open may be opened elsewhere."""
-        await self._run(lambda _: self._claim.release())
+        await asyncio.wrap_future(self._thread.submit(self._claim.release))
 
     async def rename(self, conversation: int, title: str) -> None:
         """Give a conversation another title."""
@@ -101,11 +109,6 @@ class Archive:
                 self._drop()
             raise
 
-    def _keep(self, history: History, dialogue: Dialogue, news: Sequence[Snapshot]) -> None:
-        _keep(history, dialogue, news)
-        if dialogue.id is not None:
-            self._claim.take(dialogue.id)
-
     def _drop(self) -> None:
         if self._history is not None:
             self._history.close()
@@ -116,25 +119,26 @@ class Archive:
         self._claim.close()
 
 
-def _keep(history: History, dialogue: Dialogue, news: Sequence[Snapshot]) -> None:
+def _keep(history: History, claim: Claim, dialogue: Dialogue, news: Sequence[Snapshot]) -> None:
     if history.salvage is not None and dialogue.home not in (None, history):
         # Ids of the damaged file may mean something else in this one.
         dialogue.forget_ids()
         news = _news(dialogue)
     dialogue.home = history
     try:
-        _write(history, dialogue, news)
+        _write(history, claim, dialogue, news)
     except HistoryError as error:
         if error.code != "history.gone":
             raise
         # Deleted by another chat, while it goes on in this one: it begins anew.
         dialogue.forget_ids()
-        _write(history, dialogue, _news(dialogue))
+        _write(history, claim, dialogue, _news(dialogue))
 
 
-def _write(history: History, dialogue: Dialogue, news: Sequence[Snapshot]) -> None:
+def _write(history: History, claim: Claim, dialogue: Dialogue, news: Sequence[Snapshot]) -> None:
     if dialogue.id is None:
         dialogue.id = history.create()
+        claim.take(dialogue.id)  # before it has a message, and so before others see it
     for turn, content, state in news:
         if turn.id is None:
             turn.id = history.append(

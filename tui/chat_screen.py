@@ -129,7 +129,10 @@ class ChatScreen(Screen[None]):
     async def may_leave(self) -> bool:
         """Stop and save; False where that fails and the user is asked."""
         self.action_stop()
+        before = self.status_line.status
+        self.status_line.status = replace(before, state=say("status.saving"), busy=True)
         may = await self._keeping.may_leave(self.dialogue)
+        self.status_line.status = before
         self._update_lines()
         return may
 
@@ -150,6 +153,7 @@ class ChatScreen(Screen[None]):
 
     def on_prompt_submitted(self, event: Prompt.Submitted) -> None:
         """Send what the user typed."""
+        self._keeping.asked = False
         self.dialogue.ask(event.text)
         self.transcript.add(Said(event.text))
         self._begin_answer()
@@ -268,10 +272,10 @@ class ChatScreen(Screen[None]):
     async def action_new(self) -> None:
         """Begin a new conversation."""
         self.action_stop()
-        await self._keeping.keep(self.dialogue)
-        self._show(Dialogue(self._system))
-        with suppress(HistoryError):
+        if await self._keeping.may_leave(self.dialogue):
+            self._show(Dialogue(self._system))
             await self._archive.let_go()
+        self._update_lines()
 
     def action_list(self) -> None:
         """Show all conversations."""
@@ -297,7 +301,9 @@ class ChatScreen(Screen[None]):
         if conversation is None or conversation.id == self.dialogue.id:
             return
         self.action_stop()
-        await self._keeping.keep(self.dialogue)
+        if not await self._keeping.may_leave(self.dialogue):
+            self._update_lines()
+            return
         try:
             self._show(await self._archive.load(conversation))
         except HistoryError as error:

@@ -24,7 +24,8 @@ class Keeping:
         self.archive = archive
         self.failed = False
         """Whether what is on the screen is not on disk."""
-        self._asked = False
+        self.asked = False
+        """Whether the user was asked about leaving what is not on disk, and has said no more."""
         self._tell = tell
 
     async def open(self, show: Callable[[Dialogue], None] | None) -> None:
@@ -47,12 +48,11 @@ class Keeping:
     async def keep(self, dialogue: Dialogue) -> None:
         """Write what is new."""
         try:
-            await self.archive.keep(dialogue)
+            written = await self.archive.keep(dialogue)
         except HistoryError as error:
             self._fail(error)
         else:
-            self._asked = False
-            if self.failed:
+            if self.failed and written:
                 self.failed = False
                 self._tell(say("chat.saved-again"), ".remark")
         self._tell_salvage()
@@ -62,11 +62,11 @@ class Keeping:
         try:
             await self.archive.keep(dialogue)
         except HistoryError as error:
-            asked, self._asked = self._asked, True
-            if not asked:
-                self.failed = True
+            if not self.asked:
+                self.failed = self.asked = True
                 self._tell(say("chat.leave-unsaved", why=error), ".error")
-            return asked
+                return False
+        self.failed = False  # of what comes next, nothing is lost yet
         return True
 
     def _fail(self, error: HistoryError) -> None:

@@ -30,11 +30,11 @@ def load_model(model: Model, chosen: Chosen, tell: Callable[[float], None]) -> L
         MemoryRefusedError: it would not fit.
         EngineError: the engine refuses it.
     """
-    engine, store, swap = load(model.weights, chosen, tell)
+    engine, store, swap_bytes = load(model.weights, chosen, tell)
     return Loaded(
         name=model.name,
         engine=engine,
-        scheduler=Scheduler(engine, engine.spec.n_parallel, store, swap),
+        scheduler=Scheduler(engine, engine.spec.n_parallel, store, swap_bytes),
         chat=Chat(engine.tokenizer, engine.tokenizer.template),
         created=int(time.time()),
         sampling=_sampling(model),

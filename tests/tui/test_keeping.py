@@ -214,15 +214,32 @@ async def test_leaving_with_what_could_not_be_saved_is_asked_once(
         await chat.say("First")
         await chat.until_answered()
         await chat.pilot.press("ctrl+q")
-        await chat.until_shown("To quit all the same")
+        await chat.until_shown("To leave all the same")
         assert chat.app.is_running
         assert chat.main.lost is None
         await chat.say("Second")
         await chat.until_answered()
-        assert "A tree is a plant." in chat.text
+        await chat.pilot.press("ctrl+q")  # what was said since is asked about again
+        await chat.until(lambda: chat.text.count("To leave all the same") == 2)
+        assert chat.app.is_running
         await chat.pilot.press("ctrl+q")
         await chat.until(lambda: not chat.app.is_running)
         assert isinstance(chat.main.lost, HistoryError)
+
+
+async def test_a_new_conversation_does_not_lose_the_old_one_in_silence(
+    chatting: Chatting, path: Path
+) -> None:
+    path.parent.parent.mkdir(exist_ok=True)
+    path.parent.write_text("a file where the folder should be")
+    async with chatting() as chat:
+        await chat.say("First")
+        await chat.until_answered()
+        await chat.pilot.press("ctrl+n")
+        await chat.until_shown("To leave all the same")
+        assert "First" in chat.text
+        await chat.pilot.press("ctrl+n")
+        await chat.until(lambda: "First" not in chat.text)
 
 
 async def test_leaving_saves_what_can_be_saved_by_then(chatting: Chatting, path: Path) -> None:
