@@ -15,104 +15,26 @@ from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
-from edge.engine import AbortedError, Chunk, Engine, Sampled, Sampler
+from edge.engine import AbortedError, Chunk, Engine, Sampled
 from edge.errors import ContextFullError, EngineError, LucieError, UsageError
 from edge.kvstore import KVStore
 from edge.request import (
     Event,
     Failed,
-    Finished,
     Load,
-    Prefilled,
     Request,
-    Timings,
     Token,
 )
-from edge.sequences import Held, Sequences
+from edge.sequences import Sequences
+from edge.ticket import Running, Ticket
 
-__all__ = [
-    "Event",
-    "Failed",
-    "Finished",
-    "Load",
-    "Prefilled",
-    "Request",
-    "Scheduler",
-    "Ticket",
-    "Timings",
-    "Token",
-]
+__all__ = ["Scheduler"]
 
 # Seconds of idleness after which KV states are written to disk: the SD card is spared
 # the turns of a lively conversation, and a pulled plug costs one re-reading at most.
 _SAVE_AFTER_S = 5.0
 # Cells that each answer should find free when one more request joins.
 _GROWTH = 64
-
-
-class Ticket:
-    """A submitted request, to cancel it by. All else belongs to the engine's thread."""
-
-    def __init__(self, request: Request, emit: Callable[[Event], None]) -> None:
-        self.request = request
-        self.emit = emit
-        self.cancelled = False
-        self.known = array("i", request.prompt)
-        """The prompt and every token chosen so far."""
-        self.sampler: Sampler | None = None
-        self.started = 0.0
-        self.first = 0.0
-        self.reused = 0
-        self.evaluated = 0
-
-    @property
-    def chosen(self) -> int:
-        """Tokens chosen so far."""
-        return len(self.known) - len(self.request.prompt)
-
-    def tell_prefill(self, done: int) -> None:
-        """Say how much of the prompt is known; not while it is read again after giving way."""
-        if not self.chosen:
-            self.emit(Prefilled(done, len(self.request.prompt), self.reused))
-
-    def finished(self, reason: Literal["stop", "length"], seed: int) -> Finished:
-        """The closing event, as of now."""
-        now = time.perf_counter()
-        first = self.first or now
-        timings = Timings(
-            cache_n=self.reused,
-            prompt_n=self.evaluated,
-            prompt_ms=1000 * (first - self.started),
-            predicted_n=self.chosen,
-            predicted_ms=1000 * (now - first),
-        )
-        return Finished(reason, timings, seed)
-
-    def close(self) -> None:
-        """Free the sampler."""
-        if self.sampler is not None:
-            self.sampler.close()
-            self.sampler = None
-
-
-class _Running:
-    """A request that has a sequence."""
-
-    def __init__(self, ticket: Ticket, held: Held, sampler: Sampler) -> None:
-        self.ticket = ticket
-        self.held = held
-        self.sampler = sampler
-
-    @property
-    def missing(self) -> int:
-        """Known tokens that are not evaluated yet: 1 while it decodes, more while it prefills."""
-        return len(self.ticket.known) - len(self.held.tokens)
-
-    def chunk(self, most: int) -> Chunk:
-        """The next tokens, at most `most`; logits are wanted where they reach the end."""
-        done = len(self.held.tokens)
-        ids = self.ticket.known[done : done + most]
-        return Chunk(self.held.seq, ids, sample=len(ids) == self.missing)
 
 
 class Scheduler:
@@ -145,7 +67,7 @@ class Scheduler:
         self._changed = threading.Condition()
         self._inbox: deque[Ticket] = deque()
         self._waiting: deque[Ticket] = deque()
-        self._active: list[_Running] = []
+        self._active: list[Running] = []
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
@@ -272,7 +194,7 @@ class Scheduler:
             ticket.close()
             ticket.emit(Failed(error))
             return
-        self._active.append(_Running(ticket, held, ticket.sampler))
+        self._active.append(Running(ticket, held, ticket.sampler))
         if not ticket.chosen:
             ticket.reused = len(held.tokens)
         ticket.tell_prefill(len(held.tokens))
@@ -295,7 +217,7 @@ class Scheduler:
         for (running, chunk), row in zip(batch, rows, strict=True):
             self._advance(running, chunk, row)
 
-    def _plan(self) -> list[tuple[_Running, Chunk]]:
+    def _plan(self) -> list[tuple[Running, Chunk]]:
         """The next batch: one token for each that decodes, the rest to prompts in order."""
         batch = [(r, r.chunk(1)) for r in self._active if r.missing == 1]
         room = self._engine.spec.n_batch - len(batch)
@@ -319,7 +241,7 @@ class Scheduler:
         self._waiting.appendleft(newest.ticket)
         return True
 
-    def _advance(self, running: _Running, chunk: Chunk, row: int) -> None:
+    def _advance(self, running: Running, chunk: Chunk, row: int) -> None:
         """Note what was evaluated; where the end of what is known was reached, choose a token."""
         ticket = running.ticket
         self._sequences.extend(running.held, array("i", chunk.ids))
@@ -338,7 +260,7 @@ class Scheduler:
         ticket.known.append(sampled.id)
         self._tell_token(running, sampled)
 
-    def _tell_token(self, running: _Running, sampled: Sampled) -> None:
+    def _tell_token(self, running: Running, sampled: Sampled) -> None:
         ticket = running.ticket
         if sampled.id in self._engine.tokenizer.eog:
             self._finish(running, "stop")
@@ -353,13 +275,13 @@ class Scheduler:
         ):
             self._finish(running, "length")
 
-    def _finish(self, running: _Running, reason: Literal["stop", "length"]) -> None:
+    def _finish(self, running: Running, reason: Literal["stop", "length"]) -> None:
         closing = running.ticket.finished(reason, running.sampler.seed)
         self._leave(running)
         if not running.ticket.cancelled:
             running.ticket.emit(closing)
 
-    def _leave(self, running: _Running) -> None:
+    def _leave(self, running: Running) -> None:
         """A request is over: its place is free, its sequence waits for the next turn."""
         self._active.remove(running)
         self._sequences.release(running.held)

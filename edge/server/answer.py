@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from edge.engine import Sampled, Tokenizer
 from edge.errors import LucieError
-from edge.scheduler import Event, Finished, Prefilled, Timings, Token
+from edge.request import Event, Finished, Prefilled, Timings, Token
 from edge.server.logprobs import LogprobFormat
 from edge.text import StopStrings, StreamDecoder
 

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from edge.errors import EngineError, LucieError
-from edge.scheduler import Event, Failed, Request, Ticket, Token
+from edge.request import Event, Failed, Request, Token
+from edge.ticket import Ticket
 
 __all__ = ["INTERVAL", "MAX_UNREAD", "SILENCE", "EventStream", "Mailbox", "Submitter"]
 

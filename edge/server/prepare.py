@@ -10,7 +10,7 @@ from edge.client import Message
 from edge.constraint import compile_schema, json_object
 from edge.engine import Constraint, Sampling, Tokenizer
 from edge.errors import ContextFullError, UnknownModelError, UsageError
-from edge.scheduler import Request
+from edge.request import Request
 from edge.server.logprobs import ChatLogprobs, LegacyLogprobs, LogprobFormat
 from edge.server.schema import (
     ChatRequest,

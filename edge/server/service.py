@@ -16,7 +16,8 @@ from edge.chat import Chat
 from edge.client import OURS
 from edge.engine import Engine, Sampling
 from edge.errors import EngineError, LucieError
-from edge.scheduler import Request, Scheduler
+from edge.request import Request
+from edge.scheduler import Scheduler
 from edge.server.lease import Lease
 from edge.server.mailbox import EventStream, Mailbox
 from edge.server.refusal import BusyError, LoadingError

@@ -12,16 +12,9 @@ from typing import Any
 from edge.engine import LoadOptions, Sampled, Sampling
 from edge.kvstore import KVStore
 from edge.llamacpp import LlamaEngine
-from edge.scheduler import (
-    Event,
-    Failed,
-    Finished,
-    Prefilled,
-    Request,
-    Scheduler,
-    Ticket,
-    Token,
-)
+from edge.request import Event, Failed, Finished, Prefilled, Request, Token
+from edge.scheduler import Scheduler
+from edge.ticket import Ticket
 
 GREEDY = Sampling(temperature=0)
 CLEAR = (

@@ -15,7 +15,9 @@ from edge.errors import ContextFullError, EngineError, UsageError
 from edge.kvstore import KVStore
 from edge.llamacpp import LlamaEngine
 from edge.prefixes import common_prefix
-from edge.scheduler import Event, Failed, Prefilled, Request, Scheduler, Ticket, Token
+from edge.request import Event, Failed, Prefilled, Request, Token
+from edge.scheduler import Scheduler
+from edge.ticket import Ticket
 from tests.edge.engines import CLEAR, SMOL, ask, chatml, scheduling
 
 SYSTEM = (

@@ -12,12 +12,13 @@ import pytest
 
 from edge.engine import Sampled
 from edge.errors import EngineError
-from edge.scheduler import Event, Failed, Finished, Prefilled, Request, Ticket, Timings, Token
+from edge.request import Event, Failed, Finished, Prefilled, Request, Timings, Token
 from edge.server import mailbox
 from edge.server.answer import Answer, timings_body, usage_body
 from edge.server.logprobs import ChatLogprobs, LegacyLogprobs
 from edge.server.mailbox import EventStream, Mailbox
 from edge.server.sse import ChunkWriter
+from edge.ticket import Ticket
 from tests.edge.scripted_server import Letters
 
 TIMINGS = Timings(cache_n=2, prompt_n=1, prompt_ms=10.0, predicted_n=4, predicted_ms=20.0)
