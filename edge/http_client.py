@@ -214,7 +214,8 @@ def open_http(address: str) -> httpx.AsyncClient:
         url = httpx.URL(root)
     except httpx.InvalidURL as error:
         raise UsageError("server.bad-address", address=address) from error
-    if url.scheme not in ("http", "https") or not url.host:
+    port_fits = url.port is None or 0 < url.port < 65536
+    if url.scheme not in ("http", "https") or not url.host or not port_fits:
         raise UsageError("server.bad-address", address=address)
     return httpx.AsyncClient(
         base_url=url,

@@ -149,10 +149,11 @@ async def connect(source: Source, line: StatusLine, idle: Callable[[], bool]) ->
         await source.connect(report)
     except LucieError:
         if idle():
-            line.status = Status(say("status.unreachable"))
+            line.status = replace(line.status, state=say("status.unreachable"), busy=False)
         raise
     if source.info is not None and idle():
-        line.status = _known(Status(say("status.ready")), source.info)
+        ready = replace(line.status, state=say("status.ready"), busy=False)
+        line.status = _known(ready, source.info)
 
 
 def _known(status: Status, info: ModelInfo) -> Status:

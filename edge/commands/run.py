@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sys
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -19,6 +20,18 @@ from edge.messages import text
 __all__ = ["run"]
 
 _MAX_INPUT = 1024 * 1024  # what the server takes at most
+
+
+class _Finite(click.FloatRange):
+    """A number in a range; `nan` is in none, and would pass every comparison."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(text("run.not-finite", value=value), param, ctx)
+        return number
 
 
 def _help(name: str) -> str:
@@ -37,12 +50,10 @@ def _help(name: str) -> str:
 @click.option(
     "--max-tokens", type=click.IntRange(1, 2**31 - 1), metavar="N", help=_help("max-tokens")
 )
-@click.option("--temperature", type=click.FloatRange(0, 5), metavar="T", help=_help("temperature"))
-@click.option(
-    "--top-p", type=click.FloatRange(0, 1, min_open=True), metavar="P", help=_help("top-p")
-)
+@click.option("--temperature", type=_Finite(0, 5), metavar="T", help=_help("temperature"))
+@click.option("--top-p", type=_Finite(0, 1, min_open=True), metavar="P", help=_help("top-p"))
 @click.option("--top-k", type=click.IntRange(0, 1_000_000), metavar="K", help=_help("top-k"))
-@click.option("--min-p", type=click.FloatRange(0, 1), metavar="P", help=_help("min-p"))
+@click.option("--min-p", type=_Finite(0, 1), metavar="P", help=_help("min-p"))
 @click.option("--seed", type=click.IntRange(0, 2**32 - 2), metavar="S", help=_help("seed"))
 @click.option("--stop", multiple=True, metavar="TEXT", help=_help("stop"))
 @click.option(
@@ -65,11 +76,11 @@ def run(
     """Answer one prompt."""
     messages: list[Message] = [{"role": "user", "content": _prompt(prompt)}]
     if system:
-        messages.insert(0, {"role": "system", "content": system})
+        messages.insert(0, {"role": "system", "content": _text("--system", system)})
     # What was not given is left to the server, whose defaults are the only ones.
     options: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
     if stop:
-        options["stop"] = list(stop)
+        options["stop"] = [_text("--stop", one) for one in stop]
     if schema is not None:
         options["response_format"] = _format(schema)
     asyncio.run(_answer(_connector(model, server), messages, options, as_json))
@@ -89,11 +100,22 @@ def _prompt(given: str | None) -> str:
             raise UsageError("run.not-utf8", byte=error.start) from error
     if not given or not given.strip():
         raise UsageError("run.no-prompt")
+    return _text("PROMPT", given)
+
+
+def _text(what: str, given: str) -> str:
+    """`given`, if the bytes on the command line were text."""
+    try:
+        given.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UsageError("run.not-text", what=what) from error
     return given
 
 
 def _format(path: Path) -> dict[str, Any]:
     try:
+        if not path.is_file() or path.stat().st_size > _MAX_INPUT:
+            raise UsageError("run.schema-too-long", path=str(path), most=_MAX_INPUT)
         schema = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UsageError("run.schema-not-json", path=str(path)) from error

@@ -149,6 +149,33 @@ def test_wrong_use_ends_with_2(
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("hi", "--temperature", "nan"), "nan is no number that can be used here"),
+        (("hi", "--min-p", "nan"), "nan is no number that can be used here"),
+        (("hi", "--top-p", "0"), "is not in the range"),
+        (("\udcff bad",), "PROMPT is not text"),
+        (("hi", "--system", "\udcff"), "--system is not text"),
+        (("hi", "--schema", "/dev/zero"), "/dev/zero is no file of at most"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_in_one_line(
+    home: Home, arguments: tuple[str, ...], told: str
+) -> None:
+    ran = home.run(*arguments)
+    assert ran.returncode == 2
+    assert told in ran.stderr
+    assert ran.stderr.count("\n") == 1
+
+
+def test_a_port_that_does_not_exist_is_no_address() -> None:
+    command = [LUCIE, "run", "hi", "--server", "http://127.0.0.1:99999"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 2
+    assert "is not the address of a server" in ran.stderr
+
+
 def test_bytes_that_are_no_text_are_refused(home: Home) -> None:
     ended = subprocess.run(
         home.command("-"), env=home.env, input=b"caf\xe9", capture_output=True, timeout=60

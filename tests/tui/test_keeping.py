@@ -97,7 +97,7 @@ async def test_a_damaged_history_is_told(chatting: Chatting, path: Path) -> None
     async with chatting() as chat:
         await chat.until_shown("had been damaged")
         text = " ".join(chat.text.split())
-        assert "2 messages of 1 conversations could be read" in text
+        assert "(conversations: 1, messages: 2)" in text
         assert "history-damaged-" in text
         await chat.say("Hello")
         await chat.until_answered()
@@ -276,8 +276,11 @@ async def test_the_context_of_a_reopened_conversation_is_known(
         await chat.say("Hello")
         await chat.until_answered()
         assert chat.main.status_line.status.used == 24 + 8
-    async with chatting(resume=True) as chat:
+    pause = Pause()
+    async with chatting(ScriptedServer(connects=[[pause]]), resume=True) as chat:
         await chat.until_shown("A tree is a plant.")
+        pause.go_on.set()  # the model is ready after the conversation is
+        await chat.until(lambda: chat.state == "ready")
         assert chat.main.status_line.status.used == 24 + 8
 
 
