@@ -184,6 +184,36 @@ def test_weights_are_rearranged_where_it_helps_and_fits(
     assert reason(plan(q4_1, on(tmp_path / "d", PI_5)), "repack") == "repack-no-kernel"
 
 
+@pytest.mark.parametrize(
+    ("chosen", "code"),
+    [
+        (Chosen(threads=5), "plan.too-many-threads"),
+        (Chosen(threads_batch=5), "plan.too-many-threads"),
+        (Chosen(n_ctx=512, n_batch=513), "plan.batch-too-long"),
+    ],
+)
+def test_what_the_machine_or_the_window_cannot_hold_is_refused(
+    tmp_path: Path, smol: GGUFHeader, chosen: Chosen, code: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan(smol, on(tmp_path, PI_5), chosen)
+    assert caught.value.code == code
+
+
+def test_a_step_is_no_longer_than_a_short_window(tmp_path: Path, smol: GGUFHeader) -> None:
+    short = replace(smol, n_ctx_train=128)
+    assert plan(short, on(tmp_path, PI_5)).options.n_batch == 128
+
+
+def test_ram_for_conversations_at_rest_is_a_part_of_what_is_left(
+    tmp_path: Path, smol: GGUFHeader
+) -> None:
+    made = plan(smol, on(tmp_path / "a", PI_5))
+    assert made.swap == 2 * made.needed.kv
+    made = plan(smol, on(tmp_path / "b", PI_ZERO_2))
+    assert made.swap <= (made.available - made.needed.total) // 4
+
+
 def test_the_user_decides(tmp_path: Path, luciole: GGUFHeader) -> None:
     chosen = Chosen(
         n_ctx=16384, n_seq=1, n_batch=64, threads=1, threads_batch=2, kv_type="q8_0", repack=False

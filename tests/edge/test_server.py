@@ -96,6 +96,10 @@ def test_dropped_turns_are_told(server: Running) -> None:
     (notice,) = [data for name, data in events if name == "lucie.notice"]
     assert notice["code"] == "server.turns-dropped"
     assert notice["facts"]["turns"] > 0
+    told = f"server.turns-dropped; turns={notice['facts']['turns']}; window=60000"
+    for streamed in (False, True):  # clients that know no events of ours have a header
+        plain = {"messages": messages, "max_tokens": 1, "stream": streamed}
+        assert server.post(CHAT, plain).headers["x-lucie-notice"] == told
 
 
 def test_a_completion_continues_a_text(server: Running) -> None:

@@ -60,6 +60,16 @@ def test_leaves_busy_cores_to_others(
     assert threads.choose(1) == expected
 
 
+def test_steady_steps_keep_their_count(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, 2)
+    threads = StepThreads(2, 2, few=4, load=machine.load())
+    machine.run(1.0, 1.0, 1.0)
+    assert threads.choose(1) == 1
+    assert threads.choose(1, steady=True) == 2
+    one_core = StepThreads(2, 2, few=4, load=Machine(tmp_path, 1).load())
+    assert one_core.choose(1, steady=True) == 1, "two on one core would wait for each other"
+
+
 def test_takes_the_core_back_when_the_neighbour_has_gone(tmp_path: Path) -> None:
     machine = Machine(tmp_path, 2)
     threads = StepThreads(2, 2, few=4, load=machine.load())

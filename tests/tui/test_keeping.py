@@ -35,6 +35,12 @@ def stored(path: Path, *turns: tuple[str, str, str]) -> int:
     return conversation
 
 
+def in_the_way(path: Path) -> None:
+    """Nothing can be saved until what stands in the folder's place is removed."""
+    path.parent.parent.mkdir(exist_ok=True)
+    path.parent.write_text("a file where the folder should be")
+
+
 async def test_the_last_conversation_goes_on(chatting: Chatting, path: Path) -> None:
     stored(path, ("user", "Other", "complete"), ("assistant", "One", "complete"))
     stored(
@@ -119,8 +125,7 @@ async def test_a_history_of_a_later_version_is_left_alone(chatting: Chatting, pa
 
 
 async def test_saving_is_tried_again_with_the_next_message(chatting: Chatting, path: Path) -> None:
-    path.parent.parent.mkdir(exist_ok=True)
-    path.parent.write_text("a file where the folder should be")
+    in_the_way(path)
     async with chatting() as chat:
         await chat.until_shown("Not saved.")
         await chat.say("First")
@@ -208,8 +213,7 @@ async def test_a_repaired_history_is_told_where_it_goes_on(chatting: Chatting, p
 async def test_leaving_with_what_could_not_be_saved_is_asked_once(
     chatting: Chatting, path: Path
 ) -> None:
-    path.parent.parent.mkdir(exist_ok=True)
-    path.parent.write_text("a file where the folder should be")
+    in_the_way(path)
     async with chatting() as chat:
         await chat.say("First")
         await chat.until_answered()
@@ -230,8 +234,7 @@ async def test_leaving_with_what_could_not_be_saved_is_asked_once(
 async def test_a_new_conversation_does_not_lose_the_old_one_in_silence(
     chatting: Chatting, path: Path
 ) -> None:
-    path.parent.parent.mkdir(exist_ok=True)
-    path.parent.write_text("a file where the folder should be")
+    in_the_way(path)
     async with chatting() as chat:
         await chat.say("First")
         await chat.until_answered()
@@ -243,8 +246,7 @@ async def test_a_new_conversation_does_not_lose_the_old_one_in_silence(
 
 
 async def test_leaving_saves_what_can_be_saved_by_then(chatting: Chatting, path: Path) -> None:
-    path.parent.parent.mkdir(exist_ok=True)
-    path.parent.write_text("a file where the folder should be")
+    in_the_way(path)
     async with chatting() as chat:
         await chat.say("First")
         await chat.until_answered()
