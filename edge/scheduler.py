@@ -147,14 +147,16 @@ class Scheduler:
         pause = _SAVE_AFTER_S
         while True:
             unsaved = self._sequences.unsaved()
+            woken = False
             with self._changed:
                 if not (self._closing or self._inbox or self._waiting or self._active):
-                    self._changed.wait(None if unsaved is None else pause)
+                    woken = self._changed.wait(None if unsaved is None else pause)
                 if self._closing or self._inbox or self._waiting or self._active:
                     self._waiting.extend(self._inbox)
                     self._inbox.clear()
                     return not self._closing
-            if unsaved is not None:  # written without the lock, which others want at once
+            # A client that goes wakes us too; that is no time of idleness.
+            if unsaved is not None and not woken:  # written without the lock, which others want
                 self._sequences.save(unsaved)
                 pause = 0.0
 

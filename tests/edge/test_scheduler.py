@@ -232,6 +232,17 @@ def test_a_restart_continues_without_reading_again(model_path: Path, tmp_path: P
         assert ask(scheduler, other, 4, pinned=pinned).answer().finished.timings.cache_n == pinned
 
 
+def test_a_client_that_goes_does_not_have_states_written(model_path: Path, tmp_path: Path) -> None:
+    with scheduling(model_path, KVStore(tmp_path, "key", 1 << 30)) as (scheduler, engine):
+        asked = ask(scheduler, prompts(engine)[0], 4)
+        asked.answer()
+        for _ in range(20):  # each wakes the engine's thread, which has nothing to do
+            scheduler.cancel(asked.ticket)
+            time.sleep(0.02)
+        assert not list(tmp_path.glob("*/*.kv")), "a lively conversation spares the disk"
+    assert list(tmp_path.glob("*/*.kv")), "closing writes"
+
+
 def test_resting_conversations_leave_the_cells_and_come_back(model_path: Path) -> None:
     with scheduling(model_path) as (scheduler, engine):
         first, second, *_ = prompts(engine)
