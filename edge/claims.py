@@ -6,6 +6,7 @@ process ends, however that happens.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -37,25 +38,38 @@ class Claim:
         """
         if conversation == self._held:
             return True
-        if self._handle is None:
-            try:
-                self._handle = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600)
-            except OSError:
-                return True
-        try:
-            fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, conversation)
-        except (BlockingIOError, PermissionError):
+        if not self._lock(conversation):
             return False
-        except OSError:
-            return True
         self.release()
         self._held = conversation
         return True
 
+    def elsewhere(self, conversation: int) -> bool:
+        """Whether another process holds this one."""
+        if conversation == self._held:
+            return False
+        if not self._lock(conversation):
+            return True
+        self._unlock(conversation)
+        return False
+
+    def _lock(self, conversation: int) -> bool:
+        try:
+            if self._handle is None:
+                self._handle = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600)
+            fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, conversation)
+        except OSError as error:
+            return error.errno not in (errno.EAGAIN, errno.EACCES) or self._handle is None
+        return True
+
+    def _unlock(self, conversation: int) -> None:
+        if self._handle is not None:
+            fcntl.lockf(self._handle, fcntl.LOCK_UN, 1, conversation)
+
     def release(self) -> None:
         """Hold nothing."""
-        if self._handle is not None and self._held is not None:
-            fcntl.lockf(self._handle, fcntl.LOCK_UN, 1, self._held)
+        if self._held is not None:
+            self._unlock(self._held)
         self._held = None
 
     def close(self) -> None:

@@ -109,6 +109,7 @@ def group() -> click.Group:
         cls=_LazyGroup,
         commands=_Commands(),
         help=text("cli.lucie"),
+        epilog=text("cli.example"),
         invoke_without_command=True,
         context_settings={"help_option_names": ["-h", "--help"]},
     )

@@ -99,6 +99,8 @@ def parse(text: str) -> Source:
         UsageError: it is written wrongly.
     """
     scheme, colon, rest = text.partition(":")
+    if not text.removeprefix("file:").strip():
+        raise UsageError("store.bad-source", source=text)
     if not colon or scheme not in ("file", "hf", "pypi"):
         return FileSource(Path(text).expanduser())
     if scheme == "file":

@@ -85,8 +85,18 @@ class Archive:
         await self._run(lambda history: history.rename(conversation, title))
 
     async def delete(self, conversation: int) -> None:
-        """Delete a conversation."""
-        await self._run(lambda history: history.delete(conversation))
+        """Delete a conversation.
+
+        Raises:
+            HistoryError: also `history.elsewhere`, when another chat has it open.
+        """
+
+        def delete(history: History) -> None:
+            if self._claim.elsewhere(conversation):
+                raise HistoryError("history.elsewhere")
+            history.delete(conversation)
+
+        await self._run(delete)
 
     async def aclose(self) -> None:
         """Close the file, after all that is still being written."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["chat"]
 
 
-@click.command(help=say("command.help"))
+@click.command(help=say("command.help"), epilog=say("command.example"))
 @click.option("-m", "--model", metavar=say("command.model-value"), help=say("command.model"))
 @click.option("--server", metavar="URL", help=say("command.server"))
 @click.option("--new/--continue", "new", default=True, help=say("command.new"))

@@ -22,6 +22,16 @@ def _say(entry: str, /, **facts: Any) -> str:
     return text(f"models.{entry}", **facts)
 
 
+def _words(command: str) -> dict[str, Any]:
+    """What click is told about the command of that name."""
+    return {
+        "help": _say(f"{command}-help"),
+        "short_help": _say(f"{command}-short"),
+        "epilog": _say(f"{command}-example"),
+        "context_settings": _HELP,
+    }
+
+
 def _json_option(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("--json", "as_json", is_flag=True, help=_say("json"))(command)
 
@@ -30,7 +40,12 @@ def _print_json(value: object) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-@click.group(help=_say("help"), context_settings=_HELP, invoke_without_command=True)
+@click.group(
+    help=_say("help"),
+    epilog=_say("example"),
+    context_settings=_HELP,
+    invoke_without_command=True,
+)
 @click.pass_context
 def models(ctx: click.Context) -> None:
     """The models on this device; without more words, the list of them."""
@@ -38,7 +53,7 @@ def models(ctx: click.Context) -> None:
         ctx.invoke(list_models, as_json=False)
 
 
-@models.command(help=_say("add-help"), epilog=_say("add-example"), context_settings=_HELP)
+@models.command(**_words("add"))
 @click.argument("source", metavar="SOURCE|NAME")
 @click.option("--name", metavar="NAME", help=_say("name"))
 def add(source: str, name: str | None) -> None:
@@ -59,7 +74,7 @@ def add(source: str, name: str | None) -> None:
     click.echo(_say(code, name=model.name, path=model.path), err=True)
 
 
-@models.command("list", help=_say("list-help"), context_settings=_HELP)
+@models.command("list", **_words("list"))
 @_json_option
 def list_models(as_json: bool) -> None:
     """All models, here and in the catalog."""
@@ -77,7 +92,7 @@ def list_models(as_json: bool) -> None:
         click.echo(f"\n{_say('how-to-add')}")
 
 
-@models.command(help=_say("info-help"), epilog=_say("info-example"), context_settings=_HELP)
+@models.command(**_words("info"))
 @click.argument("name")
 @_json_option
 def info(name: str, as_json: bool) -> None:
@@ -91,7 +106,7 @@ def info(name: str, as_json: bool) -> None:
         click.echo(describe(facts))
 
 
-@models.command(help=_say("verify-help"), context_settings=_HELP)
+@models.command(**_words("verify"))
 @click.argument("name", required=False)
 @_json_option
 @click.pass_context
@@ -119,7 +134,7 @@ def verify(ctx: click.Context, name: str | None, as_json: bool) -> None:
         ctx.exit(LucieError.exit_code)
 
 
-@models.command(help=_say("remove-help"), context_settings=_HELP)
+@models.command(**_words("remove"))
 @click.argument("name")
 def remove(name: str) -> None:
     """Take a model away."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import sys
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -14,24 +13,13 @@ from typing import Any
 import click
 
 from edge.client import Connector, Delta, Done, Message, ModelInfo, Notice, Progress, Starting
+from edge.commands.numbers import Real, Whole
 from edge.errors import UsageError
 from edge.messages import text
 
 __all__ = ["run"]
 
 _MAX_INPUT = 1024 * 1024  # what the server takes at most
-
-
-class _Finite(click.FloatRange):
-    """A number in a range; `nan` is in none, and would pass every comparison."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(text("run.not-finite", value=value), param, ctx)
-        return number
 
 
 def _help(name: str) -> str:
@@ -47,14 +35,13 @@ def _help(name: str) -> str:
 @click.option("--model", metavar="M", help=_help("model"))
 @click.option("--server", metavar="URL", help=_help("server"))
 @click.option("--system", metavar="TEXT", help=_help("system"))
-@click.option(
-    "--max-tokens", type=click.IntRange(1, 2**31 - 1), metavar="N", help=_help("max-tokens")
-)
-@click.option("--temperature", type=_Finite(0, 5), metavar="T", help=_help("temperature"))
-@click.option("--top-p", type=_Finite(0, 1, min_open=True), metavar="P", help=_help("top-p"))
-@click.option("--top-k", type=click.IntRange(0, 1_000_000), metavar="K", help=_help("top-k"))
-@click.option("--min-p", type=_Finite(0, 1), metavar="P", help=_help("min-p"))
-@click.option("--seed", type=click.IntRange(0, 2**32 - 2), metavar="S", help=_help("seed"))
+@click.option("--max-tokens", type=Whole(1, 2**31 - 1), metavar="N", help=_help("max-tokens"))
+@click.option("--temperature", type=Real(0, 5), metavar="T", help=_help("temperature"))
+@click.option("--top-p", type=Real(0, 1, min_open=True), metavar="P", help=_help("top-p"))
+@click.option("--top-k", type=Whole(0, 1_000_000), metavar="K", help=_help("top-k"))
+@click.option("--min-p", type=Real(0, 1), metavar="P", help=_help("min-p"))
+@click.option("--repeat-penalty", type=Real(0.01, 10), metavar="R", help=_help("repeat-penalty"))
+@click.option("--seed", type=Whole(0, 2**32 - 2), metavar="S", help=_help("seed"))
 @click.option("--stop", multiple=True, metavar="TEXT", help=_help("stop"))
 @click.option(
     "--schema",

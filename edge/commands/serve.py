@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 from click.core import ParameterSource
 
+from edge.commands.numbers import Real, Whole
 from edge.errors import UsageError
 from edge.messages import text
 
@@ -36,21 +37,21 @@ def _help(name: str) -> str:
 @click.option("--host", metavar="H", default="127.0.0.1", show_default=True, help=_help("host"))
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=Whole(0, 65535),
     metavar="P",
     default=8080,
     show_default=True,
     help=_help("port"),
 )
 @click.option("--socket", type=click.Path(path_type=Path), metavar="PATH", help=_help("socket"))
-@click.option("--parallel", type=click.IntRange(1, 64), metavar="N", help=_help("parallel"))
-@click.option("--ctx-size", type=click.IntRange(256), metavar="N", help=_help("ctx-size"))
-@click.option("--batch-size", type=click.IntRange(1, 8192), metavar="N", help=_help("batch-size"))
-@click.option("--threads", type=click.IntRange(1), metavar="N", help=_help("threads"))
-@click.option("--threads-batch", type=click.IntRange(1), metavar="N", help=_help("threads-batch"))
+@click.option("--parallel", type=Whole(1, 64), metavar="N", help=_help("parallel"))
+@click.option("--ctx-size", type=Whole(256), metavar="N", help=_help("ctx-size"))
+@click.option("--batch-size", type=Whole(1, 8192), metavar="N", help=_help("batch-size"))
+@click.option("--threads", type=Whole(1), metavar="N", help=_help("threads"))
+@click.option("--threads-batch", type=Whole(1), metavar="N", help=_help("threads-batch"))
 @click.option("--kv-type", type=click.Choice(["f16", "q8_0"]), help=_help("kv-type"))
 @click.option("--repack/--no-repack", default=None, help=_help("repack"))
-@click.option("--exit-when-unused", type=click.FloatRange(0), hidden=True)
+@click.option("--exit-when-unused", type=Real(0), hidden=True)
 @click.pass_context
 def serve(
     context: click.Context,

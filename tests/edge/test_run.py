@@ -155,6 +155,8 @@ def test_wrong_use_ends_with_2(
         (("hi", "--temperature", "nan"), "nan is no number that can be used here"),
         (("hi", "--min-p", "nan"), "nan is no number that can be used here"),
         (("hi", "--top-p", "0"), "is not in the range"),
+        (("hi", "--top-p", "½"), "'½' is not a valid number."),
+        (("hi", "--seed", "one"), "'one' is not a valid whole number."),
         (("\udcff bad",), "PROMPT is not text"),
         (("hi", "--system", "\udcff"), "--system is not text"),
         (("hi", "--schema", "/dev/zero"), "/dev/zero is no file of at most"),

@@ -51,6 +51,9 @@ def test_sources_are_read(text: str, source: object) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "",
+        " ",
+        "file:",
         "hf:o/r",
         "hf:r/m.gguf",
         "hf:o/r/../m.gguf",

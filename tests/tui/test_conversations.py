@@ -8,6 +8,7 @@ from textual.widgets import Input, OptionList
 
 from edge.client import Delta
 from edge.history import History
+from tests.edge.test_claims import held_elsewhere
 from tests.tui.conftest import Chat, Chatting, kept
 from tests.tui.scripted import Pause, ScriptedServer, done
 from tests.tui.test_keeping import stored
@@ -70,6 +71,20 @@ async def test_deleting_asks_first(chatting: Chatting, path: Path) -> None:
         assert question(chat) == ""
         await chat.pilot.press("down", "d", "delete")
         await chat.until(lambda: titles(chat) == ["Newest", "Oldest"])
+    assert [c[0][1] for c in kept(path)] == ["Newest", "Oldest"]
+
+
+async def test_one_that_is_open_in_another_chat_is_not_deleted(
+    chatting: Chatting, path: Path
+) -> None:
+    three(path)
+    with held_elsewhere(path.with_name("history.sqlite3.open"), 3):  # the newest
+        async with chatting() as chat:
+            await opened(chat, 3)
+            await chat.pilot.press("delete", "delete")
+            await chat.until(lambda: "is open in another chat" in question(chat))
+            await chat.pilot.press("down", "delete", "delete")
+            await chat.until(lambda: titles(chat) == ["Newest", "Oldest"])
     assert [c[0][1] for c in kept(path)] == ["Newest", "Oldest"]
 
 
