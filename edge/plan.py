@@ -84,6 +84,8 @@ def plan(header: GGUFHeader, device: Device, chosen: Chosen | None = None) -> Pl
         options = replace(options, n_batch=min(options.n_batch, options.n_ctx))
     elif options.n_batch > options.n_ctx:
         raise UsageError("plan.batch-too-long", n_batch=options.n_batch, n_ctx=options.n_ctx)
+    if options.n_batch < options.n_seq:  # each answer takes its next token from every step
+        raise UsageError("plan.batch-too-short", n_batch=options.n_batch, n_seq=options.n_seq)
     if chosen.repack is None:
         options = _repack(header, device, options, reasons)
     needed = estimate(header, options, device.cpu.flags)

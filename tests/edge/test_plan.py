@@ -190,6 +190,7 @@ def test_weights_are_rearranged_where_it_helps_and_fits(
         (Chosen(threads=5), "plan.too-many-threads"),
         (Chosen(threads_batch=5), "plan.too-many-threads"),
         (Chosen(n_ctx=512, n_batch=513), "plan.batch-too-long"),
+        (Chosen(n_seq=8, n_batch=7), "plan.batch-too-short"),
     ],
 )
 def test_what_the_machine_or_the_window_cannot_hold_is_refused(
