@@ -178,5 +178,5 @@ def _hint(error: click.UsageError) -> str:
 
 
 def _show(message: str, code: int) -> int:
-    click.echo(f"lucie: {message}", err=True)
+    streams.tell(f"lucie: {message}")
     return code

@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 
-__all__ = ["UNWRITABLE", "complete", "silence"]
+__all__ = ["UNWRITABLE", "complete", "settle", "silence", "tell"]
 
 UNWRITABLE = {errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG}
 """Why an output cannot be written to, through no fault of the program."""
@@ -27,8 +27,32 @@ def complete() -> None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - a number, which stays open
 
 
-def silence() -> None:
-    """Let go what stdout still holds, which Python would fail to write again as it ends."""
+def silence(number: int = 1) -> None:
+    """Let go what stdout (or stderr, 2) still holds: Python would fail to write it as it ends."""
     null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
+    os.dup2(null, number)
     os.close(null)
+
+
+def settle() -> None:
+    """Write what stdout and stderr hold; one that went away with its terminal is let go of.
+
+    Python ends with code 120 where it cannot write them.
+    """
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            silence(number)
+
+
+def tell(message: str) -> None:
+    """Write a line on stderr, where there is still somebody to read it."""
+    try:
+        print(message, file=sys.stderr, flush=True)  # noqa: T201 - this is where it is done
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        silence(2)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge import streams
 from edge.errors import LucieError, UsageError
 from tui.words import say
 
@@ -58,7 +59,7 @@ def chat(
         app.run()
     code = app.return_code or 0
     if screen.lost is not None:
-        click.echo(say("chat.lost", why=screen.lost), err=True)
+        streams.tell(say("chat.lost", why=screen.lost))
         code = code or LucieError.exit_code
     ctx.exit(code)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -57,3 +59,27 @@ def test_a_folder_that_cannot_be_made_is_one_line(
     assert done.returncode == 1
     assert done.stderr.startswith("lucie: The folder /dev/null/")
     assert done.stderr.count("\n") == 1
+
+
+_AFTER_A_HANG_UP = """
+import os, signal, sys
+from edge import streams
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+sys.stdout.write("no newline: it stays in the buffer")
+os.write(1, b"ready")
+signal.sigwait({signal.SIGHUP})
+streams.settle()
+streams.tell("nobody is there")
+sys.exit(5)
+"""
+
+
+def test_what_a_lost_terminal_cannot_take_changes_no_exit_code() -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.pop("PYTHONUNBUFFERED", None)
+        os.execv(sys.executable, [sys.executable, "-c", _AFTER_A_HANG_UP])
+    while b"ready" not in os.read(terminal, 100):
+        pass
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5

@@ -42,7 +42,7 @@ class Terminal:
         self._ended = False
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
-            for name in ("COLORTERM", "NO_COLOR"):
+            for name in ("COLORTERM", "NO_COLOR", "PYTHONUNBUFFERED"):
                 os.environ.pop(name, None)
             os.environ.update({"TERM": "xterm-256color"} | environment)
             os.execv(sys.executable, [sys.executable, "-c", textwrap.dedent(code)])
