@@ -84,7 +84,7 @@ def _machine(device: Device, build: Build) -> Iterator[str]:
     if cpu.threads < cpu.online and cpu.cores < cpu.online:
         processor += f" {_say('of', count=cpu.online)}"
     yield _line("board", f"{device.board or _say('computer')}, {cpu.arch}")
-    yield _line("processor", " ".join([processor, *cpu.features]))
+    yield _line("processor", ", ".join(filter(None, [processor, " ".join(cpu.features)])))
     free = _say("free", total=size_text(memory.total), free=size_text(memory.available))
     yield _line("memory", f"{free} {_say('limited')}" if memory.limited else free)
     yield _line("state", _state(device))
