@@ -1,8 +1,8 @@
 """Measures the Engine in a process of its own: `python -m tests.benchmarks.engine_worker MODEL`.
 
 Prints one JSON object, tokens per second: `pp` for a prompt, `tg` for decode with greedy
-sampling. As llama-bench does, it warms up first and leaves loading out; unlike it, sampling
-counts.
+sampling, `tg_steps` for its steps alone. As llama-bench does, it warms up first and leaves
+loading out; `tg_steps` leaves sampling out as well, as that does.
 """
 
 from __future__ import annotations
@@ -32,14 +32,18 @@ def prefill(engine: Engine, seq: int, ids: list[int]) -> int:
     return row
 
 
-def decode(engine: Engine, seq: int, n: int) -> None:
-    """Choose `n` tokens, each from the step of the one before."""
+def decode(engine: Engine, seq: int, n: int) -> float:
+    """Choose `n` tokens, each from the step of the one before; seconds that choosing took."""
     sampler = engine.sampler(Sampling(temperature=0), [0])
     token = 1
+    sampling = 0.0
     for _ in range(n):
         (row,) = engine.step([Chunk(seq, [token], sample=True)])
+        began = time.perf_counter()
         token = sampler.sample(row).id
+        sampling += time.perf_counter() - began
     sampler.close()
+    return sampling
 
 
 def measure(engine: Engine, n_prompt: int, n_gen: int, depth: int) -> dict[str, float]:
@@ -59,9 +63,11 @@ def measure(engine: Engine, n_prompt: int, n_gen: int, depth: int) -> dict[str, 
         began = time.perf_counter()
         if name == "pp":
             prefill(engine, seq, some(n))
+            rates["pp"] = n / (time.perf_counter() - began)
         else:
-            decode(engine, seq, n)
-        rates[name] = n / (time.perf_counter() - began)
+            sampling = decode(engine, seq, n)
+            took = time.perf_counter() - began
+            rates |= {"tg": n / took, "tg_steps": n / (took - sampling)}
         engine.close_seq(seq)
     return rates
 
