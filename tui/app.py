@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
 
+from tui.pasted import PasteParser
 from tui.theme import LUCIE, theme_for
 from tui.words import say
 
 if TYPE_CHECKING:
+    from textual.driver import Driver
     from textual.screen import Screen
 
     from tui.chat_screen import ChatScreen
@@ -47,6 +50,14 @@ class ChatApp(App[None]):
         self.chat = chat
         self._leaving = False
         self._event_loop: asyncio.AbstractEventLoop | None = None
+
+    def get_driver_class(self) -> type[Driver]:
+        """The terminal's, which makes its parser by this name and takes no other."""
+        driver = super().get_driver_class()
+        names = vars(sys.modules[driver.__module__])
+        if "XTermParser" in names:
+            names["XTermParser"] = PasteParser
+        return driver
 
     def get_default_screen(self) -> Screen[Any]:
         """The conversation."""
