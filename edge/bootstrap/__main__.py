@@ -6,13 +6,14 @@ Goals: `chat` (with LUCIE_PROMPT in the environment: answer it once and exit), `
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 from pathlib import Path
 
-from edge.bootstrap import environment, programs
-from edge.bootstrap.build import show
+from edge.bootstrap import environment, llamacpp, programs
+from edge.bootstrap.build import say, show
 from edge.errors import InterruptedByUserError, LucieError
 
 __all__ = ["main"]
@@ -34,6 +35,11 @@ def main(goal: str) -> None:
     except LucieError as error:
         show(str(error))
         sys.exit(error.exit_code)
+    except OSError as error:
+        code = "no-space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unwritable"
+        path = error.filename or llamacpp.cache_dir()
+        say(code, path=path, reason=error.strerror)
+        sys.exit(LucieError.exit_code)
     os.execv(program, [str(program), "-m", "edge.bootstrap.start", goal])
 
 

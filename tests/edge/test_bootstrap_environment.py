@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
+import os
 import subprocess
 import zipfile
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from edge.bootstrap import build, environment, programs
+from edge.bootstrap.__main__ import main
 from edge.errors import LucieError
 
 PYPROJECT = """
@@ -87,6 +90,93 @@ def test_the_environment_is_made_once_and_renewed_when_need_be(
     environment.prepare(project)
     assert "Installing" in capsys.readouterr().err
     assert json.loads(stamp.read_text("utf-8"))["extras"] == ["dev"], "what was there stays"
+
+
+def made_by_another_python(stamp: Path) -> None:
+    facts = json.loads(stamp.read_text("utf-8"))
+    stamp.write_text(json.dumps(facts | {"python": "/usr/bin/python2"}), encoding="utf-8")
+
+
+def imports(program: Path) -> bool:
+    return subprocess.run([program, "-c", "import engine, small"], check=False).returncode == 0
+
+
+def test_what_works_is_kept_until_its_successor_is_complete(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = environment.prepare(project)
+    stamp = project / ".venv" / "lucie.json"
+    made_by_another_python(stamp)
+    facts = stamp.read_bytes()
+    (project / "backend.py").write_text("raise SystemExit(1)", encoding="utf-8")
+    for _ in range(2):
+        with pytest.raises(build.BuildError):
+            environment.prepare(project)
+        assert imports(program)
+        assert stamp.read_bytes() == facts
+
+    # As after a power cut while the new one is made.
+    (project / ".venv").rename(project / ".venv.before")
+    (project / ".venv" / "bin").mkdir(parents=True)
+    with pytest.raises(build.BuildError):
+        environment.prepare(project)
+    assert imports(program)
+
+    (project / "backend.py").write_text(BACKEND, encoding="utf-8")
+    capsys.readouterr()
+    environment.prepare(project)
+    assert "Making" in capsys.readouterr().err
+    assert imports(program)
+    assert [path.name for path in project.glob(".venv*")] == [".venv"]
+
+
+def test_an_update_that_fails_is_tried_again_in_place(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = environment.prepare(project)
+    (project / "backend.py").write_text("raise SystemExit(1)", encoding="utf-8")
+    text = (project / "pyproject.toml").read_text("utf-8")
+    (project / "pyproject.toml").write_text(f"{text}# changed\n", encoding="utf-8")
+    with pytest.raises(build.BuildError):
+        environment.prepare(project)
+    (project / "pyproject.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(build.BuildError):  # nobody knows what the failed one left
+        environment.prepare(project)
+    (project / "backend.py").write_text(BACKEND, encoding="utf-8")
+    capsys.readouterr()
+    environment.prepare(project)
+    assert "Making" not in capsys.readouterr().err
+    assert imports(program)
+
+
+def test_an_activated_environment_is_no_other_python(project: Path) -> None:
+    program = environment.prepare(project)
+    root = Path(environment.__file__).parents[2]
+    code = "import sys; from pathlib import Path; from edge.bootstrap import environment as e;"
+    code += "print(e._facts(Path(sys.argv[1]))['python'])"
+    told = subprocess.run(
+        [program, "-c", code, str(project)], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.strip() == json.loads((project / ".venv/lucie.json").read_text())["python"]
+
+
+@pytest.mark.parametrize(
+    ("errno", "told"),
+    [(errno.ENOSPC, "The disk is full (/x)"), (errno.EROFS, "/x cannot be used (Read-only")],
+)
+def test_a_disk_that_takes_nothing_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], errno: int, told: str
+) -> None:
+    def fail(*_: object) -> Path:
+        raise OSError(errno, os.strerror(errno), "/x")
+
+    monkeypatch.setattr(environment, "prepare", fail)
+    with pytest.raises(SystemExit) as caught:
+        main("chat")
+    said = capsys.readouterr().err
+    assert caught.value.code == 1
+    assert said.startswith(told)
+    assert said.count("\n") == 1
 
 
 def test_says_that_debian_has_venv_in_a_package(
