@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge.errors import EngineError
+from edge.messages import text
 from edge.text import one_line
 
-__all__ = ["Child", "last_line"]
+__all__ = ["Child", "last_words"]
 
 _PROGRAM = "import sys; from edge.cli import main; sys.exit(main())"
 _SAID = "lucie: "
 """How a `lucie` process that knows why it failed begins its last line."""
 _TAIL_BYTES = 4096
+_MOST = 1000  # characters: what a clear error with a long path takes
 _STEP_S = 0.02
 
 
@@ -26,7 +28,7 @@ class Child:
 
     Args:
         arguments: of the command `lucie`.
-        log: what it prints goes there; written anew.
+        log: what it prints goes there; written anew, in a folder that exists.
 
     Raises:
         EngineError: the system starts no process, or the log cannot be written.
@@ -40,7 +42,6 @@ class Child:
         # Appending keeps the log whole when its writer cuts it short.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
         try:
-            log.parent.mkdir(parents=True, exist_ok=True)
             self.pid = os.posix_spawn(
                 sys.executable,
                 command,
@@ -89,19 +90,25 @@ class Child:
         line = last_line(self._log)
         if status < 0:
             name = signal.Signals(-status).name
-            return EngineError("local.crashed", signal=name, log=str(self._log), line=line)
+            return EngineError("local.crashed", signal=name, words=last_words(self._log))
         if status > 0 and line.startswith(_SAID):
             return EngineError("local.said", line=line.removeprefix(_SAID))
-        return EngineError("local.ended", status=status, log=str(self._log), line=line)
+        return EngineError("local.ended", status=status, words=last_words(self._log))
+
+
+def last_words(log: Path) -> str:
+    """The part of a sentence that quotes the log; empty where nothing was said."""
+    line = last_line(log)
+    return text("local.words", log=log, line=line) if line else ""
 
 
 def last_line(log: Path) -> str:
-    """The last thing that a process wrote into its log."""
+    """The last thing that a process wrote into its log; empty where there is none."""
     try:
         with log.open("rb") as opened:
             opened.seek(max(0, opened.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            tail = opened.read().decode("utf-8", "replace")
+            said = opened.read().decode("utf-8", "replace")
     except OSError:
-        return "—"
-    lines = [line for line in tail.splitlines() if line.strip()]
-    return one_line(lines[-1]) if lines else "—"
+        return ""
+    lines = [line for line in said.splitlines() if line.strip()]
+    return one_line(lines[-1], _MOST) if lines else ""

@@ -20,6 +20,7 @@ import shutil
 import struct
 from array import array
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,7 +145,8 @@ class KVStore:
             ):
                 ok = self._check_and_load(view, saved, into)
             if ok:
-                os.utime(saved.path)
+                with suppress(OSError):  # on a read-only disk nothing grows, and nothing has to go
+                    os.utime(saved.path)
         except (OSError, ValueError) as error:
             _log.warning("cannot read a KV state: %s", error)
             ok = False
@@ -176,17 +178,16 @@ class KVStore:
 
         Returns whether it was kept: not where the bound or the disk has no room.
         """
-        start = _HEADER.size + 4 * len(tokens)
-        if not self._make_room(start + size):
-            return False
         path = self._path(tokens)
         unfinished = path.with_suffix(".part")
         try:
+            if not self._make_room(_HEADER.size + 4 * len(tokens) + size):
+                return False
             self._write(unfinished, tokens, size, fill)
             unfinished.replace(path)
         except (OSError, EngineError) as error:
             _log.warning("KV state not kept: %s", error)
-            unfinished.unlink(missing_ok=True)
+            self._remove(unfinished)
             return False
         self._entries[path] = Saved(path, tokens, size)
         return True
@@ -220,6 +221,7 @@ class KVStore:
         """Remove what was used longest ago until `wanted` bytes fit the bound and the disk."""
         if wanted > self._most_bytes:
             return False
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # a cache may be cleared
         files = sorted(self._files(), key=lambda f: f[0])
         used = sum(size for _, size, _ in files)
         disk = os.statvfs(self._folder)
@@ -245,4 +247,7 @@ class KVStore:
 
     def _remove(self, path: Path) -> None:
         self._entries.pop(path, None)
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("cannot remove a KV state: %s", error)

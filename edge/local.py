@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge import __version__
-from edge.child import Child, last_line
+from edge.child import Child, last_words
 from edge.client import Starting
 from edge.errors import EngineError, LucieError, ServerError
 from edge.http_client import HttpClient, open_http
 from edge.kvstore import kv_store_bytes
-from edge.paths import cache_dir, runtime_dir
+from edge.paths import runtime_dir
 from edge.server.listen import MAX_SOCKET_PATH
 from edge.store import Store
 
@@ -128,7 +128,7 @@ class LocalServer:
         return _Place(
             address=f"unix:{path}",
             lock=folder / f"{name}.lock",
-            log=cache_dir() / "log" / f"{name}.log",
+            log=folder / f"{name}.log",
             arguments=("serve", *options, *life),
         )
 
@@ -152,7 +152,7 @@ class LocalServer:
         """Why a connection to the server broke."""
         if self._child is not None and await self._child.wait(_DEATH_S):
             return self._child.cause()
-        return EngineError("local.gone", log=str(place.log), line=last_line(place.log))
+        return EngineError("local.gone", words=last_words(place.log))
 
 
 class RemoteServer:

@@ -29,7 +29,7 @@ def cache_dir() -> Path:
 
 
 def runtime_dir() -> Path:
-    """Sockets and locks; made private to the user, as sockets there are trusted."""
+    """Sockets, locks and logs; made private to the user, as sockets there are trusted."""
     path = _dir("run", _runtime)
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path

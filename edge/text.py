@@ -85,8 +85,13 @@ class StopStrings:
         return held
 
 
-def one_line(reason: object) -> str:
-    """A reason in the words of a library or a model file: one short line, safe on a terminal."""
+def one_line(reason: object, most: int = _MAX_REASON) -> str:
+    """A reason in the words of a library or a model file: one line, safe on a terminal.
+
+    Args:
+        reason: its text.
+        most: characters that it may have.
+    """
     line = " ".join(str(reason).split())
-    shown = "".join(char if char.isprintable() else "\ufffd" for char in line[:_MAX_REASON])
-    return f"{shown}…" if len(line) > _MAX_REASON else shown
+    shown = "".join(char if char.isprintable() else "\ufffd" for char in line[:most])
+    return f"{shown}…" if len(line) > most else shown

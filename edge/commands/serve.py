@@ -18,6 +18,7 @@ from edge.messages import text
 
 if TYPE_CHECKING:
     from edge.server.listen import Listener
+    from edge.server.process import Life
 
 __all__ = ["bound_log", "serve"]
 
@@ -91,7 +92,7 @@ def serve(
         bound_log()
     listener = _listen(context, host, port, socket)
     serve_until_stopped(
-        listener, lambda tell: load_model(found, chosen, tell), _Screen(found.name), life
+        listener, lambda tell: load_model(found, chosen, tell), _Screen(found.name, life), life
     )
 
 
@@ -112,8 +113,9 @@ def _listen(context: click.Context, host: str, port: int, socket: Path | None) -
 class _Screen:
     """Tells on stderr how the server is getting on; on a terminal, in one line."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, life: Life | None) -> None:
         self._model = model
+        self._private = life is not None  # its last words explain how it ended
         self._on = sys.stderr.isatty()
 
     def loading(self, fraction: float) -> None:
@@ -124,6 +126,8 @@ class _Screen:
 
     def ready(self, address: str, model: str) -> None:
         """Requests are answered from now on."""
+        if self._private:
+            return
         start = "\r\x1b[K" if self._on else ""
         click.echo(start + text("serve.ready", model=model, address=address), err=True)
 

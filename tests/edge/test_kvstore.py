@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
+import subprocess
+import sys
+import textwrap
 from array import array
 from pathlib import Path
 
@@ -10,6 +14,7 @@ import pytest
 from edge.errors import EngineError
 from edge.kvstore import KVStore
 from edge.prefixes import common_prefix
+from tests.edge.test_history import namespaces
 
 MIB = 1 << 20
 
@@ -167,3 +172,37 @@ def test_a_longer_conversation_replaces_its_beginning_but_not_the_system_prompt(
     store.drop_prefixes(tokens(1, 2, 3), longer_than=1)
     left = [ids for ids in [(1,), (1, 2), (1, 2, 3), (1, 9)] if store.covers(tokens(*ids))]
     assert left == [(1,), (1, 2, 3), (1, 9)]
+
+
+def test_a_cache_that_is_cleared_meanwhile_begins_anew(tmp_path: Path) -> None:
+    store = KVStore(tmp_path / "kv", "k", MIB)
+    keep(store, tokens(1, 2), b"x")
+    shutil.rmtree(tmp_path / "kv")
+    assert read(store, tokens(1, 2)) is None
+    assert keep(store, tokens(1, 2), b"y")
+    assert read(store, tokens(1, 2)) == b"y"
+
+
+@namespaces
+def test_a_read_only_cache_is_read_and_no_more(tmp_path: Path) -> None:
+    store = KVStore(tmp_path, "k", MIB)
+    keep(store, tokens(1, 2), b"x")
+    keep(store, tokens(3, 4), b"y")
+    damaged = next(path for path in tmp_path.glob("*/*.kv") if path.read_bytes()[-1:] == b"y")
+    with damaged.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"z")
+    code = """
+        import sys
+        from pathlib import Path
+        from edge.kvstore import KVStore
+        from tests.edge.test_kvstore import keep, read, tokens
+        store = KVStore(Path(sys.argv[1]), "k", 1 << 20)
+        print(read(store, tokens(1, 2)), read(store, tokens(3, 4)), read(store, tokens(3, 4)))
+        print(keep(store, tokens(5), b"v"), read(store, tokens(1, 2)))
+    """
+    shell = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+    program = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
+    command = ["unshare", "-rm", "sh", "-c", shell, str(tmp_path), *program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["b'x'", "None", "None", "False", "b'x'"]

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.edge.servers import scripted, until
+from tests.edge.test_history import namespaces
 
 LUCIE = str(Path(sys.executable).with_name("lucie"))
 SHORT = ("--max-tokens", "8", "--temperature", "0")
@@ -87,6 +88,29 @@ def test_json_tells_what_it_cost(home: Home) -> None:
     assert timings["predicted_n"] == 8
     assert timings["predicted_ms"] > 0
     assert timings["predicted_per_second"] > 0
+
+
+@namespaces
+def test_a_home_that_nothing_can_be_written_to_answers(tmp_path: Path, model_path: Path) -> None:
+    home, run = tmp_path / "home", tmp_path / "run"
+    home.mkdir()
+    env = {**os.environ, "HOME": str(home), "XDG_RUNTIME_DIR": str(run)}
+    for name in ("LUCIE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        env.pop(name, None)
+    shell = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+    command = [LUCIE, "run", "--model", str(model_path), *SHORT, "Say hello."]
+    try:
+        ended = subprocess.run(
+            ["unshare", "-rm", "sh", "-c", shell, str(home), *command],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    finally:
+        end_servers(run)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.strip()
 
 
 def test_a_seed_reproduces_the_answer(home: Home) -> None:

@@ -155,7 +155,7 @@ def test_reading(picture: Callable[..., bool]) -> None:
 def test_what_goes_wrong(picture: Callable[..., bool]) -> None:
     server = ScriptedServer(
         [Notice("server.turns-dropped", {"turns": 2, "window": 2048}), Delta("A tree is a tall"),
-         EngineError("local.gone", log="lucie.log", line="killed")],
+         EngineError("local.gone", words=": it was killed")],
     )  # fmt: skip
 
     async def act(chat: Chat) -> None:
