@@ -69,6 +69,8 @@ class Delta:
     """More text of the answer."""
 
     text: str
+    tokens: int | None = None
+    """Length of the answer by now; None where a foreign server does not say."""
 
 
 @dataclass(frozen=True, slots=True)

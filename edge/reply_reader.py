@@ -76,7 +76,7 @@ class ReplyReader:
             return
         said = _dict(choices[0], "delta").get("content")
         if isinstance(said, str) and said:
-            yield Delta(said)
+            yield Delta(said, _int(_dict(content, "lucie"), "tokens"))
         reason = choices[0].get("finish_reason")
         if isinstance(reason, str):
             self._reason = reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import asdict, replace
@@ -21,6 +22,7 @@ from tui.words import number, say
 
 __all__ = ["Answering", "connect"]
 
+_TELL_S = 0.5
 _CODE = re.compile(r"[a-z-]+\.[a-z-]+")
 
 
@@ -36,12 +38,14 @@ class Answering:
         self._messages = dialogue.to_send()
         self.question = dialogue.turns[-1].content
         self.turn: Turn = dialogue.answer()
+        self._pace = _Pace()
         self.entry = Answer()
         self.entry.doing(say("chat.thinking"))
         transcript.add(self.entry)
 
     async def run(self) -> None:
         """Until the answer is complete, has failed, or the task is cancelled: the user's stop."""
+        self._status_line.status = replace(self._status_line.status, speed=None)
         self._state("status.waiting")
         try:
             async with aclosing(self._source.replies(self._messages, self._starting)) as replies:
@@ -59,10 +63,12 @@ class Answering:
         """No more is wanted; what there is stays. Harmless when the answer has ended."""
         if self.turn.state == "writing":
             self.turn.state = "stopped"
+            self._count()
             self._end(f"{say('chat.stopped')} {say('chat.ask-again')}", ".remark")
 
     def _fail(self, error: LucieError) -> None:
         self.turn.state = "failed"
+        self._count()
         if isinstance(error, UsageError):
             self.turn.facts = {"refused": error.code}
             self._end(str(error), ".error")
@@ -73,12 +79,14 @@ class Answering:
         match reply:
             case Progress():
                 self._reading(reply)
-            case Delta(words):
+            case Delta(words, tokens):
                 if not self.turn.content:
                     self.turn.model = self._source.info.name if self._source.info else None
                     self._state("status.writing")
                 self.turn.content += words
                 self._transcript.write(self.entry, words)
+                if tokens is not None and self._pace.due(tokens):
+                    self._show(self._pace.told(self._status_line.status))
             case Notice(code, facts):
                 self._transcript.add(Remark(_notice(code, facts), ".remark"), before=self.entry)
             case Done():
@@ -91,6 +99,7 @@ class Answering:
         self._show(_starting(self._status_line.status, report))
 
     def _reading(self, progress: Progress) -> None:
+        self._pace.prompt = progress.total
         done, total = number(progress.done), number(progress.total)
         fraction = progress.done / progress.total if progress.total else None
         self.entry.doing(say("chat.reading"), fraction, f"{done} / {total}")
@@ -112,6 +121,15 @@ class Answering:
         note = say("chat.length") if done.reason == "length" else ""
         self._end(note if self.turn.content else say("chat.empty"), ".remark")
 
+    def _count(self) -> None:
+        """An answer that is broken off counts as far as it came."""
+        if self._pace.tokens:
+            self.turn.facts = {
+                "prompt_tokens": self._pace.prompt,
+                "completion_tokens": self._pace.tokens,
+            }
+            self._show(self._pace.told(self._status_line.status))
+
     def _end(self, note: str, style: str) -> None:
         self.entry.end(note, style)
         self._transcript.changed(now=True)
@@ -129,6 +147,34 @@ class Answering:
 
     def _show(self, status: Status) -> None:
         self._status_line.status = status
+
+
+class _Pace:
+    """How far an answer is and how fast it grows, told now and then: drawing costs a board."""
+
+    def __init__(self) -> None:
+        self.prompt = 0
+        self.tokens = 0
+        self._first: tuple[float, int] | None = None
+        self._next = 0.0
+        self._now = 0.0
+
+    def due(self, tokens: int) -> bool:
+        """Note the answer's length in tokens; whether it is time to tell it."""
+        self._now = time.monotonic()
+        self.tokens = tokens
+        self._first = self._first or (self._now, tokens)
+        if self._now < self._next:
+            return False
+        self._next = self._now + _TELL_S
+        return True
+
+    def told(self, status: Status) -> Status:
+        """`status` with the context in use and, when there is enough to measure, the speed."""
+        began, first = self._first or (self._now, 0)
+        elapsed = self._now - began
+        speed = (self.tokens - first) / elapsed if elapsed >= _TELL_S else status.speed
+        return replace(status, used=self.prompt + self.tokens, speed=speed)
 
 
 async def connect(source: Source, line: StatusLine, idle: Callable[[], bool]) -> None:

@@ -88,7 +88,7 @@ class Dialogue:
                 if isinstance(prompt, int) and isinstance(answer, int):
                     return prompt + answer
                 return None
-        return None
+        return 0
 
     def retry(self) -> bool:
         """Take back the last, broken answer; whether there was one.

@@ -32,7 +32,7 @@ class Status:
     window: int | None = None
     """Tokens of context there are."""
     speed: float | None = None
-    """Tokens per second of the last answer, prompt not counted."""
+    """Tokens per second of the answer, prompt not counted."""
     memory: int | None = None
     """Bytes of memory of the engine."""
 
@@ -61,11 +61,13 @@ class StatusLine(Widget):
 def _figures(status: Status) -> list[str]:
     """The most wanted first."""
     figures = []
-    if status.window is not None:
-        used, window = number(status.used or 0), number(status.window)
-        figures.append(say("status.context", used=used, window=window))
-    elif status.used is not None:
-        figures.append(say("status.context-used", used=number(status.used)))
+    if status.used is not None and (status.used or status.window is not None):
+        used, window = number(status.used), status.window
+        figures.append(
+            say("status.context-used", used=used)
+            if window is None
+            else say("status.context", used=used, window=number(window))
+        )
     if status.speed is not None:
         figures.append(say("status.speed", speed=decimal(status.speed)))
     if status.model is not None:

@@ -143,6 +143,7 @@ class StreamedReply(Reply):
             model=self._loaded.name,
             fingerprint=self._loaded.engine.spec.engine,
             include_usage=self._job.include_usage,
+            events=self._job.events,
         )
         headers = [*_STREAM_HEADERS, *self._headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -171,7 +172,7 @@ class StreamedReply(Reply):
         answer = self._answer
         text, logprobs = answer.take()
         if text or logprobs is not None:
-            return writer.text(text, logprobs)
+            return writer.text(text, logprobs, answer.n_tokens)
         if self._job.events and answer.n_tokens == 0 and answer.progress.done:
             progress = answer.progress
             return named_event(

@@ -39,6 +39,7 @@ class ChunkWriter:
         model: the model's name.
         fingerprint: names the engine, as results depend on it.
         include_usage: whether a last chunk tells the token counts.
+        events: whether the client knows fields of our own.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class ChunkWriter:
         model: str,
         fingerprint: str,
         include_usage: bool,
+        events: bool = False,
     ) -> None:
         kind = "chat.completion.chunk" if chat else "text_completion"
         self._head = (
@@ -60,22 +62,25 @@ class ChunkWriter:
         # With include_usage, every other chunk says that it has none.
         self._tail = ',"usage":null}\n\n' if include_usage else "}\n\n"
         self._chat = chat
+        self._events = events
         before, after = ('"delta":{"content":', "}") if chat else ('"text":', "")
         self._before = f'{self._head}{{"index":0,{before}'
-        self._plain = f'{after},"logprobs":null,"finish_reason":null}}]{self._tail}'
+        self._plain = f'{after},"logprobs":null,"finish_reason":null}}]'
         self._after = f'{after},"logprobs":'
-        self._end = f',"finish_reason":null}}]{self._tail}'
+        self._end = ',"finish_reason":null}]'
 
     def role(self) -> bytes:
         """The first chunk of a chat answer."""
         choice = '{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null'
         return f'{self._head}{choice},"finish_reason":null}}]{self._tail}'.encode()
 
-    def text(self, text: str, logprobs: dict[str, Any] | None) -> bytes:
-        """More of the answer."""
-        if logprobs is None:
-            return f"{self._before}{_quote(text)}{self._plain}".encode()
-        return f"{self._before}{_quote(text)}{self._after}{_dumps(logprobs)}{self._end}".encode()
+    def text(self, text: str, logprobs: dict[str, Any] | None, n_tokens: int) -> bytes:
+        """More of the answer, which has `n_tokens` tokens by now."""
+        told = (
+            f"{self._after}{_dumps(logprobs)}{self._end}" if logprobs is not None else self._plain
+        )
+        ours = f',"lucie":{{"tokens":{n_tokens}}}' if self._events else ""
+        return f"{self._before}{_quote(text)}{told}{ours}{self._tail}".encode()
 
     def finish(self, reason: str, extra: dict[str, Any]) -> bytes:
         """The chunk that ends the choice, with `extra` fields beside it."""

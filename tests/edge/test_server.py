@@ -78,7 +78,8 @@ def test_our_own_events_come_where_they_are_asked_for(server: Running) -> None:
     progress = [data for name, data in events if name == "lucie.progress"]
     assert progress
     assert progress[-1]["done"] <= progress[-1]["total"]
-    (last,) = [data for _, data in events if isinstance(data, dict) and "lucie" in data]
+    *grown, last = [data for _, data in events if isinstance(data, dict) and "lucie" in data]
+    assert [chunk["lucie"] for chunk in grown][-1] == {"tokens": 2}
     assert last["lucie"]["seed"] == 5
     assert last["lucie"]["context"]["used"] > 1000
     assert last["lucie"]["memory_bytes"] > 10_000_000

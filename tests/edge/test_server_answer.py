@@ -140,10 +140,11 @@ def test_every_chunk_is_json_with_the_fields_of_its_kind(chat: bool, include_usa
     text = 'a"\n\u2028 é😀\x00'
     written = [
         *([writer.role()] if chat else []),
-        writer.text(text, None),
-        writer.text(text, {"content": []}),
+        writer.text(text, None, 1),
+        writer.text(text, {"content": []}, 2),
         writer.finish("length", {"timings": {"x": 1}}),
     ]
+    assert not any(b"lucie" in part for part in written), "ours only where they are asked for"
     chunks = [json.loads(part.removeprefix(b"data: ")) for part in written]
     for part, chunk in zip(written, chunks, strict=True):
         assert part.endswith(b"\n\n")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.client import Delta
+from edge.client import Delta, Progress
 from edge.errors import HistoryError
 from edge.history import History
 from edge.migrations import MIGRATIONS
@@ -284,6 +284,23 @@ async def test_the_context_of_a_reopened_conversation_is_known(
         pause.go_on.set()  # the model is ready after the conversation is
         await chat.until(lambda: chat.state == "ready")
         assert chat.main.status_line.status.used == 24 + 8
+
+
+async def test_an_answer_counts_while_it_grows_and_when_it_was_stopped(
+    chatting: Chatting, path: Path
+) -> None:
+    pause = Pause()
+    script = [Progress(24, 24, 0), Delta("Half", 3), pause]
+    async with chatting(ScriptedServer(script)) as chat:
+        await chat.say("Hello")
+        await pause.reached.wait()
+        assert chat.main.status_line.status.used == 24 + 3
+        await chat.pilot.press("escape")
+        await chat.until_answered()
+        assert chat.main.status_line.status.used == 24 + 3
+    async with chatting(resume=True) as chat:
+        await chat.until_shown("Half")
+        assert chat.main.status_line.status.used == 24 + 3
 
 
 async def test_two_chats_at_once(chatting: Chatting, path: Path) -> None:
