@@ -220,14 +220,17 @@ class Scheduler:
             self._advance(running, chunk, row)
 
     def _plan(self) -> list[tuple[Running, Chunk]]:
-        """The next batch: one token for each that decodes, the rest to prompts in order."""
+        """The next batch: one token for each that decodes, the rest shared among prompts."""
         batch = [(r, r.chunk(1)) for r in self._active if r.missing == 1]
         room = self._engine.spec.n_batch - len(batch)
         if batch:
             room = min(room, self._shared_chunk)
-        for running in self._active:
-            if running.missing > 1 and room > 0:
-                chunk = running.chunk(room)
+        # Equal shares, from the shortest on: a question does not wait for a long text.
+        prompts = sorted((r for r in self._active if r.missing > 1), key=lambda r: r.missing)
+        for n, running in enumerate(prompts):
+            share = -(-room // (len(prompts) - n))
+            if share > 0:
+                chunk = running.chunk(share)
                 room -= len(chunk.ids)
                 batch.append((running, chunk))
         return batch

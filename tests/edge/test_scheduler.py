@@ -126,6 +126,21 @@ def test_a_long_prefill_does_not_stop_the_others(shared: tuple[Scheduler, LlamaE
     assert seen.count("stream") >= seen.count("read") - 2
 
 
+def test_a_question_does_not_wait_for_a_long_text(
+    shared: tuple[Scheduler, LlamaEngine],
+) -> None:
+    scheduler, engine = shared
+    long = [ask(scheduler, range(n, n + 850), 1) for n in (1000, 3000)]
+    while long[0].ticket.evaluated == 0:
+        long[0].next()
+    short = ask(scheduler, engine.tokenizer.encode("Hello number 7, how", special=False), 1)
+    assert len(short.answer().tokens) == 1
+    evaluated = [one.ticket.evaluated for one in long]
+    assert all(0 < n < 850 for n in evaluated), f"each has its share: {evaluated}"
+    for one in long:
+        one.answer()
+
+
 def test_cancel_frees_at_once(shared: tuple[Scheduler, LlamaEngine]) -> None:
     scheduler, engine = shared
     asked = ask(scheduler, engine.tokenizer.encode("Once upon a time", special=False), 500)
@@ -195,9 +210,9 @@ def test_more_than_fits_takes_turns_and_all_end_well(model_path: Path) -> None:
     assert [a.finished.timings.predicted_n for a in together] == [60] * 4
     for one, other in zip(alone, together, strict=True):
         at = common_prefix(one.tokens, other.tokens)
-        # Read again in another batch shape, logits differ in the last bits: ties may fall
-        # the other way, and nothing else may.
-        assert at == 60 or one.margins[at] < 0.1
+        # Read in another batch shape, logits differ a little (see `engines.CLEAR`): what is
+        # near a tie may fall the other way, and nothing else may.
+        assert at == 60 or one.margins[at] < 0.5
 
 
 def test_close_fails_what_is_running(model_path: Path) -> None:
