@@ -181,7 +181,8 @@ class HttpClient:
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise await self._lost(_UNREACHABLE, reason=str(error) or "—") from error
         except httpx.ReadTimeout as error:
-            raise await self._lost("server.silent", seconds=int(_SILENCE_S)) from error
+            waited = error.request.extensions["timeout"]["read"]
+            raise await self._lost("server.silent", seconds=round(waited)) from error
         except (SSEError, httpx.DecodingError, httpx.TooManyRedirects) as error:
             raise ServerError("server.not-understood", address=self.address) from error
         except httpx.TransportError as error:
@@ -201,11 +202,15 @@ class HttpClient:
 
 
 def open_http(address: str) -> httpx.AsyncClient:
-    """A plain HTTP client to `address`. Raises `UsageError` where that is no address."""
+    """A plain HTTP client to `address`. Raises `UsageError` where that, or the key, is none."""
     import httpx
 
-    headers = {"Accept-Language": language()}
+    from edge.http_bounds import BoundedTransport
+
+    headers = {"Accept-Language": language(), "Accept-Encoding": "identity"}
     if key := os.environ.get(KEY_VARIABLE):
+        if not (key.isascii() and key.isprintable()):
+            raise UsageError("server.bad-key", name=KEY_VARIABLE)
         headers["Authorization"] = f"Bearer {key}"
     path = address.removeprefix(_UNIX)
     is_socket = path != address and path != ""
@@ -221,11 +226,12 @@ def open_http(address: str) -> httpx.AsyncClient:
         base_url=url,
         headers=headers,
         timeout=httpx.Timeout(_ASK_S, connect=_CONNECT_S),
-        # Certificates, whose reading takes 20 ms, are nothing to a plain connection.
-        verify=url.scheme == "https",
-        transport=httpx.AsyncHTTPTransport(uds=path, verify=False) if is_socket else None,
         # A proxy of the environment is for the internet, not for this server.
         trust_env=False,
+        # Certificates, whose reading takes 20 ms, are nothing to a plain connection.
+        transport=BoundedTransport(
+            verify=url.scheme == "https", trust_env=False, uds=path if is_socket else None
+        ),
     )
 
 

@@ -118,7 +118,10 @@ class LocalServer:
         kv_store_bytes()  # a wrong setting is told also where a server runs already
         options = ["--model", str(model), *self._arguments]
         # Another version of ours, or other options, need a process of their own.
-        key = json.dumps([__version__, self._linger_s, *options])
+        # The file too: another one may have come to stand under this name.
+        file = model.stat()
+        identity = [file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns]
+        key = json.dumps([__version__, self._linger_s, identity, *options])
         name = hashlib.sha256(key.encode()).hexdigest()[:16]
         folder = _private_folder()
         path = folder / f"{name}.sock"

@@ -20,7 +20,10 @@ from edge.messages import text
 
 __all__ = ["ReplyReader", "error_told", "parse_object"]
 
+_MAX_TEXT = 1 << 20
+"""Characters of an answer: many times what any window holds."""
 _CODE = re.compile(r"[a-z]{1,20}\.[a-z0-9-]{1,40}")
+_HALF = re.compile("[\ud800-\udfff]")
 _RESERVED = {"code", "lang", "folder"}  # arguments of `text`, so no names of facts
 _KINDS: dict[int, type[LucieError]] = {
     400: UsageError,
@@ -40,6 +43,7 @@ class ReplyReader:
 
     def __init__(self, address: str) -> None:
         self._address = address
+        self._length = 0
         self._reason: str | None = None
         self._usage: dict[str, Any] = {}
         self._timings: dict[str, Any] = {}
@@ -76,6 +80,9 @@ class ReplyReader:
             return
         said = _dict(choices[0], "delta").get("content")
         if isinstance(said, str) and said:
+            self._length += len(said)
+            if self._length > _MAX_TEXT:
+                raise ServerError("server.endless", address=self._address, most=_MAX_TEXT)
             yield Delta(said, _int(_dict(content, "lucie"), "tokens"))
         reason = choices[0].get("finish_reason")
         if isinstance(reason, str):
@@ -102,6 +109,10 @@ def parse_object(data: str | bytes, address: str) -> dict[str, Any]:
     """A JSON object from a server. Raises `ServerError` where it is something else."""
     try:
         content = json.loads(data)
+        text = data if isinstance(data, str) else data.decode("utf-8")
+        if "\\ud" in text.lower():  # half of a surrogate pair is legal JSON, but no text
+            whole = _HALF.sub("\ufffd", json.dumps(content, ensure_ascii=False))
+            content = json.loads(whole)
     except (ValueError, RecursionError) as error:
         raise ServerError("server.not-understood", address=address) from error
     if not isinstance(content, dict):

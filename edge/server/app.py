@@ -86,11 +86,12 @@ class _Answers:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         service = self._service
+        try:
+            body = await read_body(scope["headers"], receive)
+        except ClientGoneError:
+            return
+        # Whoever is slow to ask takes nobody's place.
         with service.answer():
-            try:
-                body = await read_body(scope["headers"], receive)
-            except ClientGoneError:
-                return
             loaded = service.model()
             job = await service.prepare(self._prepare, body, loaded)
             reply = StreamedReply if job.stream else WholeReply

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, TypeVar
@@ -9,12 +10,17 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from edge.errors import UsageError
-from edge.server.refusal import TooLargeError, WrongMediaTypeError, from_validation
+from edge.server.refusal import TooLargeError, TooSlowError, WrongMediaTypeError, from_validation
 
-__all__ = ["MAX_BODY", "ClientGoneError", "parse", "read_body"]
+__all__ = ["MAX_BODY", "PATIENCE_S", "ClientGoneError", "parse", "read_body"]
 
 MAX_BODY = 1024 * 1024
 """Bytes of the largest body: some 250,000 tokens, more than any window here."""
+
+PATIENCE_S = 15.0
+"""Seconds that a client has for sending a request's head, and again for its body."""
+
+_NOTHING_WHERE_EMPTY = frozenset({"annotations", "metadata", "store", "tool_calls", "tools"})
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -34,6 +40,7 @@ async def read_body(
     Raises:
         TooLargeError: more than `MAX_BODY` bytes.
         WrongMediaTypeError: not `application/json`.
+        TooSlowError: it did not arrive in time.
         ClientGoneError: the client left.
     """
     declared = dict(headers)
@@ -41,15 +48,19 @@ async def read_body(
     if media_type != b"application/json":
         raise WrongMediaTypeError("server.wrong-media-type")
     body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError
-        body += message["body"]
-        if len(body) > MAX_BODY:
-            raise TooLargeError("server.too-large", most=MAX_BODY)
-        if not message["more_body"]:
-            return bytes(body)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGoneError
+                body += message["body"]
+                if len(body) > MAX_BODY:
+                    raise TooLargeError("server.too-large", most=MAX_BODY)
+                if not message["more_body"]:
+                    return bytes(body)
+    except TimeoutError as error:
+        raise TooSlowError("server.slow-body", seconds=round(PATIENCE_S)) from error
 
 
 def parse(model: type[_Model], body: bytes) -> _Model:
@@ -61,10 +72,22 @@ def parse(model: type[_Model], body: bytes) -> _Model:
     content = _json(body)
     if not isinstance(content, dict):
         raise UsageError("server.not-an-object")
+    content = _meant(content)
+    if isinstance(messages := content.get("messages"), list):
+        content["messages"] = [_meant(m) if isinstance(m, dict) else m for m in messages]
     try:
         return model.model_validate(content)
     except ValidationError as failure:
         raise from_validation(failure, content) from failure
+
+
+def _meant(fields: dict[str, Any]) -> dict[str, Any]:
+    """`fields` without those that ask for nothing, as clients send whole objects back."""
+    return {
+        name: value
+        for name, value in fields.items()
+        if value is not None and (value or name not in _NOTHING_WHERE_EMPTY)
+    }
 
 
 def _json(body: bytes) -> Any:

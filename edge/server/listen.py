@@ -50,6 +50,8 @@ def listen_tcp(host: str, port: int) -> Listener:
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError as error:  # a part of it is empty or too long
+        raise UsageError("serve.bad-host", host=host) from error
     except socket.gaierror as error:
         raise UsageError("serve.no-such-host", host=host, reason=error.strerror) from error
     family, kind, protocol, _, address = found[0]

@@ -19,6 +19,7 @@ from edge.errors import LucieError
 from edge.server.app import build_app
 from edge.server.lease import Lease
 from edge.server.listen import Listener
+from edge.server.protocol import PatientProtocol
 from edge.server.service import Loaded, Service
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ Load = Callable[[Callable[[float], None]], Loaded]
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _GRACE_S = 3
 """Seconds that connections get to end when the server stops."""
-_CONNECTIONS = 256
 _KEEP_ALIVE_S = 30
 
 
@@ -97,7 +97,8 @@ class _Process:
         if self._life is not None:
             service.lease = Lease(self._stop, self._life.unused_s, self._life.first_s)
         app = build_app(service, self._listener.hosts)
-        self._server = _Server(_uvicorn_config(app), self._close)
+        self._server = server = _Server(_uvicorn_config(app), self._close)
+        service.connections = lambda: len(server.server_state.connections)
         # An executor of its own, as a loop that ends waits for its default one.
         loading = ThreadPoolExecutor(1, thread_name_prefix="load").submit(self._load, self._heard)
         loading.add_done_callback(self._finished)
@@ -182,7 +183,7 @@ class _Server(uvicorn.Server):
 def _uvicorn_config(app: Starlette) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="h11",
+        http=PatientProtocol,
         ws="none",
         loop="asyncio",
         lifespan="off",
@@ -192,7 +193,6 @@ def _uvicorn_config(app: Starlette) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         date_header=False,
-        limit_concurrency=_CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_GRACE_S,
     )

@@ -22,6 +22,7 @@ __all__ = [
     "HostRefusedError",
     "LoadingError",
     "TooLargeError",
+    "TooSlowError",
     "UnknownPathError",
     "WrongMediaTypeError",
     "WrongMethodError",
@@ -35,6 +36,12 @@ class TooLargeError(UsageError):
     """The request's body is larger than any prompt can be."""
 
     status = 413
+
+
+class TooSlowError(UsageError):
+    """The request's body did not arrive in time."""
+
+    status = 408
 
 
 class WrongMediaTypeError(UsageError):

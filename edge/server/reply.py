@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from edge.server import mailbox
 from edge.server.answer import Answer, timings_body, usage_body
 from edge.server.mailbox import EventStream
 from edge.server.prepare import Job
@@ -149,15 +150,21 @@ class StreamedReply(Reply):
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         waiting = self._notices() + (writer.role() if self._job.chat else b"")
         answer = self._answer
+        clock = asyncio.get_running_loop().time
+        sent = clock()
         while answer.reason is None and answer.error is None:
             batch = await events.batch()
             if events.gone:
                 return
             answer.feed(batch)
-            out = self._news(writer) if batch else ALIVE
+            out = self._news(writer)
+            # Also while a long prompt is read, of which plain clients hear nothing.
+            if not out and (not batch or clock() - sent >= mailbox.SILENCE):
+                out = ALIVE
             if out:
                 await send(_part(waiting + out))
                 waiting = b""
+                sent = clock()
         await send(_part(waiting + self._end(writer), last=True))
 
     def _notices(self) -> bytes:

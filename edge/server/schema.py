@@ -47,8 +47,6 @@ class MessageIn(_Strict):
     role: Literal["system", "developer", "user", "assistant"]
     """`developer` is OpenAI's newer name of `system`."""
     content: str | list[TextPart]
-    refusal: None = None
-    """Stands in OpenAI's own answers, which clients send back as they came."""
 
     def text(self) -> str:
         """The content as one string."""

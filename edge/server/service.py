@@ -26,6 +26,7 @@ __all__ = ["MAX_ANSWERS", "Loaded", "Service", "resident_bytes"]
 
 MAX_ANSWERS = 64
 """Answers in progress or waiting; a class of 30 asks twice at most."""
+MAX_CONNECTIONS = 256
 
 _Result = TypeVar("_Result")
 
@@ -53,6 +54,8 @@ class Service:
         failure: why it could not be loaded.
         answering: answers in progress or waiting.
         lease: counts the users, where the server lives for them only.
+        connections: how many there are; with too many, nothing is answered but questions
+            about the server itself.
     """
 
     def __init__(self) -> None:
@@ -61,6 +64,7 @@ class Service:
         self.failure: LucieError | None = None
         self.answering = 0
         self.lease: Lease | None = None
+        self.connections: Callable[[], int] = lambda: 0
         self._streams: set[EventStream] = set()
         self._mailbox = Mailbox(asyncio.get_running_loop())
         # Templates and tokenizing go beside the event loop, one at a time: a costly request
@@ -78,7 +82,7 @@ class Service:
     @contextmanager
     def answer(self) -> Iterator[None]:
         """Room for one answer, from its request to its end. Raises `BusyError`."""
-        if self.answering >= MAX_ANSWERS:
+        if self.answering >= MAX_ANSWERS or self.connections() > MAX_CONNECTIONS:
             raise BusyError("server.busy", most=MAX_ANSWERS)
         self.answering += 1
         try:

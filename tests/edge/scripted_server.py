@@ -17,7 +17,7 @@ from edge.chat import Chat
 from edge.engine import AbortedError, Chunk, Constraint, EngineSpec, Sampled, Sampling
 from edge.errors import MemoryRefusedError
 from edge.scheduler import Scheduler
-from edge.server import mailbox, service
+from edge.server import body, mailbox, protocol, service
 from edge.server.listen import listen_tcp, listen_unix
 from edge.server.process import Life, serve
 from edge.server.service import Loaded
@@ -150,7 +150,11 @@ def main() -> None:
     parser.add_argument("--silence", type=float, default=mailbox.SILENCE)
     parser.add_argument("--max-unread", type=int, default=mailbox.MAX_UNREAD)
     parser.add_argument("--max-answers", type=int, default=service.MAX_ANSWERS)
+    parser.add_argument("--patience", type=float, default=body.PATIENCE_S)
+    parser.add_argument("--max-connections", type=int, default=service.MAX_CONNECTIONS)
     given = parser.parse_args()
+    body.PATIENCE_S = protocol.PATIENCE_S = given.patience
+    service.MAX_CONNECTIONS = given.max_connections
     mailbox.SILENCE = given.silence
     mailbox.MAX_UNREAD = given.max_unread
     service.MAX_ANSWERS = given.max_answers

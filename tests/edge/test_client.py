@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -329,3 +331,58 @@ def test_an_error_of_ours_keeps_its_kind() -> None:
     assert isinstance(error_told(200, {"lucie": lucie}, "there"), EngineError)
     assert isinstance(error_told(507, {"lucie": {**lucie, "status": None}}, ""), MemoryRefusedError)
     assert not isinstance(error_told(400, {"lucie": lucie}, ""), ContextFullError)
+
+
+# -- what another server may not do to us -----------------------------------------------
+
+
+async def foreign_answer(answer: bytes) -> list[Reply]:
+    async with foreign(answer) as other:
+        client = HttpClient(other.url)
+        try:
+            return await ask(client)
+        finally:
+            await client.aclose()
+
+
+def flood(pieces: int, size: int) -> bytes:
+    chunk = {"choices": [{"delta": {"content": "x" * size}}]}
+    return events(*[chunk] * pieces, END)
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (events("x" * 3_000_000), "server.not-understood"),
+        (flood(40, 50_000), "server.endless"),
+        (
+            http(200, gzip.compress(bytes(50_000_000))).replace(
+                b"Connection", b"Content-Encoding: gzip\r\nConnection"
+            ),
+            "server.not-understood",
+        ),
+    ],
+)
+async def test_no_answer_fills_our_memory(answer: bytes, code: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(ServerError) as caught:
+            await foreign_answer(answer)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert caught.value.code == code
+    assert most < 24_000_000, "the server's own copy of what it sends included"
+
+
+async def test_half_of_a_surrogate_pair_is_told_as_such() -> None:
+    half = {"choices": [{"delta": {"content": "a\ud800b \U0001f600"}}]}
+    replies = await foreign_answer(events(half, END))
+    assert said(replies) == "a\ufffdb \U0001f600"
+
+
+@pytest.mark.parametrize("key", ["é", "a\nb", "\x7f"])
+def test_a_key_that_cannot_be_sent_is_refused(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("LUCIE_API_KEY", key)
+    with pytest.raises(UsageError, match="LUCIE_API_KEY holds no key"):
+        HttpClient("http://127.0.0.1:1")

@@ -58,6 +58,27 @@ async def text_of(connector: LocalServer) -> str:
     return "".join(pieces)
 
 
+async def test_another_file_under_the_same_name_has_a_process_of_its_own(
+    model_path: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.gguf"
+    shutil.copyfile(model_path, path)
+    connectors = [LocalServer(str(path), arguments=SMALL, linger_s=0.2) for _ in range(3)]
+    first, again, other = connectors
+    try:
+        await (await first.connect()).aclose()
+        await (await again.connect()).aclose()
+        assert len(servers()) == 1
+        shutil.copyfile(model_path, tmp_path / "new")
+        (tmp_path / "new").replace(path)
+        await (await other.connect()).aclose()
+        assert len(servers()) == 2
+    finally:
+        for connector in connectors:
+            await connector.aclose()
+    until(lambda: not servers())
+
+
 async def kill_at_first_text(client: HttpClient, pid: int) -> None:
     async with aclosing(client.chat(HELLO)) as replies:
         async for reply in replies:
@@ -181,7 +202,7 @@ async def test_why_a_model_is_refused_is_told_as_the_server_found_it(
     with pytest.raises(LucieError) as caught:
         await LocalServer(str(damaged), linger_s=0.2).connect()
     # By its answer, or by its last words where it had ended before it could be asked.
-    assert caught.value.code in ("gguf.cut-off", "local.said")
+    assert caught.value.code in ("gguf.truncated", "local.said")
     assert str(caught.value).endswith("“lucie models verify” checks what is there.")
     with pytest.raises(UsageError, match=r"8.?192"):
         await LocalServer(str(model_path), arguments=("--ctx-size", "99999999")).connect()

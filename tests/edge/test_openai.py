@@ -19,6 +19,7 @@ from openai.types.chat import ChatCompletionMessageParam
 from tests.edge.engines import CLEAR
 from tests.edge.servers import Running, running, until
 
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 LUCIE = str(Path(sys.executable).with_name("lucie"))
 ASK: list[ChatCompletionMessageParam] = [
     {"role": "user", "content": "Name the colours of the rainbow."}
@@ -189,7 +190,7 @@ def test_a_completion_continues_without_a_template(client: openai.OpenAI) -> Non
     [
         ({"model": "gpt-5"}, openai.NotFoundError, "model_not_found"),
         ({"n": 2}, openai.BadRequestError, "wrong_choice"),
-        ({"tools": []}, openai.BadRequestError, "unknown_parameter"),
+        ({"tools": [TOOL]}, openai.BadRequestError, "unknown_parameter"),
         ({"temperature": 9}, openai.BadRequestError, "out_of_range"),
         ({"messages": []}, openai.BadRequestError, "too_short"),
         (

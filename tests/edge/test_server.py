@@ -388,3 +388,48 @@ def test_a_page_that_was_rebound_to_this_machine_is_refused(tmp_path: Path) -> N
                 assert "access-control-allow-origin" not in response.headers
         finally:
             process.terminate()
+
+
+def test_who_is_slow_to_ask_holds_nobody_up(tmp_path: Path) -> None:
+    half = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+    no_body = half + b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+    settings = ("--patience", "1", "--max-answers", "2", "--max-connections", "8")
+    with scripted(tmp_path, *settings) as server:
+        for beginning, told in ((half, b""), (no_body, b"408"), (b"", b"")):
+            opened = [server.connect() for _ in range(4)]
+            for one in opened:
+                one.sendall(beginning)
+            time.sleep(0.1)
+            assert server.post(CHAT, {**HELLO, "max_tokens": 1}).status_code == 200
+            for one in opened:  # until it is closed from there
+                assert told in b"".join(iter(lambda one=one: one.recv(4096), b""))
+                one.close()
+
+        crowd = [server.connect() for _ in range(9)]
+        refused = server.post(CHAT, {**HELLO, "max_tokens": 1})
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert refused.json()["error"]["message"]
+        assert server.health()["status"] == "ok"
+        for one in crowd:
+            one.close()
+        until(lambda: server.post(CHAT, {**HELLO, "max_tokens": 1}).status_code == 200)
+
+
+def test_a_second_request_may_be_slow_only_so_long(tmp_path: Path) -> None:
+    with scripted(tmp_path, "--patience", "1") as server, server.connect() as opened:
+        opened.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"200" in opened.recv(4096)
+        opened.sendall(b"GET /heal")
+        assert opened.recv(4096) == b""
+
+
+def test_a_long_prompt_sends_signs_of_life(tmp_path: Path) -> None:
+    body = {"prompt": "x" * 1500, "max_tokens": 1, "stream": True}
+    with (
+        scripted(tmp_path, "--step-ms", "60", "--silence", "0.3") as server,
+        server.http() as http,
+        http.stream("POST", "/v1/completions", json=body) as response,
+    ):
+        lines = list(response.iter_lines())
+    assert lines.count(":") >= 3, "for a client that asks for no events of ours"
+    assert lines[-2:] == ["data: [DONE]", ""]

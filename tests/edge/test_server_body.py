@@ -49,11 +49,19 @@ def test_what_is_no_json_is_refused(body: bytes, code: str) -> None:
     assert refused(body).code == code
 
 
+def test_what_asks_for_nothing_is_no_unknown_parameter() -> None:
+    sent = {"role": "assistant", "content": "Hi", "refusal": None, "audio": None}
+    sent |= {"annotations": [], "tool_calls": [], "function_call": None}
+    extra = {"tools": None, "store": False, "metadata": {}, "service_tier": None, "seed": None}
+    request = parse(ChatRequest, json.dumps({"messages": [sent], **extra}).encode())
+    assert request == parse(ChatRequest, b'{"messages": [{"role": "assistant", "content": "Hi"}]}')
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "param"),
     [
         ({"foo": 1}, "server.unknown-parameter", "foo"),
-        ({"tools": []}, "server.unknown-parameter", "tools"),
+        ({"tools": [{}]}, "server.unknown-parameter", "tools"),
         ({"lucie": {"extra": 1}}, "server.unknown-parameter", "lucie.extra"),
         ({"messages": []}, "server.too-short", "messages"),
         ({"messages": "hi"}, "server.wrong-type", "messages"),
