@@ -85,10 +85,11 @@ class Chat:
         first, ids = self._fit(system, turns, room, now)
         if len(ids) > room:
             newest = self._count(turns[-1][-1]["content"])
+            standing = self._count(system[0]["content"]) if system else 0
             raise ContextFullError(
-                "prompt.context-full",
+                "prompt.system-too-long" if standing > newest else "prompt.context-full",
                 tokens=len(ids),
-                message_tokens=newest,
+                message_tokens=max(newest, standing),
                 window=window,
                 reserve=reserve,
                 param="messages",

@@ -156,7 +156,9 @@ def main(args: Sequence[str] | None = None) -> int:
     except LucieError as error:
         return _show(str(error), error.exit_code)
     except click.UsageError as error:
-        return _show(f"{error.format_message()} {_hint(error)}".strip(), error.exit_code)
+        said = error.format_message()
+        stop = "" if said.endswith((".", "!", "?")) else "."
+        return _show(f"{said}{stop} {_hint(error)}".strip(), error.exit_code)
     except click.ClickException as error:
         return _show(error.format_message(), error.exit_code)
     except OSError as error:

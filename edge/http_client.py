@@ -16,7 +16,7 @@ from edge.reply_reader import ReplyReader, error_told, parse_object
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["KEY_VARIABLE", "Health", "HttpClient", "open_http"]
+__all__ = ["KEY_VARIABLE", "Health", "HttpClient", "check_address", "open_http"]
 
 KEY_VARIABLE = "LUCIE_API_KEY"
 """Environment variable with the key for servers that want one."""
@@ -201,6 +201,28 @@ class HttpClient:
         await self._http.aclose()
 
 
+def check_address(address: str) -> None:
+    """See that `address` can be one of a server. Raises `UsageError`, as `open_http` does."""
+    _place(address)
+
+
+def _place(address: str) -> tuple[httpx.URL, str | None]:
+    """The URL to speak to, and the Unix socket behind it if there is one."""
+    import httpx
+
+    path = address.removeprefix(_UNIX)
+    is_socket = path != address and path != ""
+    root = "http://localhost" if is_socket else address.rstrip("/").removesuffix("/v1")
+    try:
+        url = httpx.URL(root)
+    except httpx.InvalidURL as error:
+        raise UsageError("server.bad-address", address=address) from error
+    port_fits = url.port is None or 0 < url.port < 65536
+    if url.scheme not in ("http", "https") or not url.host or not port_fits:
+        raise UsageError("server.bad-address", address=address)
+    return url, path if is_socket else None
+
+
 def open_http(address: str) -> httpx.AsyncClient:
     """A plain HTTP client to `address`. Raises `UsageError` where that, or the key, is none."""
     import httpx
@@ -212,16 +234,7 @@ def open_http(address: str) -> httpx.AsyncClient:
         if not (key.isascii() and key.isprintable()):
             raise UsageError("server.bad-key", name=KEY_VARIABLE)
         headers["Authorization"] = f"Bearer {key}"
-    path = address.removeprefix(_UNIX)
-    is_socket = path != address and path != ""
-    root = "http://localhost" if is_socket else address.rstrip("/").removesuffix("/v1")
-    try:
-        url = httpx.URL(root)
-    except httpx.InvalidURL as error:
-        raise UsageError("server.bad-address", address=address) from error
-    port_fits = url.port is None or 0 < url.port < 65536
-    if url.scheme not in ("http", "https") or not url.host or not port_fits:
-        raise UsageError("server.bad-address", address=address)
+    url, uds = _place(address)
     return httpx.AsyncClient(
         base_url=url,
         headers=headers,
@@ -229,9 +242,7 @@ def open_http(address: str) -> httpx.AsyncClient:
         # A proxy of the environment is for the internet, not for this server.
         trust_env=False,
         # Certificates, whose reading takes 20 ms, are nothing to a plain connection.
-        transport=BoundedTransport(
-            verify=url.scheme == "https", trust_env=False, uds=path if is_socket else None
-        ),
+        transport=BoundedTransport(verify=url.scheme == "https", trust_env=False, uds=uds),
     )
 
 

@@ -96,6 +96,8 @@ class KVStore:
                 self._most_bytes = 0
 
     def _index(self, path: Path) -> None:
+        if not path.is_file():
+            return  # not ours; opening a pipe would wait for ever
         if path.suffix != _SUFFIX:
             # A save that was cut off: nobody else writes here while we start.
             path.unlink(missing_ok=True)

@@ -37,6 +37,10 @@ def chat(
         Store().find(model)  # before the screen opens: its error says what to type
     elif model is not None:
         raise UsageError("chat.model-or-server")
+    else:
+        from edge.http_client import check_address
+
+        check_address(server)
 
     from edge.paths import data_dir
     from tui.app import ChatApp

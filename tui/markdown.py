@@ -99,13 +99,23 @@ _SPACE = re.compile(r"\s+")
 
 
 @cache
-def _parser() -> MarkdownIt:
+def _parser(*, nested: bool) -> MarkdownIt:
     # 45 ms on a desktop, and not needed for the first frame.
     from markdown_it import MarkdownIt
 
     parser = MarkdownIt("commonmark", {"html": False})
     # A reference definition would vanish, and may change a block that is already shown.
-    return parser.enable(["table", "strikethrough"]).disable("reference")
+    parser.enable(["table", "strikethrough"]).disable("reference")
+    return parser if nested else parser.disable(["list", "blockquote"])
+
+
+def _tokens(source: str) -> list[Token]:
+    parser = _parser(nested=True)
+    tokens = parser.parse(source)
+    if max((token.level for token in tokens), default=0) < parser.options["maxNesting"] - 1:
+        return tokens
+    # From that depth on the parser drops what follows; without lists it has no depth.
+    return _parser(nested=False).parse(source)
 
 
 def parse(source: str) -> list[Block]:
@@ -139,7 +149,7 @@ class Source:
 
 def _top(source: str) -> list[tuple[int, Block]]:
     """Top-level blocks, each with the number of its first line in `source`."""
-    tokens = _parser().parse(source)
+    tokens = _tokens(source)
     found = []
     at = 0
     while at < len(tokens):

@@ -77,21 +77,24 @@ def _figures(status: Status) -> list[str]:
     return figures
 
 
+_GAP = 3
+
+
 class KeyLine(Widget):
-    """The keys that do something now; on a narrow screen the last of them go first."""
+    """The keys that do something now; on a narrow screen those in the middle go first."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"key", "key-label"}
 
     keys: reactive[Sequence[tuple[str, str]]] = reactive(())
-    """Key and what it does, the most wanted first."""
+    """Key and what it does; the first and the last stay longest."""
 
     def render(self) -> RenderResult:
         """Draw for the width there is."""
-        line = Content()
-        for key, label in self.keys:
-            part = Content.styled(key, ".key") + Content.styled(f" {label}", ".key-label")
-            gap = "   " if line else ""
-            if line.cell_length + len(gap) + part.cell_length > self.size.width:
-                break
-            line = line + gap + part
-        return line
+        parts = [
+            Content.styled(key, ".key") + Content.styled(f" {label}", ".key-label")
+            for key, label in self.keys
+        ]
+        while sum(part.cell_length + _GAP for part in parts) - _GAP > self.size.width:
+            # The first is what one does most, the last is the way out.
+            del parts[1 if len(parts) > 2 else -1]
+        return Content(" " * _GAP).join(parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from edge.commands.bar import Bar
 from edge.errors import InterruptedByUserError, LucieError
 from edge.messages import text
 from edge.store import Store
+
+if TYPE_CHECKING:
+    from edge.store import Model
 
 __all__ = ["models"]
 
@@ -70,8 +73,24 @@ def add(source: str, name: str | None) -> None:
             bar.clear()
             click.echo(_say("interrupted"), err=True)
             raise InterruptedByUserError("models.interrupted") from None
-    code = "ready" if model.runnable else "kept"
-    click.echo(_say(code, name=model.name, path=model.path), err=True)
+    reason = _why_no_chat(model) if model.runnable else ""
+    code = "kept" if not model.runnable else "no-chat" if reason else "ready"
+    click.echo(_say(code, name=model.name, reason=reason), err=True)
+
+
+def _why_no_chat(model: Model) -> str:
+    """What keeps a model from answering messages; nothing where it can."""
+    from edge.gguf_header import read_header
+    from edge.template import ChatTemplate
+
+    template = read_header(model.path).template
+    if template is None:
+        return text("prompt.no-template")
+    try:
+        ChatTemplate(template, bos="", eos="").render([{"role": "user", "content": "Hello"}])
+    except LucieError as error:
+        return str(error)
+    return ""
 
 
 @models.command("list", **_words("list"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from edge.engine import Constraint, Sampled, Sampling
@@ -90,13 +91,19 @@ class ChainSampler:
         )
 
     def sample(self, row: int) -> Sampled:
-        """Choose from row `row` of the last step's logits and remember the choice."""
+        """Choose from row `row` of the last step's logits and remember the choice.
+
+        Raises:
+            EngineError: the model computes no numbers.
+        """
         logprobs = None
         if self._top_logprobs is not None:
             logprobs = _log_softmax(self._logits(row))
         if self._constraint is not None:
             self._constraint.apply(self._logits(row))
         token = self._api.llama_sampler_sample(self._chain, self._context, row)
+        if not isfinite(self._api.llama_get_logits_ith(self._context, row)[token]):
+            raise EngineError("engine.not-a-number")
         if self._constraint is not None:
             self._constraint.accept(token)
         if logprobs is None:

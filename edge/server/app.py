@@ -207,9 +207,13 @@ async def _tell(request: Request, error: Exception) -> Response:
 async def _tell_http(request: Request, error: Exception) -> Response:
     """Starlette's own: no such path, or not by this method."""
     assert isinstance(error, HTTPException)  # noqa: S101 - by its registration
-    kind = WrongMethodError if error.status_code == 405 else UnknownPathError
-    path = request.url.path[:200]
-    return await _tell(request, kind("server.wrong-path", method=request.method, path=path))
+    facts = {"method": request.method, "path": request.url.path[:200]}
+    if error.status_code != 405:
+        return await _tell(request, UnknownPathError("server.wrong-path", **facts))
+    allowed = (error.headers or {}).get("Allow", "")
+    told = await _tell(request, WrongMethodError("server.wrong-method", allowed=allowed, **facts))
+    told.headers["Allow"] = allowed
+    return told
 
 
 async def _tell_fault(request: Request, _error: Exception) -> Response:

@@ -74,7 +74,7 @@ class ChatTemplate:
             try:
                 return self._render(messages, add_generation_prompt, now or datetime.now())
             except RefusedError as error:
-                raise UsageError("prompt.template-refuses", reason=one_line(error)) from error
+                raise UsageError("prompt.template-refuses", reason=_reason(error)) from error
             except TooMuchWorkError as error:
                 raise ModelError("prompt.template-too-much") from error
             except (
@@ -86,7 +86,7 @@ class ChatTemplate:
                 TypeError,
                 ValueError,
             ) as error:
-                raise ModelError("prompt.template-fails", reason=one_line(error)) from error
+                raise ModelError("prompt.template-fails", reason=_reason(error)) from error
 
     def _render(
         self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool, now: datetime
@@ -130,7 +130,7 @@ class ChatTemplate:
                 self._code = self._compile()
             except TemplateSyntaxError as error:
                 raise ModelError(
-                    "prompt.template-syntax", line=error.lineno, reason=one_line(error.message)
+                    "prompt.template-syntax", line=error.lineno, reason=_reason(error.message)
                 ) from error
             except (
                 NotAdmittedError,
@@ -140,7 +140,7 @@ class ChatTemplate:
                 MemoryError,
                 ValueError,
             ) as error:
-                raise ModelError("prompt.template-not-admitted", what=one_line(error)) from error
+                raise ModelError("prompt.template-not-admitted", what=_reason(error)) from error
         return self._code
 
     def _compile(self) -> tuple[Sandbox, Template]:
@@ -154,3 +154,8 @@ class ChatTemplate:
         admit(tree)
         code = sandbox.compile(tree)
         return sandbox, Template.from_code(sandbox, code, sandbox.make_globals(None))
+
+
+def _reason(error: object) -> str:
+    """What Jinja or the template says, to stand within a sentence of ours."""
+    return one_line(error).rstrip(".")

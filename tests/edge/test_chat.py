@@ -288,6 +288,14 @@ def test_one_message_that_is_too_long_is_refused_with_the_counts(
         assert str(facts[count]) in str(caught.value)
 
 
+def test_a_system_prompt_that_is_too_long_is_named(chat: Chat, tokenizer: Vocab) -> None:
+    long = "mot " * _WINDOW
+    messages = [_message("system", long), _message("user", "Hi")]
+    with pytest.raises(ContextFullError, match="The system prompt is too long") as caught:
+        chat.prompt(messages, _WINDOW, _RESERVE)
+    assert caught.value.facts["message_tokens"] == len(tokenizer.encode(long, special=True))
+
+
 def test_a_message_may_fill_the_room_exactly(chat: Chat) -> None:
     messages = [_message("user", "mot " * 300)]
     tokens = len(chat.prompt(messages, _WINDOW, _RESERVE).ids)

@@ -174,6 +174,15 @@ def test_a_longer_conversation_replaces_its_beginning_but_not_the_system_prompt(
     assert left == [(1,), (1, 2, 3), (1, 9)]
 
 
+def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
+    store = KVStore(tmp_path, "k", MIB)
+    keep(store, tokens(1, 2), b"x")
+    folder = only_file(tmp_path).parent
+    (folder / "folder.kv").mkdir()
+    os.mkfifo(folder / "pipe.kv")
+    assert read(KVStore(tmp_path, "k", MIB), tokens(1, 2)) == b"x"
+
+
 def test_a_cache_that_is_cleared_meanwhile_begins_anew(tmp_path: Path) -> None:
     store = KVStore(tmp_path / "kv", "k", MIB)
     keep(store, tokens(1, 2), b"x")

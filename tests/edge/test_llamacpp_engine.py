@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from edge.engine import AbortedError, Chunk, Sampling
 from edge.errors import DamagedModelError, EngineError
+from edge.gguf_header import read_header
 from edge.llamacpp import LlamaEngine
 from tests.edge.engines import GREEDY, chatml, options
 
@@ -271,3 +273,24 @@ def test_thread_pool_is_ggmls_own(engine: LlamaEngine) -> None:
     """The remedy against a busy neighbour needs a build without OpenMP."""
     assert b"OPENMP = 1" not in engine._api.llama_print_system_info()
     assert isinstance(engine._api._lib, ctypes.CDLL)
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling(temperature=0.8, seed=1)])
+def test_weights_that_are_no_numbers_are_told(
+    model_path: Path, tmp_path: Path, sampling: Sampling
+) -> None:
+    damaged = tmp_path / "nan.gguf"
+    shutil.copyfile(model_path, damaged)
+    norm = next(t for t in read_header(model_path).tensors if t.name == "output_norm.weight")
+    with damaged.open("r+b") as file:
+        file.seek(norm.offset)
+        file.write(np.full(norm.n_elements, np.nan, np.float32).tobytes())
+    engine = LlamaEngine(damaged, options(n_ctx=256))
+    try:
+        (row,) = engine.step([Chunk(engine.open(), [1, 2, 3], sample=True)])
+        sampler = engine.sampler(sampling, [1, 2, 3])
+        with pytest.raises(EngineError, match="no numbers"):
+            sampler.sample(row)
+        sampler.close()
+    finally:
+        engine.close()

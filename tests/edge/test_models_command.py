@@ -19,7 +19,7 @@ from edge.commands.models import models
 from edge.errors import StoreError, UnknownModelError
 from edge.manifest import DataSource, Manifest
 from edge.store import DEFAULT_MODEL, Store
-from tests.edge.gguf_files import tiny
+from tests.edge.gguf_files import STRING, tiny
 from tests.edge.hub_server import Hub, serving
 
 _LUCIE = "import sys; from edge.cli import main; sys.exit(main(['models', *sys.argv[1:]]))"
@@ -27,7 +27,14 @@ _LUCIE = "import sys; from edge.cli import main; sys.exit(main(['models', *sys.a
 
 @pytest.fixture
 def gguf(tmp_path: Path) -> Path:
-    return tiny("llama").write(tmp_path / "toy.gguf")
+    return with_template("{{ messages[0].content }}", tmp_path / "toy.gguf")
+
+
+def with_template(template: str | None, path: Path) -> Path:
+    model = tiny("llama")
+    if template is not None:
+        model.set("tokenizer.chat_template", STRING, template)
+    return model.write(path)
 
 
 @pytest.fixture
@@ -237,6 +244,26 @@ def test_progress_is_shown_on_a_terminal_and_cleared(gguf: Path) -> None:
     os.close(ours)
     assert "[########################] 100 %" in shown
     assert "\r\x1b[Ktoy is ready" in shown
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        (None, "no chat template"),
+        ("{% for %}", "wrong at line 1"),
+        ("{% import 'x' as y %}", "not allowed"),
+        ("{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}", ""),
+    ],
+)
+def test_a_model_that_cannot_chat_is_told_when_it_is_added(
+    tmp_path: Path, template: str | None, told: str
+) -> None:
+    ran = lucie("add", str(with_template(template, tmp_path / "mute.gguf")))
+    assert ran.returncode == 0
+    assert ran.stderr.startswith("mute is on this device, but it cannot chat. ")
+    assert told in ran.stderr
+    assert "ready" not in ran.stderr
+    assert ran.stderr.count("\n") == 1
 
 
 def test_help_speaks_english_and_french() -> None:

@@ -133,7 +133,7 @@ def test_a_completion_continues_a_text(server: Running) -> None:
         ("/v1/completions", {"prompt": ""}, 400, "too_short"),
         ("/v1/completions", {"prompt": [257]}, 400, "out_of_range"),
         ("/v1/embeddings", {}, 404, "wrong_path"),
-        ("/health", {}, 405, "wrong_path"),
+        ("/health", {}, 405, "wrong_method"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_openais_shape(

@@ -114,7 +114,7 @@ def test_compiles_once(monkeypatch: pytest.MonkeyPatch) -> None:
             "template-syntax",
             {"line": 1, "reason": "Unexpected end of template. Jinja was looking for the "
              "following tags: 'endfor' or 'else'. The innermost block that needs to be closed "
-             "is 'for'."},
+             "is 'for'"},
         ),
         ("{{ 1 }}\n{{ a | nofilter }}", "template-syntax", {"line": 2}),
         ("{{ no.such.name }}", "template-fails", {"reason": "'no' is undefined"}),

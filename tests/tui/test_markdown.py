@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 
@@ -157,6 +158,22 @@ def test_a_link_shows_where_it_leads() -> None:
     assert plain(parse(text), 80) == [
         "bank (http://evil.org) p.png http://a.org [x](javascript:alert)"
     ]
+
+
+@pytest.mark.parametrize(
+    "deep",
+    ["- " * 25 + "leaf", "> " * 25 + "leaf", "".join(f"{'  ' * n}- x{n}\n" for n in range(30))],
+)
+def test_what_is_nested_too_deep_is_shown_flat_and_nothing_is_lost(deep: str) -> None:
+    text = f"Before *it*\n\n{deep}\n\nAfter\n\n```\ncode\n```"
+    shown = "\n".join(plain(parse(text), 100))
+    word = re.compile(r"[A-Za-z]\w*")
+    assert word.findall(shown) == word.findall(text)
+    grown = Source()
+    for char in text:
+        grown.append(char)
+    shown = "\n".join(plain(grown.settled + grown.last, 100))
+    assert word.findall(shown) == word.findall(text)
 
 
 def test_a_reference_is_not_swallowed() -> None:
