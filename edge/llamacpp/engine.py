@@ -10,6 +10,7 @@ from typing import Any
 
 from edge.engine import AbortedError, Chunk, Constraint, EngineSpec, LoadOptions, Sampling
 from edge.errors import DamagedModelError, EngineError
+from edge.llamacpp.batch import Batch
 from edge.llamacpp.cells import CellCount
 from edge.llamacpp.native import ThreadPool, api, build, forget_errors, reason
 from edge.llamacpp.sampler import ChainSampler
@@ -43,7 +44,6 @@ class LlamaEngine:
     ) -> None:
         self._api = api()
         self._cells = CellCount()
-        self._batch: Any = None
         self._pool: ThreadPool | None = None
         self._context: Any = None
         # A C string, empty while the step may go on; see `_open_context`.
@@ -56,8 +56,9 @@ class LlamaEngine:
             self.close()
             raise
         self._memory = self._api.llama_get_memory(self._context)
-        self._batch = self._api.llama_batch_init(options.n_batch, 0, 1)
+        self._batch = Batch(options.n_batch)
         self._threads = StepThreads(options.threads, options.threads_batch, few=options.n_seq)
+        self._n_threads = 0
         self.spec = self._describe(options)
 
     def _load_model(
@@ -184,12 +185,14 @@ class LlamaEngine:
             AbortedError: it was interrupted.
             EngineError: too many tokens, not cells enough, or llama.cpp failed.
         """
-        rows = self._fill(chunks)
-        n_threads = self._threads.choose(self._batch.n_tokens, steady=steady)
-        self._api.llama_set_n_threads(self._context, n_threads, n_threads)
+        n_tokens = sum([len(chunk.ids) for chunk in chunks])
+        if n_tokens > self.spec.n_batch:
+            raise EngineError("engine.batch-too-long", tokens=n_tokens, most=self.spec.n_batch)
+        rows = self._batch.fill([(c.seq, self.length(c.seq), c.ids, c.sample) for c in chunks])
+        self._use(self._threads.choose(n_tokens, steady=steady))
         forget_errors()
         self._interrupted[0] = b"\0"
-        code = self._api.llama_decode(self._context, self._batch)
+        code = self._api.llama_decode(self._context, self._batch.native)
         if code != 0:
             for chunk in chunks:
                 self._api.llama_memory_seq_rm(self._memory, chunk.seq, self.length(chunk.seq), -1)
@@ -202,33 +205,14 @@ class LlamaEngine:
             self._cells.append(chunk.seq, len(chunk.ids))
         return rows
 
+    def _use(self, n_threads: int) -> None:
+        if n_threads != self._n_threads:
+            self._api.llama_set_n_threads(self._context, n_threads, n_threads)
+            self._n_threads = n_threads
+
     def interrupt(self) -> None:
         """Stop the step in progress, if there is one; the only method for other threads."""
         self._interrupted[0] = b"\1"
-
-    def _fill(self, chunks: Sequence[Chunk]) -> list[int]:
-        """Write the chunks into llama.cpp's batch; returns each chunk's row of logits."""
-        total = sum(len(chunk.ids) for chunk in chunks)
-        if total > self.spec.n_batch:
-            raise EngineError("engine.batch-too-long", tokens=total, most=self.spec.n_batch)
-        batch = self._batch
-        token, pos, n_seq_id = batch.token, batch.pos, batch.n_seq_id
-        seq_id, logits = batch.seq_id, batch.logits
-        rows = []
-        at = 0
-        for chunk in chunks:
-            start = self.length(chunk.seq)
-            for i, token_id in enumerate(chunk.ids):
-                token[at] = token_id
-                pos[at] = start + i
-                n_seq_id[at] = 1
-                seq_id[at][0] = chunk.seq
-                logits[at] = False
-                at += 1
-            logits[at - 1] = chunk.sample
-            rows.append(at - 1 if chunk.sample else -1)
-        batch.n_tokens = at
-        return rows
 
     def sampler(
         self, sampling: Sampling, prompt: Sequence[int], constraint: Constraint | None = None
@@ -263,9 +247,6 @@ class LlamaEngine:
 
     def close(self) -> None:
         """Free context, threads and model, in this order."""
-        if self._batch is not None:
-            self._api.llama_batch_free(self._batch)
-            self._batch = None
         if self._context:
             self._api.llama_free(self._context)
             self._context = None

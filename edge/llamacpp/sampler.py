@@ -48,6 +48,7 @@ class ChainSampler:
         self._context = context
         self._n_vocab = n_vocab
         self._constraint = constraint
+        self._sound = False
         self._top_logprobs = sampling.top_logprobs
         self.seed = secrets.randbelow(_RANDOM) if sampling.seed is None else sampling.seed
         self._chain: Any = self._build(sampling)
@@ -102,8 +103,10 @@ class ChainSampler:
         if self._constraint is not None:
             self._constraint.apply(self._logits(row))
         token = self._api.llama_sampler_sample(self._chain, self._context, row)
-        if not isfinite(self._api.llama_get_logits_ith(self._context, row)[token]):
-            raise EngineError("engine.not-a-number")
+        if not self._sound:  # seen at once, if at all
+            self._sound = isfinite(self._api.llama_get_logits_ith(self._context, row)[token])
+            if not self._sound:
+                raise EngineError("engine.not-a-number")
         if self._constraint is not None:
             self._constraint.accept(token)
         if logprobs is None:
