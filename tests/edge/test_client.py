@@ -350,13 +350,17 @@ def flood(pieces: int, size: int) -> bytes:
     return events(*[chunk] * pieces, END)
 
 
+STREAM = events(CHUNK, END).partition(b"\r\n\r\n")[2]
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        (events("x" * 3_000_000), "server.not-understood"),
+        # Both would be well understood, were they read.
+        (events(CHUNK | {"padding": "x" * 3_000_000}, END), "server.not-understood"),
         (flood(40, 50_000), "server.endless"),
         (
-            http(200, gzip.compress(bytes(50_000_000))).replace(
+            http(200, gzip.compress(STREAM), "text/event-stream").replace(
                 b"Connection", b"Content-Encoding: gzip\r\nConnection"
             ),
             "server.not-understood",
