@@ -51,7 +51,8 @@ def settle() -> None:
 def tell(message: str) -> None:
     """Write a line on stderr, where there is still somebody to read it."""
     try:
-        print(message, file=sys.stderr, flush=True)  # noqa: T201 - this is where it is done
+        sys.stderr.write(f"{message}\n")
+        sys.stderr.flush()
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
