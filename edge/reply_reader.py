@@ -109,8 +109,8 @@ def parse_object(data: str | bytes, address: str) -> dict[str, Any]:
     """A JSON object from a server. Raises `ServerError` where it is something else."""
     try:
         content = json.loads(data)
-        text = data if isinstance(data, str) else data.decode("utf-8")
-        if "\\ud" in text.lower():  # half of a surrogate pair is legal JSON, but no text
+        source = data if isinstance(data, str) else data.decode("utf-8")
+        if "\\ud" in source.lower():  # half of a surrogate pair is legal JSON, but no text
             whole = _HALF.sub("\ufffd", json.dumps(content, ensure_ascii=False))
             content = json.loads(whole)
     except (ValueError, RecursionError) as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import asdict, replace
@@ -15,6 +14,7 @@ from edge.errors import LucieError, UsageError
 from edge.messages import text
 from tui.dialogue import Dialogue, Turn
 from tui.entries import Answer, Remark
+from tui.pace import Pace
 from tui.source import Source
 from tui.status import Status, StatusLine
 from tui.transcript import Transcript
@@ -22,7 +22,6 @@ from tui.words import number, say
 
 __all__ = ["Answering", "connect"]
 
-_TELL_S = 0.5
 _CODE = re.compile(r"[a-z-]+\.[a-z-]+")
 
 
@@ -38,7 +37,7 @@ class Answering:
         self._messages = dialogue.to_send()
         self.question = dialogue.turns[-1].content
         self.turn: Turn = dialogue.answer()
-        self._pace = _Pace()
+        self._pace = Pace()
         self.entry = Answer()
         self.entry.doing(say("chat.thinking"))
         transcript.add(self.entry)
@@ -46,7 +45,7 @@ class Answering:
     async def run(self) -> None:
         """Until the answer is complete, has failed, or the task is cancelled: the user's stop."""
         self._status_line.status = replace(self._status_line.status, speed=None)
-        self._state("status.waiting")
+        self._busy("status.waiting")
         try:
             async with aclosing(self._source.replies(self._messages, self._starting)) as replies:
                 async for reply in replies:
@@ -82,7 +81,7 @@ class Answering:
             case Delta(words, tokens):
                 if not self.turn.content:
                     self.turn.model = self._source.info.name if self._source.info else None
-                    self._state("status.writing")
+                    self._busy("status.writing")
                 self.turn.content += words
                 self._transcript.write(self.entry, words)
                 if tokens is not None and self._pace.due(tokens):
@@ -105,7 +104,7 @@ class Answering:
         self.entry.doing(say("chat.reading"), fraction, f"{done} / {total}")
         self._transcript.changed()
         state = say("status.reading", done=done, total=total)
-        self._show(replace(self._status_line.status, state=state, busy=True, used=progress.total))
+        self._show(replace(self._status_line.status, state=state, mood="busy", used=progress.total))
 
     def _done(self, done: Done) -> None:
         self.turn.facts = {key: value for key, value in asdict(done).items() if value is not None}
@@ -133,48 +132,25 @@ class Answering:
     def _end(self, note: str, style: str) -> None:
         self.entry.end(note, style)
         self._transcript.changed(now=True)
-        self._state("status.ready", busy=False)
+        self._rest()
 
-    def _state(self, code: str, *, busy: bool = True) -> None:
+    def _busy(self, code: str) -> None:
+        self._show(replace(self._told(), state=say(code), mood="busy"))
+
+    def _rest(self) -> None:
+        if self._source.connected:
+            self._show(replace(self._told(), state=say("status.ready"), mood="ready"))
+        else:
+            gone = replace(self._told(), memory=None)
+            self._show(replace(gone, state=say("status.unreachable"), mood="fault"))
+
+    def _told(self) -> Status:
+        """The status with what the server told of itself."""
         status = self._status_line.status
-        info = self._source.info
-        if not busy and not self._source.connected:
-            code = "status.unreachable"
-            status = replace(status, memory=None)
-        elif info is not None:
-            status = _known(status, info)
-        self._show(replace(status, state=say(code), busy=busy))
+        return status if self._source.info is None else _known(status, self._source.info)
 
     def _show(self, status: Status) -> None:
         self._status_line.status = status
-
-
-class _Pace:
-    """How far an answer is and how fast it grows, told now and then: drawing costs a board."""
-
-    def __init__(self) -> None:
-        self.prompt = 0
-        self.tokens = 0
-        self._first: tuple[float, int] | None = None
-        self._next = 0.0
-        self._now = 0.0
-
-    def due(self, tokens: int) -> bool:
-        """Note the answer's length in tokens; whether it is time to tell it."""
-        self._now = time.monotonic()
-        self.tokens = tokens
-        self._first = self._first or (self._now, tokens)
-        if self._now < self._next:
-            return False
-        self._next = self._now + _TELL_S
-        return True
-
-    def told(self, status: Status) -> Status:
-        """`status` with the context in use and, when there is enough to measure, the speed."""
-        began, first = self._first or (self._now, 0)
-        elapsed = self._now - began
-        speed = (self.tokens - first) / elapsed if elapsed >= _TELL_S else status.speed
-        return replace(status, used=self.prompt + self.tokens, speed=speed)
 
 
 async def connect(source: Source, line: StatusLine, idle: Callable[[], bool]) -> None:
@@ -195,10 +171,10 @@ async def connect(source: Source, line: StatusLine, idle: Callable[[], bool]) ->
         await source.connect(report)
     except LucieError:
         if idle():
-            line.status = replace(line.status, state=say("status.unreachable"), busy=False)
+            line.status = replace(line.status, state=say("status.unreachable"), mood="fault")
         raise
     if source.info is not None and idle():
-        ready = replace(line.status, state=say("status.ready"), busy=False)
+        ready = replace(line.status, state=say("status.ready"), mood="ready")
         line.status = _known(ready, source.info)
 
 
@@ -209,7 +185,7 @@ def _known(status: Status, info: ModelInfo) -> Status:
 
 def _starting(status: Status, report: Starting) -> Status:
     percent = round(report.fraction * 100)
-    return replace(status, state=say(f"status.{report.stage}", percent=percent), busy=True)
+    return replace(status, state=say(f"status.{report.stage}", percent=percent), mood="busy")
 
 
 def _notice(code: str, facts: dict[str, Any]) -> str:

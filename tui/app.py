@@ -79,7 +79,7 @@ class ChatApp(App[None]):
     async def leave(self, code: int) -> None:
         """Save and leave with this exit code."""
         line = self.chat.status_line
-        line.status = replace(line.status, state=say("status.saving"), busy=True)
+        line.status = replace(line.status, state=say("status.saving"), mood="busy")
         await self._finish()
         self.exit(return_code=code)
 

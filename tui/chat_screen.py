@@ -114,7 +114,7 @@ class ChatScreen(Screen[None]):
     def on_mount(self) -> None:
         """Show the empty conversation; all that takes time comes after the first frame."""
         self._checkpoints = self.set_interval(_CHECKPOINT_S, self._checkpoint, pause=True)
-        self.status_line.status = Status(say("status.connecting"), busy=True)
+        self.status_line.status = Status(say("status.connecting"), mood="busy")
         self._show(self.dialogue)
         self.call_after_refresh(self._begin)
 
@@ -130,7 +130,7 @@ class ChatScreen(Screen[None]):
         """Stop and save; False where that fails and the user is asked."""
         self.action_stop()
         before = self.status_line.status
-        self.status_line.status = replace(before, state=say("status.saving"), busy=True)
+        self.status_line.status = replace(before, state=say("status.saving"), mood="busy")
         may = await self._keeping.may_leave(self.dialogue)
         self.status_line.status = before
         self._update_lines()

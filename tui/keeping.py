@@ -82,4 +82,5 @@ class Keeping:
                 "conversations": number(salvage.conversations),
                 "path": salvage.set_aside,
             }
-            self._tell(say("chat.salvaged", **facts), ".error")
+            code = "chat.salvaged" if salvage.messages else "chat.nothing-salvaged"
+            self._tell(say(code, **facts), ".error")

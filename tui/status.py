@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from textual.content import Content
 from textual.reactive import reactive
@@ -25,7 +25,8 @@ class Status:
 
     state: str
     """A short text."""
-    busy: bool = False
+    mood: Literal["ready", "busy", "fault"] = "ready"
+    """What the state amounts to, shown by a colour."""
     model: str | None = None
     used: int | None = None
     """Tokens of context in use."""
@@ -40,14 +41,14 @@ class Status:
 class StatusLine(Widget):
     """State on the left, figures on the right; on a narrow screen the last of them go first."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"state", "state-busy", "figures"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"ready", "busy", "fault", "figures"}
 
     status: reactive[Status] = reactive(Status(""))
 
     def render(self) -> RenderResult:
         """Draw for the width there is."""
         now = self.status
-        mark = Content.styled("● ", ".state-busy" if now.busy else ".state")
+        mark = Content.styled("● ", f".{now.mood}")
         left = mark + Content.styled(now.state, ".figures")
         figures = _figures(now)
         room = self.size.width - left.cell_length - 2

@@ -6,6 +6,7 @@ import errno
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import zipfile
 from pathlib import Path
@@ -171,8 +172,12 @@ def test_a_disk_that_takes_nothing_is_one_line(
         raise OSError(errno, os.strerror(errno), "/x")
 
     monkeypatch.setattr(environment, "prepare", fail)
-    with pytest.raises(SystemExit) as caught:
-        main("chat")
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            main("chat")
+    finally:
+        signal.signal(signal.SIGTERM, before)
     said = capsys.readouterr().err
     assert caught.value.code == 1
     assert said.startswith(told)

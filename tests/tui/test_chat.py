@@ -223,8 +223,10 @@ async def test_a_server_that_cannot_be_had_is_told_and_tried_again(chatting: Cha
         await chat.say("Hello")
         await chat.until_answered()
         assert chat.state == "no model"
+        assert chat.main.status_line.status.mood == "fault"
         await chat.pilot.press("ctrl+r")
         await chat.until_answered()
+        assert chat.main.status_line.status.mood == "ready"
         assert "A tree is a plant." in chat.text
         assert chat.state == "ready"
     assert server.connections == 3

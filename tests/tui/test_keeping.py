@@ -110,6 +110,14 @@ async def test_a_damaged_history_is_told(chatting: Chatting, path: Path) -> None
     assert len(kept(path)) == 2
 
 
+async def test_a_history_of_which_nothing_is_left_is_told(chatting: Chatting, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"This is no database. " * 500)
+    async with chatting() as chat:
+        await chat.until_shown("nothing in them can be read")
+        assert "history-damaged-" in " ".join(chat.text.split())
+
+
 async def test_a_history_of_a_later_version_is_left_alone(chatting: Chatting, path: Path) -> None:
     stored(path, ("user", "Hello", "complete"))
     with sqlite3.connect(path) as db:
