@@ -130,7 +130,7 @@ class GenerationRequest(_Strict):
     max_tokens: int | None = Field(None, ge=1, le=2**31 - 1)
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
     """Token id, as a string, to what is added to its logit."""
-    n: Literal[1] | None = None
+    n: Annotated[int, Field(ge=1, le=1)] | None = None
     """One answer a request."""
     stream: bool | None = None
     stream_options: StreamOptions | None = None

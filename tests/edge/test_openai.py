@@ -189,7 +189,7 @@ def test_a_completion_continues_without_a_template(client: openai.OpenAI) -> Non
     ("options", "error", "code"),
     [
         ({"model": "gpt-5"}, openai.NotFoundError, "model_not_found"),
-        ({"n": 2}, openai.BadRequestError, "wrong_choice"),
+        ({"n": 2}, openai.BadRequestError, "out_of_range"),
         ({"tools": [TOOL]}, openai.BadRequestError, "unknown_parameter"),
         ({"temperature": 9}, openai.BadRequestError, "out_of_range"),
         ({"messages": []}, openai.BadRequestError, "too_short"),
