@@ -20,9 +20,10 @@ over HTTP as data. It is raised where it is understood and shown once, at the to
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
-from edge.messages import translate
+from edge.messages import FOLDER, translate
 
 __all__ = [
     "ContextFullError",
@@ -44,12 +45,14 @@ class LucieError(Exception):
     """Something that a person can understand and act on.
 
     Args:
-        code: entry of `edge/locale`, as `subject.what-happened`.
+        code: entry of `folder`, as `subject.what-happened`.
         facts: values for the placeholders of that entry; JSON-able.
     """
 
     exit_code: ClassVar[int] = 1
     status: ClassVar[int] = 500
+    folder: ClassVar[Path] = FOLDER
+    """Where its texts are; another package's errors have their own."""
 
     def __init__(self, code: str, **facts: Any) -> None:
         super().__init__(code, facts)
@@ -57,7 +60,7 @@ class LucieError(Exception):
         self.facts = facts
 
     def __str__(self) -> str:
-        return translate(self.code, self.facts)
+        return translate(self.code, self.facts, folder=self.folder)
 
 
 class UsageError(LucieError):

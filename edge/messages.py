@@ -20,10 +20,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LANGUAGES", "language", "text", "translate"]
+__all__ = ["FOLDER", "LANGUAGES", "language", "text", "translate"]
 
 LANGUAGES = ("en", "fr")
-_FOLDER = Path(__file__).parent / "locale"
+FOLDER = Path(__file__).parent / "locale"
+"""Where the texts of this package are."""
 
 
 def language() -> str:
@@ -44,7 +45,7 @@ def _subject(folder: Path, name: str) -> dict[str, dict[str, str]]:
 
 
 def translate(
-    code: str, facts: Mapping[str, Any], *, lang: str | None = None, folder: Path = _FOLDER
+    code: str, facts: Mapping[str, Any], *, lang: str | None = None, folder: Path = FOLDER
 ) -> str:
     """The text of `code` with `facts` filled in, whatever their names are.
 
@@ -62,6 +63,6 @@ def translate(
     return said.format_map(facts)
 
 
-def text(code: str, /, *, lang: str | None = None, folder: Path = _FOLDER, **facts: Any) -> str:
+def text(code: str, /, *, lang: str | None = None, folder: Path = FOLDER, **facts: Any) -> str:
     """`translate` with the facts as arguments."""
     return translate(code, facts, lang=lang, folder=folder)

@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 
 import edge
+import quantize
 import tui
 from edge.messages import LANGUAGES
 
-FOLDERS = [Path(str(package.__file__)).parent / "locale" for package in (edge, tui)]
+FOLDERS = [Path(str(package.__file__)).parent / "locale" for package in (edge, quantize, tui)]
 FILES = [
     pytest.param(file, id=f"{folder.parent.name}/{file.stem}")
     for folder in FOLDERS
     for file in sorted(folder.glob("*.toml"))
 ]
-TUI = FOLDERS[1].parent
+TUI = FOLDERS[-1].parent
 CODE = re.compile(r"`[^`]*`")
 
 

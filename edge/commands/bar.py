@@ -1,10 +1,11 @@
-"""A bar on stderr that shows how far work with bytes is; nothing where stderr is no terminal."""
+"""A bar on stderr that shows how far work is; nothing where stderr is no terminal."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from typing import Self
 
 import click
@@ -22,10 +23,12 @@ class Bar:
 
     Args:
         label: what is being done.
+        amount: how a number of what is counted is written; bytes, where nothing else is said.
     """
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, amount: Callable[[int], str] = size_text) -> None:
         self._label = label
+        self._amount = amount
         self._shown = sys.stderr.isatty()
         self._last = 0.0
 
@@ -36,7 +39,7 @@ class Bar:
         self.clear()
 
     def __call__(self, done: int, total: int | None) -> None:
-        """Show that `done` of `total` bytes are done, if the last time is some while ago."""
+        """Show that `done` of `total` are done, if the last time is some while ago."""
         now = time.monotonic()
         if self._shown and (now - self._last >= _EVERY_S or done == total):
             self._last = now
@@ -44,10 +47,10 @@ class Bar:
 
     def _line(self, done: int, total: int | None) -> str:
         if not total:
-            return f"{self._label} {size_text(done)}"
+            return f"{self._label} {self._amount(done)}"
         full = _WIDTH * done // total
         bar = "#" * full + "-" * (_WIDTH - full)
-        return f"{self._label} [{bar}] {100 * done // total} % {size_text(total)}"
+        return f"{self._label} [{bar}] {100 * done // total} % {self._amount(total)}"
 
     def clear(self) -> None:
         """Take the line away, before other text is written."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import gettext
 import subprocess
 import sys
@@ -87,7 +88,7 @@ def test_help_lists_commands_and_imports_none(
     for name in ("chat", "doctor", "models", "run", "serve"):
         assert f"\n  {name} " in out
     assert "Talk with a model in the terminal." in out
-    assert "\n  good    good\n" in out, "a command without a text of ours shows its name"
+    assert re.search(r"\n  good +good\n", out), "a command without a text of ours shows its name"
     assert "others_commands" not in sys.modules
 
 

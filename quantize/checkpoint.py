@@ -1,0 +1,218 @@
+"""A Llama model as Hugging Face lays it out: a folder of config, tokenizer and weights.
+
+    config.json                    the shape
+    tokenizer.json, tokenizer_config.json, chat_template.jinja
+    model.safetensors              the weights; or in shards, with
+    model.safetensors.index.json   saying which holds what
+
+Only safetensors is read: the older `pytorch_model.bin` is a pickle, which may run
+any program when it is opened. One tensor at a time is in memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import ValidationError
+
+from quantize.errors import CheckpointError
+from quantize.llama_config import LlamaConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Checkpoint", "TensorPlace"]
+
+_CONFIG = "config.json"
+_INDEX = "model.safetensors.index.json"
+_WHOLE = "model.safetensors"
+_MOST_JSON = 256 << 20  # a tokenizer.json with 256,000 tokens and its merges is 35 MB
+_FLOATS = {"F32": 4, "F16": 2, "BF16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPlace:
+    """Where a tensor stands."""
+
+    file: Path
+    shape: tuple[int, ...]
+    dtype: str
+    """`F32`, `F16` or `BF16`, as safetensors names them."""
+
+    @property
+    def n_elements(self) -> int:
+        """How many numbers it holds."""
+        n = 1
+        for size in self.shape:
+            n *= size
+        return n
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes in the file."""
+        return self.n_elements * _FLOATS[self.dtype]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model folder whose config has been checked and whose tensors have been found."""
+
+    path: Path
+    config: LlamaConfig
+    tensors: Mapping[str, TensorPlace]
+    """By Hugging Face's names, in the order of the files."""
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Read config and the headers of the weights in folder `path`.
+
+        Raises:
+            CheckpointError: a file is missing, cannot be read or contradicts itself; the
+                architecture is not Llama.
+        """
+        return cls(path, _config(path), dict(_tensors(path)))
+
+    def read(self, name: str) -> NDArray[Any]:
+        """The tensor of that name, an array of its own in the type of the file.
+
+        Raises:
+            CheckpointError: there is none, or its file has changed since it was found.
+        """
+        place = self.tensors.get(name)
+        if place is None:
+            raise self.missing(name)
+        import ml_dtypes  # noqa: F401 - teaches numpy bfloat16
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(place.file, framework="np") as opened:
+                tensor: NDArray[Any] = opened.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise _unreadable(place.file, error) from error
+        return tensor
+
+    def missing(self, name: str) -> CheckpointError:
+        """The error that says so."""
+        return CheckpointError("checkpoint.missing-tensor", path=str(self.path), tensor=name)
+
+    def document(self, name: str) -> dict[str, Any] | None:
+        """A JSON object beside the weights; None where the file is not there.
+
+        Raises:
+            CheckpointError: it is there, and is something else.
+        """
+        path = self.path / name
+        return _json(path) if path.exists() else None
+
+
+def finite(tensor: NDArray[np.floating[Any]]) -> bool:
+    """Whether a tensor holds neither NaN nor infinity, without a copy of it in memory."""
+    import numpy as np
+
+    # The sum of what is finite may overflow to infinity, but never to NaN, and the product
+    # with zero tells both apart from all other numbers.
+    rows = tensor.reshape(-1)
+    step = 1 << 20
+    return all(
+        bool(np.isfinite(rows[at : at + step].astype(np.float32)).all())
+        for at in range(0, rows.size, step)
+    )
+
+
+def _config(path: Path) -> LlamaConfig:
+    given = _json(path / _CONFIG)
+    architectures = given.get("architectures")
+    if architectures != ["LlamaForCausalLM"]:
+        named = ", ".join(map(str, architectures)) if isinstance(architectures, list) else "-"
+        raise CheckpointError("checkpoint.architecture", path=str(path), architecture=_shown(named))
+    try:
+        return LlamaConfig.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise CheckpointError(
+            "checkpoint.bad-config",
+            path=str(path / _CONFIG),
+            field=_shown(".".join(map(str, first["loc"])) or "-"),
+            reason=_shown(first["msg"]),
+        ) from None
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, TensorPlace]]:
+    seen = set()
+    for file in _files(path):
+        for name, place in _headers(file):
+            if name in seen:
+                raise CheckpointError("checkpoint.twice", path=str(path), tensor=_shown(name))
+            seen.add(name)
+            yield name, place
+
+
+def _files(path: Path) -> list[Path]:
+    """The files that hold the weights."""
+    if (path / _WHOLE).exists():
+        return [path / _WHOLE]
+    if not (path / _INDEX).exists():
+        raise CheckpointError("checkpoint.no-weights", path=str(path), file=_WHOLE)
+    mapping = _json(path / _INDEX).get("weight_map")
+    names = set(mapping.values()) if isinstance(mapping, dict) else set()
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise CheckpointError(
+                "checkpoint.bad-json", path=str(path / _INDEX), reason="weight_map"
+            )
+    files = [path / name for name in sorted(names)]
+    for file in files:
+        if not file.exists():
+            raise CheckpointError("checkpoint.no-weights", path=str(path), file=_shown(file.name))
+    return files
+
+
+def _headers(file: Path) -> Iterator[tuple[str, TensorPlace]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        # Opening checks that the tensors lie within the file, end to end.
+        with safe_open(file, framework="np") as opened:
+            slices = {name: opened.get_slice(name) for name in opened.offset_keys()}
+            for name, tensor in slices.items():
+                dtype = tensor.get_dtype()
+                if dtype not in _FLOATS:
+                    raise CheckpointError(
+                        "checkpoint.dtype", path=str(file), tensor=_shown(name), dtype=dtype
+                    )
+                yield name, TensorPlace(file, tuple(tensor.get_shape()), dtype)
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(file, error) from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MOST_JSON:
+            raise CheckpointError("checkpoint.bad-json", path=str(path), reason="> 256 MiB")
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise CheckpointError("checkpoint.no-file", path=str(path)) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
+        reason = _shown(str(error))
+        raise CheckpointError("checkpoint.bad-json", path=str(path), reason=reason) from error
+    if not isinstance(content, dict):
+        raise CheckpointError("checkpoint.bad-json", path=str(path), reason=type(content).__name__)
+    return content
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return CheckpointError("checkpoint.unreadable", path=str(path), reason=_shown(reason))
+
+
+def _shown(text: str) -> str:
+    """`text` without what could steer a terminal."""
+    text = text[:300]
+    return text if text.isprintable() else ascii(text)

@@ -1,0 +1,221 @@
+"""From a GGUF file back to a Hugging Face folder, for models that are published in no other way.
+
+Quantized weights become the floats that they stand for: nothing that quantizing lost comes
+back. Everything is written from what the file says, without torch; transformers reads the
+result, its tokenizer included (transformers' own way back guesses the rules by which words
+are cut, and guesses wrong for SmolLM).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gguf
+import numpy as np
+
+from edge.errors import ModelError
+from edge.gguf_header import GGUFHeader, read_header
+from edge.progress import Count, Progress
+from quantize.errors import QuantizeError
+from quantize.gguf_tensors import GGUFTensors
+from quantize.gguf_vocab import TokenType
+from quantize.llama_config import LlamaConfig
+from quantize.llama_tensors import LlamaTensor, separate, tensors
+from quantize.pretokenizers import rules_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["write_checkpoint"]
+
+_SHARD_BYTES = 2_000_000_000
+_TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16)}
+
+
+def write_checkpoint(
+    source: Path, folder: Path, kind: str = "F32", progress: Progress | None = None
+) -> None:
+    """Write config, tokenizer and weights of the Llama model `source` into the empty `folder`.
+
+    Args:
+        source: a GGUF file.
+        folder: it must be there; a file that is interrupted stays behind in it.
+        kind: type of the weights, `F32` or `F16`. What was stored in 8 bits or less keeps
+            its value in F32 only.
+        progress: called with bytes written.
+
+    Raises:
+        ModelError: `source` is damaged.
+        QuantizeError: it is of another architecture, or its tokenizer is of a kind that
+            has no equal in Hugging Face's format here.
+    """
+    header = read_header(source)
+    if header.architecture != "llama":
+        raise QuantizeError(
+            "dequantize.architecture", path=str(source), architecture=header.architecture
+        )
+    file = gguf.GGUFReader(source)
+    config = _config(header, file)
+    documents = {"config.json": config, **dict(_tokenizer(source, header, file))}
+    for name, content in documents.items():
+        text = content if isinstance(content, str) else json.dumps(content, indent=1)
+        (folder / name).write_text(text, encoding="utf-8")
+    shape = LlamaConfig.model_validate_json(json.dumps(config))
+    _write_weights(GGUFTensors.open(source), folder, shape, kind, progress)
+
+
+def _field(file: gguf.GGUFReader, key: str) -> Any:
+    found = file.fields.get(key)
+    return None if found is None else found.contents()
+
+
+def _config(header: GGUFHeader, file: gguf.GGUFReader) -> dict[str, Any]:
+    rope: dict[str, Any] = {
+        "rope_type": "default",
+        "rope_theta": _field(file, "llama.rope.freq_base") or 10_000.0,
+    }
+    if any(tensor.name == "rope_freqs.weight" for tensor in header.tensors):
+        raise QuantizeError("dequantize.rope", path=str(header.path))
+    if _field(file, "llama.rope.scaling.type") == "linear":
+        rope |= {"rope_type": "linear", "factor": _field(file, "llama.rope.scaling.factor")}
+    ids = {
+        f"{name}_token_id": _field(file, f"tokenizer.ggml.{key}_token_id")
+        for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown"))
+    }
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": header.n_embd,
+        "intermediate_size": header.n_ff,
+        "num_hidden_layers": header.n_layer,
+        "num_attention_heads": header.n_head,
+        "num_key_value_heads": header.n_head_kv,
+        "head_dim": header.head_dim_k,
+        "vocab_size": header.n_vocab,
+        "max_position_embeddings": header.n_ctx_train,
+        "rms_norm_eps": _shortest(_field(file, "llama.attention.layer_norm_rms_epsilon")),
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+        "tie_word_embeddings": header.tied_output,
+        "rope_parameters": rope,
+        **{key: id_ for key, id_ in ids.items() if id_ is not None},
+    }
+
+
+def _shortest(number: float) -> float:
+    """The shortest decimal that a float32 stands for: 1e-05 and not 9.999999747378752e-06."""
+    return float(str(np.float32(number)))
+
+
+def _tokenizer(
+    source: Path, header: GGUFHeader, file: gguf.GGUFReader
+) -> Iterator[tuple[str, Any]]:
+    pre = _field(file, "tokenizer.ggml.pre") or "default"
+    rules = rules_of(pre)
+    if _field(file, "tokenizer.ggml.model") != "gpt2" or rules is None:
+        raise QuantizeError("dequantize.tokenizer", path=str(source), pre=pre)
+    tokens: list[str] = _field(file, "tokenizer.ggml.tokens")
+    types = [TokenType(kind) for kind in _field(file, "tokenizer.ggml.token_type")]
+    added = [
+        _added(id_, token, special=kind is TokenType.CONTROL)
+        for id_, (token, kind) in enumerate(zip(tokens, types, strict=True))
+        if kind in (TokenType.CONTROL, TokenType.USER_DEFINED)
+    ]
+    yield "tokenizer.json", {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": None,
+        "pre_tokenizer": rules,
+        "post_processor": None,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True,
+                    "use_regex": True},
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": pre == "llama-bpe",
+            "vocab": {token: id_ for id_, token in enumerate(tokens)},
+            "merges": [merge.split(" ", 1) for merge in _field(file, "tokenizer.ggml.merges")],
+        },
+    }  # fmt: skip
+    yield "tokenizer_config.json", {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": header.n_ctx_train,
+        "clean_up_tokenization_spaces": False,
+        "add_bos_token": bool(_field(file, "tokenizer.ggml.add_bos_token")),
+        **{
+            f"{name}_token": tokens[id_]
+            for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"),
+                              ("unk", "unknown"))
+            if (id_ := _field(file, f"tokenizer.ggml.{key}_token_id")) is not None
+        },
+    }  # fmt: skip
+    if header.template is not None:
+        yield "chat_template.jinja", header.template
+
+
+def _added(id_: int, token: str, *, special: bool) -> dict[str, Any]:
+    return {
+        "id": id_,
+        "content": token,
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": special,
+    }
+
+
+def _write_weights(
+    file: GGUFTensors, folder: Path, config: LlamaConfig, kind: str, progress: Progress | None
+) -> None:
+    """In one file, or in shards with an index, as transformers writes them."""
+    from safetensors.numpy import save_file
+
+    dtype = _TYPES[kind]
+    wanted = list(tensors(config))
+    shards = _shards(wanted, dtype.itemsize)
+    size = sum(int(np.prod(tensor.shape)) * dtype.itemsize for tensor in wanted)
+    count = Count(size, progress)
+    place: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        weights = {tensor.hf: _weight(file, tensor).astype(dtype) for tensor in shard}
+        name = "model.safetensors"
+        if len(shards) > 1:
+            name = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        save_file(weights, folder / name, metadata={"format": "pt"})
+        place |= dict.fromkeys(weights, name)
+        count.add(sum(weight.nbytes for weight in weights.values()))
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": size}, "weight_map": place}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+def _shards(wanted: list[LlamaTensor], item: int) -> list[list[LlamaTensor]]:
+    shards: list[list[LlamaTensor]] = [[]]
+    room = _SHARD_BYTES
+    for tensor in wanted:
+        size = int(np.prod(tensor.shape)) * item
+        if shards[-1] and size > room:
+            shards.append([])
+            room = _SHARD_BYTES
+        shards[-1].append(tensor)
+        room -= size
+    return shards
+
+
+def _weight(file: GGUFTensors, tensor: LlamaTensor) -> NDArray[np.float32]:
+    if tensor.gguf not in file.tensors:
+        raise ModelError("gguf.missing-tensor", path=str(file.path), tensor=tensor.gguf)
+    weight = file.read(tensor.gguf)
+    return weight if tensor.heads is None else separate(weight, tensor.heads)

@@ -1,0 +1,111 @@
+"""One export: from a model folder to a bundle with one GGUF file that has passed its gates.
+
+    model ──▶ floats ──▶ gate: tokens ──▶ quantizer ──▶ figures ──▶ bundle
+              gguf_export  token_gate      gguf_quantize
+
+Everything happens in a hidden folder beside the result, on the same disk; what fails or is
+interrupted leaves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge.bundle import Bundle
+from edge.gguf_header import GGUFHeader, read_header
+from edge.manifest import Manifest
+from edge.progress import Progress
+from quantize import gguf_quantize
+from quantize.floats import FLOATS
+from quantize.gguf_export import export, widest
+from quantize.gguf_quantize import QuantizeOptions
+from quantize.sample_texts import texts
+from quantize.sources import Source, open_source
+from quantize.token_gate import TokenReport, compare_tokens
+from quantize.workshop import software, workshop
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+__all__ = ["Stage", "export_gguf"]
+
+Stage = Callable[[str], Progress]
+"""Called as a stage begins (`verify`, `floats`, `tokens`, `quantize`); gives what shows how far
+it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    file: Path
+    header: GGUFHeader
+    tokens: TokenReport
+
+
+def export_gguf(source: Path, out: Path, options: QuantizeOptions, stage: Stage) -> Bundle:
+    """Make the bundle `out`, whose name is that of its folder.
+
+    Args:
+        source: a model folder of Hugging Face's layout, plain or a bundle.
+        out: the folder to make.
+        options: type and how to get there.
+        stage: told what is being done.
+
+    Raises:
+        LucieError: something of it fails; nothing is left.
+    """
+    opened = open_source(source, stage("verify"))
+    with workshop(out) as folder:
+        made = _make(opened, folder / f"{out.name}.gguf", options, stage)
+        manifest = opened.inherit(
+            Manifest(
+                kind="gguf",
+                name=out.name,
+                recipe=_recipe(source, options),
+                software=software("llama-cpp-python", "gguf", "safetensors", "numpy"),
+                provenance="unknown",
+                metrics=_metrics(made),
+            )
+        )
+        return Bundle.write(out, manifest, {made.file.name: made.file}, move=True)
+
+
+def _make(source: Source, target: Path, options: QuantizeOptions, stage: Stage) -> _Made:
+    is_float = options.type in FLOATS
+    floats = target if is_float else target.with_name("floats.gguf")
+    kind = options.type if is_float else widest(source.checkpoint)
+    export(source.checkpoint, floats, kind, progress=stage("floats"))
+    read_header(floats)
+    tokens = compare_tokens(source.checkpoint, floats, list(texts()), stage("tokens"))
+    tokens.require(target)
+    if not is_float:
+        gguf_quantize.quantize(floats, target, options, stage("quantize"))
+        floats.unlink()
+    return _Made(target, read_header(target), tokens)
+
+
+def _recipe(source: Path, options: QuantizeOptions) -> dict[str, JsonValue]:
+    return {
+        "step": "quantize.gguf",
+        "source": source.name,
+        "type": options.type,
+        "imatrix": options.imatrix.name if options.imatrix else None,
+        "overrides": [[each.pattern, each.type] for each in options.overrides],
+        "pure": options.pure,
+    }
+
+
+def _metrics(made: _Made) -> dict[str, float]:
+    header = made.header
+    read = sum(t.n_bytes for t in header.tensors if t.name != "token_embd.weight")
+    if header.tied_output:  # the embedding is the output matrix too
+        read += sum(t.n_bytes for t in header.tensors if t.name == "token_embd.weight")
+    return {
+        "file size": float(header.file_size),
+        "bits per weight": header.bits_per_weight,
+        "bytes read per token": float(read),
+        "gate: texts with equal tokens": float(made.tokens.same_ids),
+        "gate: texts tried": float(made.tokens.texts),
+    }

@@ -1,0 +1,211 @@
+"""From a Hugging Face folder to a GGUF file of floats, a tensor at a time.
+
+What llama.cpp's convert_hf_to_gguf.py does for Llama models, on the same library for the
+format, and with the same result, without torch: numbers, names and fields are compared
+with that program's in the tests.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gguf
+import numpy as np
+
+from edge.errors import StoreError
+from edge.progress import Count, Progress
+from quantize.checkpoint import Checkpoint
+from quantize.errors import CheckpointError
+from quantize.floats import BYTES, NotFiniteError, convert
+from quantize.gguf_vocab import read_vocab
+from quantize.llama_tensors import (
+    IGNORED,
+    ROPE_FREQS,
+    LlamaTensor,
+    interleave,
+    rope_factors,
+    tensors,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["export", "widest"]
+
+_ARCHITECTURE = "llama"
+_FILE_TYPES = {
+    "F32": gguf.LlamaFileType.ALL_F32,
+    "F16": gguf.LlamaFileType.MOSTLY_F16,
+    "BF16": gguf.LlamaFileType.MOSTLY_BF16,
+}
+_QUANTS = {kind: gguf.GGMLQuantizationType[kind] for kind in BYTES}
+
+
+def widest(checkpoint: Checkpoint) -> str:
+    """The narrowest of `F16`, `BF16` and `F32` that loses nothing of a checkpoint."""
+    kinds = {place.dtype for place in checkpoint.tensors.values()}
+    return kinds.pop() if len(kinds) == 1 else "F32"
+
+
+def export(
+    checkpoint: Checkpoint,
+    target: Path,
+    kind: str,
+    *,
+    progress: Progress | None = None,
+) -> None:
+    """Write `target`, all or nothing.
+
+    Args:
+        checkpoint: the model.
+        target: the file, which must not be there yet.
+        kind: `F32`, `F16` or `BF16`; norms are always F32.
+        progress: called with bytes written.
+
+    Raises:
+        CheckpointError: tensors are missing, too many, of wrong shape or not finite; the
+            tokenizer has no equal in llama.cpp.
+        StoreError: `target` is there already, or cannot be written.
+    """
+    if target.exists():
+        raise StoreError("bundle.exists", path=str(target))
+    wanted = _checked(checkpoint)
+    draft = target.with_name(f".{target.name}.part")
+    writer = gguf.GGUFWriter(draft, _ARCHITECTURE)
+    try:
+        _describe(writer, checkpoint, wanted, kind)
+        _write(writer, checkpoint, wanted, kind, progress)
+        writer.close()
+        draft.rename(target)
+    except BaseException:
+        writer.close()
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def _checked(checkpoint: Checkpoint) -> list[LlamaTensor]:
+    """The tensors to write, all of which are there, in the right shape."""
+    wanted = list(tensors(checkpoint.config))
+    for tensor in wanted:
+        place = checkpoint.tensors.get(tensor.hf)
+        if place is None:
+            raise checkpoint.missing(tensor.hf)
+        if place.shape != tensor.shape:
+            raise CheckpointError(
+                "checkpoint.shape",
+                path=str(place.file),
+                tensor=tensor.hf,
+                shape=_dims(place.shape),
+                expected=_dims(tensor.shape),
+            )
+    known = {tensor.hf for tensor in wanted}
+    if checkpoint.config.tie_word_embeddings:
+        known.add("lm_head.weight")  # the embedding once more
+    for name in checkpoint.tensors:
+        if name not in known and not name.endswith(IGNORED):
+            raise CheckpointError(
+                "checkpoint.unknown-tensor", path=str(checkpoint.path), tensor=name
+            )
+    return wanted
+
+
+def _dims(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape)) or "1"
+
+
+def _describe(
+    writer: gguf.GGUFWriter, checkpoint: Checkpoint, wanted: list[LlamaTensor], kind: str
+) -> None:
+    """Everything in front of the weights."""
+    factors = rope_factors(checkpoint.config)
+    if factors is not None:
+        writer.add_tensor_info(ROPE_FREQS, factors.shape, factors.dtype, factors.nbytes)
+    for tensor in wanted:
+        stored = _kind(tensor, kind)
+        size = checkpoint.tensors[tensor.hf].n_elements * BYTES[stored]
+        writer.add_tensor_info(
+            tensor.gguf, tensor.shape, np.dtype(np.float32), size, raw_dtype=_QUANTS[stored]
+        )
+    _add_general(writer, checkpoint)
+    _add_shape(writer, checkpoint, kind)
+    read_vocab(checkpoint).write(writer)
+    n_vocab = checkpoint.config.vocab_size
+    gguf.SpecialVocab(checkpoint.path, load_merges=True, n_vocab=n_vocab).add_to_gguf(
+        writer, quiet=True
+    )
+
+
+def _kind(tensor: LlamaTensor, kind: str) -> str:
+    """In what a tensor is stored: llama.cpp computes with norms in float32 only."""
+    return "F32" if len(tensor.shape) == 1 else kind
+
+
+def _add_general(writer: gguf.GGUFWriter, checkpoint: Checkpoint) -> None:
+    total, shared, expert, experts = writer.get_total_parameter_count()
+    metadata = gguf.Metadata.load(None, checkpoint.path, None, total)
+    metadata.name = metadata.name or checkpoint.path.name
+    if metadata.size_label is None:
+        metadata.size_label = gguf.size_label(total, shared, expert, experts)
+    writer.add_type(gguf.GGUFType.MODEL)
+    metadata.set_gguf_meta_model(writer)
+
+
+def _add_shape(writer: gguf.GGUFWriter, checkpoint: Checkpoint, kind: str) -> None:
+    config = checkpoint.config
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_rope_freq_base(config.rope_theta)
+    if config.rope.rope_type == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(config.rope.factor)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_file_type(_FILE_TYPES[kind])
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+
+
+def _write(
+    writer: gguf.GGUFWriter,
+    checkpoint: Checkpoint,
+    wanted: list[LlamaTensor],
+    kind: str,
+    progress: Progress | None,
+) -> None:
+    size = sum(checkpoint.tensors[tensor.hf].n_bytes for tensor in wanted)
+    count = Count(size, progress)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    factors = rope_factors(checkpoint.config)
+    if factors is not None:
+        writer.write_tensor_data(factors)
+    for tensor in wanted:
+        writer.write_tensor_data(_converted(checkpoint, tensor, _kind(tensor, kind)))
+        count.add(checkpoint.tensors[tensor.hf].n_bytes)
+    writer.flush()
+
+
+def _converted(checkpoint: Checkpoint, tensor: LlamaTensor, kind: str) -> NDArray[Any]:
+    source = checkpoint.read(tensor.hf)
+    if tensor.heads is not None:
+        source = interleave(source, tensor.heads)
+    converted = np.empty(source.size * BYTES[kind], dtype=np.uint8)
+    at = 0
+    try:
+        for part in convert(source, kind):
+            raw = part.view(np.uint8)
+            converted[at : at + raw.size] = raw
+            at += raw.size
+    except NotFiniteError as error:
+        code = "checkpoint.not-finite" if error.source else "checkpoint.overflow"
+        path = str(checkpoint.tensors[tensor.hf].file)
+        raise CheckpointError(code, path=path, tensor=tensor.hf, kind=kind) from None
+    return converted

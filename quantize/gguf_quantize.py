@@ -1,0 +1,242 @@
+"""From a GGUF file of floats to one of a smaller type, by llama.cpp's own quantizer.
+
+It runs in a process of its own: a call into it cannot be stopped from Python, and a file
+that it does not like ends the process. Ctrl-C ends that process and removes what it had
+written.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import multiprocessing
+import os
+import re
+import signal
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import gguf
+
+from edge.errors import LucieError, StoreError
+from edge.gguf_header import read_header
+from edge.gguf_types import FILE_TYPES
+from edge.llamacpp.native import api, forget_errors, reason
+from edge.progress import Progress
+from quantize.errors import QuantizeError, QuantizeUsageError
+from quantize.imatrix import ImportanceMatrix
+
+__all__ = ["NEEDS_IMATRIX", "TYPES", "Override", "QuantizeOptions", "quantize"]
+
+_FLOATS = frozenset({"F32", "F16", "BF16"})
+_STEP = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
+_KEY_BYTES = _TEXT_BYTES = 128  # llama_model_kv_override
+_TEXT, _INT = 3, 0  # llama_model_kv_override_type
+
+TYPES: dict[str, int] = {name: number for number, name in FILE_TYPES.items()}
+"""Every mixture that llama.cpp's quantizer makes, by the name under which files are posted."""
+
+NEEDS_IMATRIX = frozenset({"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "Q2_K_S"})
+"""Those that the quantizer refuses without an importance matrix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A type for the tensors whose name a pattern is found in."""
+
+    pattern: str
+    """A regular expression of C++ (ECMAScript), e.g. `ffn_down` or `blk\\.(0|1)\\.`."""
+    type: str
+    """A tensor type, e.g. `Q6_K`."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeOptions:
+    """What llama-quantize's command line says."""
+
+    type: str
+    """One of `TYPES`."""
+    imatrix: Path | None = None
+    """File of an importance matrix."""
+    overrides: tuple[Override, ...] = ()
+    """The first that matches counts."""
+    pure: bool = False
+    """All tensors of the same type instead of a mixture."""
+    threads: int = 0
+    """0: one for each core."""
+
+
+def quantize(
+    source: Path, target: Path, options: QuantizeOptions, progress: Progress | None = None
+) -> None:
+    """Write `target`, all or nothing.
+
+    Args:
+        source: a GGUF file of floats.
+        target: the file to make, which must not be there yet.
+        options: what to make.
+        progress: called with tensors done and tensors in all.
+
+    Raises:
+        ModelError: `source` is damaged or of an unknown architecture.
+        QuantizeUsageError: an unknown type or a wrong pattern; a type that cannot be had
+            without an importance matrix; `source` is quantized already.
+        QuantizeError: llama.cpp refuses.
+        StoreError: `target` is there already.
+    """
+    _check(source, target, options)
+    draft = target.with_name(f".{target.name}.part")
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    context = multiprocessing.get_context("spawn")
+    worker = context.Process(target=_work, args=(sender, source, draft, options), daemon=True)
+    try:
+        worker.start()
+        sender.close()
+        _follow(receiver, progress)
+        worker.join()
+        if worker.exitcode:
+            raise QuantizeError("quantize.died", path=str(source), status=worker.exitcode)
+        draft.rename(target)
+    finally:
+        worker.kill()
+        worker.join()
+        receiver.close()
+        draft.unlink(missing_ok=True)
+
+
+def _check(source: Path, target: Path, options: QuantizeOptions) -> None:
+    if options.type not in TYPES:
+        raise QuantizeUsageError("quantize.unknown-type", type=options.type, known=_names())
+    if options.type in NEEDS_IMATRIX and options.imatrix is None:
+        raise QuantizeUsageError("quantize.needs-imatrix", type=options.type)
+    for override in options.overrides:
+        if override.type not in gguf.GGMLQuantizationType.__members__:
+            raise QuantizeUsageError(
+                "quantize.unknown-type", type=override.type, known=_tensor_names()
+            )
+    if target.exists():
+        raise StoreError("bundle.exists", path=str(target))
+    header = read_header(source)
+    done = sorted({tensor.type for tensor in header.tensors} - _FLOATS)
+    if done:
+        raise QuantizeUsageError("quantize.already", path=str(source), type=", ".join(done))
+
+
+def _names() -> str:
+    return ", ".join(TYPES)
+
+
+def _tensor_names() -> str:
+    from edge.gguf_types import TENSOR_TYPES
+
+    return ", ".join(kind.name for kind in TENSOR_TYPES.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A `LucieError` on its way to another process."""
+
+    kind: type[LucieError]
+    code: str
+    facts: dict[str, Any]
+
+
+def _follow(receiver: Connection, progress: Progress | None) -> None:
+    """Until the worker ends; its error is raised here."""
+    while True:
+        try:
+            told = receiver.recv()
+        except EOFError:
+            return
+        if isinstance(told, _Failure):
+            raise told.kind(told.code, **told.facts)
+        if progress is not None:
+            progress(*told)
+
+
+# --- in the worker --------------------------------------------------------------------------
+
+
+def _work(sender: Connection, source: Path, draft: Path, options: QuantizeOptions) -> None:
+    # Ctrl-C reaches the whole group; the parent answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        _quantize(source, draft, options, sender)
+    except LucieError as error:
+        sender.send(_Failure(type(error), error.code, error.facts))
+
+
+class _Steps(logging.Handler):
+    """Reads progress from llama.cpp's log, the only place where it is told."""
+
+    def __init__(self, sender: Connection) -> None:
+        super().__init__(logging.DEBUG)
+        self._sender = sender
+
+    def emit(self, record: logging.LogRecord) -> None:
+        found = _STEP.match(record.getMessage().strip())
+        if found:
+            self._sender.send((int(found[1]), int(found[2])))
+
+
+def _quantize(source: Path, draft: Path, options: QuantizeOptions, sender: Connection) -> None:
+    native = api()
+    log = logging.getLogger("edge.llamacpp")
+    log.setLevel(logging.DEBUG)
+    log.addHandler(_Steps(sender))
+    params = native.llama_model_quantize_default_params()
+    params.nthread = options.threads
+    params.ftype = TYPES[options.type]
+    params.pure = options.pure
+    keep: list[Any] = []  # what the structure points to
+    if options.overrides:
+        params.tt_overrides = _overrides(native, options.overrides)
+    if options.imatrix is not None:
+        matrix = ImportanceMatrix.read(options.imatrix)
+        params.imatrix = _entries(native, matrix, keep)
+        params.kv_overrides = _origin(native, options.imatrix.name, matrix)
+    forget_errors()
+    path = os.fsencode(source), os.fsencode(draft)
+    if native.llama_model_quantize(*path, ctypes.byref(params)) != 0:
+        raise QuantizeError("quantize.refused", path=str(source), reason=reason())
+
+
+def _overrides(native: Any, overrides: tuple[Override, ...]) -> Any:
+    array = (native.llama_model_tensor_override * (len(overrides) + 1))()
+    for place, override in zip(array, overrides, strict=False):
+        place.pattern = override.pattern.encode()
+        place.type = int(gguf.GGMLQuantizationType[override.type])
+    return array
+
+
+def _entries(native: Any, matrix: ImportanceMatrix, keep: list[Any]) -> Any:
+    array = (native.llama_model_imatrix_data * (len(matrix.entries) + 1))()
+    for place, (name, entry) in zip(array, matrix.entries.items(), strict=False):
+        means = entry.means
+        keep.append(means)
+        place.name = name.encode()
+        place.data = means.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        place.size = means.size
+    return array
+
+
+def _origin(native: Any, file: str, matrix: ImportanceMatrix) -> Any:
+    """What the quantized file says of its importance matrix, as llama-quantize writes it."""
+    texts = {"file": file}
+    if matrix.datasets:
+        texts["dataset"] = matrix.datasets[0]
+    numbers = {"entries_count": len(matrix.entries)}
+    if matrix.chunk_count > 0:
+        numbers["chunks_count"] = matrix.chunk_count
+    array = (native.llama_model_kv_override * (len(texts) + len(numbers) + 1))()
+    for place, (name, value) in zip(array, (texts | numbers).items(), strict=False):
+        place.key = f"quantize.imatrix.{name}".encode()
+        if isinstance(value, str):
+            place.tag = _TEXT
+            place.value.val_str = value.encode()[: _TEXT_BYTES - 1]
+        else:
+            place.tag = _INT
+            place.value.val_i64 = value
+    return array

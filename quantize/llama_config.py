@@ -1,0 +1,91 @@
+"""The shape of a Llama model, as `config.json` of a Hugging Face folder says it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = ["LlamaConfig", "RopeScaling"]
+
+Size = Annotated[int, Field(gt=0, le=1 << 31)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    # A config holds dozens of keys about training and generation that no export needs.
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+
+class RopeScaling(_Strict):
+    """How rotary positions are stretched beyond the window of training."""
+
+    rope_type: Literal["default", "linear", "llama3"] = "default"
+    rope_theta: Positive | None = None
+    factor: Positive = 1.0
+    low_freq_factor: Positive = 1.0
+    high_freq_factor: Positive = 4.0
+    original_max_position_embeddings: Size = 8192
+
+
+class LlamaConfig(_Strict):
+    """`LlamaForCausalLM`: RMSNorm, rotary positions, SwiGLU, grouped-query attention."""
+
+    architectures: tuple[Literal["LlamaForCausalLM"]] = Field(strict=False)
+    hidden_size: Size
+    intermediate_size: Size
+    num_hidden_layers: Annotated[int, Field(gt=0, le=4096)]
+    num_attention_heads: Size
+    num_key_value_heads: Size
+    head_dim: Size
+    vocab_size: Size
+    max_position_embeddings: Size
+    rms_norm_eps: Positive
+    hidden_act: Literal["silu"] = "silu"
+    attention_bias: Literal[False] = False
+    mlp_bias: Literal[False] = False
+    tie_word_embeddings: bool = False
+    rope: RopeScaling
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    pad_token_id: int | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, given: Any) -> Any:
+        """What older configs leave out, or say in another place, as transformers reads them."""
+        if not isinstance(given, dict):
+            return given
+        heads, size = given.get("num_attention_heads"), given.get("hidden_size")
+        full = {"num_key_value_heads": heads, **_told(given)}
+        if "head_dim" not in full and isinstance(heads, int) and isinstance(size, int) and heads:
+            full["head_dim"] = size // heads
+        full["rope"] = _rope(given)
+        return full
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError("num_attention_heads is no multiple of num_key_value_heads")
+        if self.head_dim % 2:
+            raise ValueError("head_dim is odd")
+        return self
+
+    @property
+    def rope_theta(self) -> float:
+        """Base of the rotary frequencies."""
+        return self.rope.rope_theta or 10_000.0
+
+
+def _told(given: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _rope(given: dict[str, Any]) -> dict[str, Any]:
+    """One table from transformers 5's `rope_parameters`, or 4's `rope_theta` and `rope_scaling`."""
+    rope = given.get("rope_parameters") or given.get("rope_scaling") or {}
+    if not isinstance(rope, dict):
+        return {"rope_type": rope}  # which is refused
+    theta = {"rope_theta": given["rope_theta"]} if given.get("rope_theta") is not None else {}
+    kind = {"rope_type": rope["type"]} if "type" in rope else {}
+    return theta | kind | _told(rope)

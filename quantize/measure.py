@@ -1,0 +1,91 @@
+"""How far quantized models are from the one that they were made of, language by language.
+
+All are read side by side, a chunk at a time, as `llama-perplexity` reads: in each chunk the
+first half is context only. Nothing is written to disk meanwhile; logits of one chunk are
+what is held of each model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from edge.progress import Progress
+from quantize.calibration import Chunk, LabelledText, balanced
+from quantize.divergence import Figures, Positions, compare, summarise
+from quantize.errors import QuantizeError
+from quantize.reading import Reader
+
+__all__ = ["ALL", "CHUNK", "measure"]
+
+CHUNK = 512
+"""Tokens that are read together; llama-perplexity's default."""
+ALL = "all"
+"""Label of the figures over all texts."""
+
+_Found = dict[str, list[Positions]]
+
+
+def measure(
+    reference: Path,
+    candidates: Sequence[Path],
+    texts: Sequence[LabelledText],
+    *,
+    chunks: int | None = None,
+    threads: int = 2,
+    progress: Progress | None = None,
+) -> list[dict[str, Figures]]:
+    """Figures of each candidate: for each label of `texts`, and for `ALL` of them.
+
+    Args:
+        reference: a GGUF file of floats, or the best there is.
+        candidates: GGUF files with the same vocabulary.
+        texts: what to read, equally much of each.
+        chunks: pieces of 512 tokens in all; None: as many as the shortest text gives of each.
+        threads: threads to compute with.
+        progress: called with chunks read.
+
+    Raises:
+        ModelError: a model is damaged or of an unknown kind.
+        QuantizeError: a candidate has another vocabulary; a text is too short or cannot be read.
+    """
+    with ExitStack() as stack:
+        judge = stack.enter_context(Reader(reference, CHUNK, threads))
+        readers = [stack.enter_context(Reader(path, CHUNK, threads)) for path in candidates]
+        pieces = balanced(texts, judge.tokens, CHUNK, chunks)
+        for path, reader in zip(candidates, readers, strict=True):
+            _check_vocabulary(judge, reader, path, pieces)
+        found: list[_Found] = [{} for _ in readers]
+        for number, piece in enumerate(pieces, 1):
+            _read(judge, readers, piece, found)
+            if progress is not None:
+                progress(number, len(pieces))
+    return [_summary(each) for each in found]
+
+
+def _check_vocabulary(judge: Reader, reader: Reader, path: Path, pieces: list[Chunk]) -> None:
+    """Ids must mean the same to both."""
+    seen = {token for piece in pieces for token in piece.ids}
+    same = judge.vocab.n_vocab == reader.vocab.n_vocab and all(
+        judge.vocab.piece(token) == reader.vocab.piece(token) for token in seen
+    )
+    if not same:
+        raise QuantizeError("compare.vocabulary", path=str(path))
+
+
+def _read(judge: Reader, readers: list[Reader], piece: Chunk, found: list[_Found]) -> None:
+    first = CHUNK // 2
+    following = np.array(piece.ids[first + 1 :], dtype=np.int32)
+    reference = judge.read(piece.ids, first)[:-1]
+    for reader, positions in zip(readers, found, strict=True):
+        candidate = reader.read(piece.ids, first)[:-1]
+        positions.setdefault(piece.label, []).append(compare(reference, candidate, following))
+
+
+def _summary(found: _Found) -> dict[str, Figures]:
+    figures = {label: summarise(Positions.joined(parts)) for label, parts in found.items()}
+    everything = [part for parts in found.values() for part in parts]
+    return figures | {ALL: summarise(Positions.joined(everything))}

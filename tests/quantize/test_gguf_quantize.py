@@ -1,0 +1,194 @@
+"""llama.cpp's quantizer, called as llama-quantize calls it, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+
+from edge.errors import DamagedModelError, StoreError
+from edge.gguf_header import read_header
+from quantize import gguf_quantize
+from quantize.errors import QuantizeError, QuantizeUsageError
+from quantize.gguf_quantize import Override, QuantizeOptions, quantize
+from quantize.imatrix import Importance, ImportanceMatrix
+
+pytestmark = pytest.mark.model
+
+
+def types(path: Path) -> dict[str, str]:
+    return {tensor.name: tensor.type for tensor in read_header(path).tensors}
+
+
+def matrix(path: Path, favoured: int) -> Path:
+    """An importance matrix in which one input of each layer's gate counts a thousandfold."""
+    entries = {}
+    for tensor in read_header(path).tensors:
+        if tensor.name.startswith("blk.") and len(tensor.shape) == 2:
+            sums = np.ones(tensor.shape[0], np.float32)
+            sums[favoured] = 1000
+            entries[tensor.name] = Importance(sums, np.ones(1, np.float32))
+    made = path.parent / "favours.imatrix.gguf"
+    ImportanceMatrix(entries, ("made up",), 1, 512).write(made)
+    return made
+
+
+def test_every_type_is_made(tiny_gguf: Path, tmp_path: Path) -> None:
+    importance = matrix(tiny_gguf, 5)
+    sizes = {}
+    for kind in gguf_quantize.TYPES:
+        if kind in ("MXFP4", "Q1_0", "Q2_0"):
+            continue
+        target = tmp_path / f"{kind}.gguf"
+        quantize(tiny_gguf, target, QuantizeOptions(kind, importance))
+        header = read_header(target)
+        assert header.file_type == kind
+        sizes[kind] = header.file_size
+    assert sizes["IQ1_S"] < sizes["Q2_K"] < sizes["Q4_0"] < sizes["Q4_K_M"] < sizes["Q6_K"]
+    assert sizes["Q6_K"] < sizes["Q8_0"] < sizes["F16"] < sizes["F32"]
+
+
+def test_blocks_are_those_of_the_reference(tiny_gguf: Path, tmp_path: Path) -> None:
+    """Q8_0 of gguf-py, which is written after ggml-quants.c."""
+    quantize(tiny_gguf, tmp_path / "q8.gguf", QuantizeOptions("Q8_0", pure=True))
+    name = "blk.0.ffn_up.weight"
+    [source] = [t for t in gguf.GGUFReader(tiny_gguf).tensors if t.name == name]
+    [made] = [t for t in gguf.GGUFReader(tmp_path / "q8.gguf").tensors if t.name == name]
+    expected = gguf.quants.quantize(source.data, gguf.GGMLQuantizationType.Q8_0)
+    assert made.data.tobytes() == expected.tobytes()
+
+
+def test_importance_lessens_the_error_where_it_matters(tiny_gguf: Path, tmp_path: Path) -> None:
+    def error(name: str, importance: Path | None) -> float:
+        target = tmp_path / name
+        quantize(tiny_gguf, target, QuantizeOptions("Q2_K", importance, pure=True))
+        name = "blk.0.ffn_gate.weight"
+        [floats] = [t for t in gguf.GGUFReader(tiny_gguf).tensors if t.name == name]
+        [made] = [t for t in gguf.GGUFReader(target).tensors if t.name == name]
+        values = gguf.quants.dequantize(made.data, made.tensor_type)
+        return float(np.square(values - floats.data)[:, 5].mean())
+
+    assert error("with.gguf", matrix(tiny_gguf, 5)) < error("without.gguf", None) / 2
+
+
+def test_the_file_says_which_matrix(tiny_gguf: Path, tmp_path: Path) -> None:
+    quantize(tiny_gguf, tmp_path / "q4.gguf", QuantizeOptions("Q4_K_M", matrix(tiny_gguf, 5)))
+    said = read_header(tmp_path / "q4.gguf").metadata
+    assert said["quantize.imatrix.file"] == "favours.imatrix.gguf"
+    assert said["quantize.imatrix.dataset"] == "made up"
+    assert said["quantize.imatrix.entries_count"] == 14
+    assert said["quantize.imatrix.chunks_count"] == 1
+
+
+def test_tensors_of_other_types(tiny_gguf: Path, tmp_path: Path) -> None:
+    target = tmp_path / "mixed.gguf"
+    overrides = (Override(r"blk\.1\.ffn_down", "Q8_0"), Override("ffn_down", "Q5_K"))
+    quantize(tiny_gguf, target, QuantizeOptions("Q4_K_M", overrides=overrides))
+    found = types(target)
+    assert found["blk.1.ffn_down.weight"] == "Q8_0"
+    assert found["blk.0.ffn_down.weight"] == "Q5_K"
+    assert found["blk.0.ffn_up.weight"] == "Q4_K"
+
+
+def test_tells_how_far_it_is(tiny_gguf: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int | None]] = []
+    quantize(
+        tiny_gguf,
+        tmp_path / "q4.gguf",
+        QuantizeOptions("Q4_0"),
+        lambda done, total: told.append((done, total)),
+    )
+    n = len(read_header(tiny_gguf).tensors)
+    assert told == [(done, n) for done in range(1, n + 1)]
+
+
+# --- what is refused ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (QuantizeOptions("Q9_9"), "quantize.unknown-type"),
+        (QuantizeOptions("IQ2_XS"), "quantize.needs-imatrix"),
+        (QuantizeOptions("Q4_0", overrides=(Override("x", "Q9"),)), "quantize.unknown-type"),
+    ],
+)
+def test_wrong_use(tiny_gguf: Path, tmp_path: Path, options: QuantizeOptions, code: str) -> None:
+    with pytest.raises(QuantizeUsageError) as caught:
+        quantize(tiny_gguf, tmp_path / "x.gguf", options)
+    assert caught.value.code == code
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pattern_that_is_none(tiny_gguf: Path, tmp_path: Path) -> None:
+    options = QuantizeOptions("Q4_0", overrides=(Override("(", "Q8_0"),))
+    with pytest.raises(QuantizeError, match="regular expression"):
+        quantize(tiny_gguf, tmp_path / "x.gguf", options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_quantized_is_not_quantized_again(model_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(QuantizeUsageError, match=r"quantized already \(Q4_1"):
+        quantize(model_path, tmp_path / "x.gguf", QuantizeOptions("Q4_0"))
+
+
+def test_nothing_is_overwritten(tiny_gguf: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.gguf").write_text("mine")
+    with pytest.raises(StoreError):
+        quantize(tiny_gguf, tmp_path / "x.gguf", QuantizeOptions("Q4_0"))
+    assert (tmp_path / "x.gguf").read_text() == "mine"
+
+
+def test_a_damaged_source(tiny_gguf: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.gguf").write_bytes(tiny_gguf.read_bytes()[:-5000])
+    with pytest.raises(DamagedModelError):
+        quantize(tmp_path / "cut.gguf", tmp_path / "x.gguf", QuantizeOptions("Q4_0"))
+
+
+def test_a_matrix_of_another_model(tiny_gguf: Path, tmp_path: Path) -> None:
+    entries = {"blk.0.attn_q.weight": Importance(np.ones(64, np.float32), np.ones(1, np.float32))}
+    ImportanceMatrix(entries, (), 1, 512).write(tmp_path / "other.gguf")
+    with pytest.raises(QuantizeError) as caught:
+        quantize(tiny_gguf, tmp_path / "x.gguf", QuantizeOptions("Q4_K_M", tmp_path / "other.gguf"))
+    assert caught.value.code == "quantize.refused"
+    assert "attn_q" in str(caught.value)
+    assert not (tmp_path / "x.gguf").exists()
+
+
+def test_a_quantizer_that_is_killed(tiny_gguf: Path, tmp_path: Path) -> None:
+    def kill(_done: int, _total: int | None) -> None:
+        for child in _children():
+            os.kill(child, signal.SIGKILL)
+
+    with pytest.raises(QuantizeError) as caught:
+        quantize(tiny_gguf, tmp_path / "x.gguf", QuantizeOptions("IQ3_S"), kill)
+    assert caught.value.code == "quantize.died"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_ends_it_and_leaves_nothing(tiny_gguf: Path, tmp_path: Path) -> None:
+    def interrupt(_done: int, _total: int | None) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quantize(tiny_gguf, tmp_path / "x.gguf", QuantizeOptions("IQ3_S"), interrupt)
+    assert list(tmp_path.iterdir()) == []
+    assert _children() == []
+
+
+def _children() -> list[int]:
+    """Workers of multiprocessing that this process has started."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+            line = (status.parent / "cmdline").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if fields[1] == str(os.getpid()) and fields[0] != "Z" and "spawn_main" in line:
+            found.append(int(status.parent.name))
+    return found
