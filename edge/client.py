@@ -7,11 +7,13 @@ of their own names, so that other clients never see them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypedDict
 
 __all__ = [
+    "MOST_TEXT",
     "OURS",
     "Client",
     "Connector",
@@ -23,10 +25,19 @@ __all__ = [
     "Progress",
     "Reply",
     "Starting",
+    "size_in_request",
 ]
 
 OURS = "lucie-edge"
 """What `/health` of our own server calls it, so that nothing of ours is asked of others."""
+
+MOST_TEXT = 1_000_000
+"""Bytes of all messages of a request together; our server takes a little more in all."""
+
+
+def size_in_request(text: str) -> int:
+    """Bytes that a text takes in a request."""
+    return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 class Message(TypedDict):

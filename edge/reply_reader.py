@@ -28,6 +28,7 @@ _RESERVED = {"code", "lang", "folder"}  # arguments of `text`, so no names of fa
 _KINDS: dict[int, type[LucieError]] = {
     400: UsageError,
     404: UnknownModelError,
+    413: UsageError,
     429: EngineError,
     503: EngineError,
     507: MemoryRefusedError,

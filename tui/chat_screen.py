@@ -32,7 +32,7 @@ from tui.source import Source
 from tui.status import KeyLine, Status, StatusLine
 from tui.transcript import Transcript
 from tui.untrusted import visible
-from tui.words import say
+from tui.words import number, say
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -161,6 +161,10 @@ class ChatScreen(Screen[None]):
     def on_prompt_too_early(self) -> None:
         """Say why nothing is sent now."""
         self.notify(say("chat.opening" if self._resuming else "chat.busy"), markup=False)
+
+    def on_prompt_too_long(self, event: Prompt.TooLong) -> None:
+        """Say that it cannot be sent; what was typed stays."""
+        self.notify(say("chat.too-long", count=number(event.characters)), markup=False)
 
     def _begin_answer(self) -> None:
         from tui.answering import Answering

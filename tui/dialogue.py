@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from edge.client import MOST_TEXT, size_in_request
 from edge.titles import title_from
 
 if TYPE_CHECKING:
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from edge.history import History, Role, State, StoredMessage
 
 __all__ = ["Dialogue", "Turn"]
+
+
+_MESSAGE_BYTES = 64
+"""What a message takes in a request beside its text."""
 
 
 @dataclass(eq=False, slots=True)
@@ -104,17 +109,20 @@ class Dialogue:
         """The messages for the model: every question with what was answered.
 
         What was refused would be refused again, and is left out. Chat templates want the
-        roles in turn, so questions without an answer between them are sent as one.
+        roles in turn, so questions without an answer between them are sent as one. Of more
+        than a request holds, which no window holds either, the oldest is left out.
         """
         messages: list[Message] = []
         for turn, following in zip(self.turns, [*self.turns[1:], None], strict=True):
             if turn.refused or (following is not None and following.refused):
                 continue
+            if size_in_request(turn.content) > MOST_TEXT:  # of a history that others wrote
+                continue
             if messages and messages[-1]["role"] == turn.role:
                 messages[-1]["content"] += f"\n\n{turn.content}"
             elif turn.content:
                 messages.append({"role": turn.role, "content": turn.content})
-        return messages
+        return _latest(messages)
 
     def forget_ids(self) -> None:
         """What was kept is there no more: keep all of it anew."""
@@ -127,3 +135,18 @@ class Dialogue:
         self.turns.append(turn)
         self.written.append(turn)
         return turn
+
+
+def _latest(messages: list[Message]) -> list[Message]:
+    """As many of the latest as a request holds; a system prompt stays."""
+    first = [message for message in messages[:1] if message["role"] == "system"]
+    rest = messages[len(first) :]
+    room = MOST_TEXT - sum(map(_size, first))
+    sizes = list(map(_size, rest))
+    while len(rest) > 1 and (sum(sizes) > room or rest[0]["role"] != "user"):
+        del rest[0], sizes[0]
+    return first + rest
+
+
+def _size(message: Message) -> int:
+    return size_in_request(message["content"]) + _MESSAGE_BYTES

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.message import Message
+from textual.strip import Strip
 from textual.widgets import TextArea
 
+from edge.client import MOST_TEXT, size_in_request
 from tui.untrusted import visible
 from tui.words import say
 
@@ -38,6 +40,12 @@ class Prompt(TextArea):
     class TooEarly(Message):
         """The user wants to send while `free` is not set."""
 
+    @dataclass
+    class TooLong(Message):
+        """More was pasted or typed than can be sent."""
+
+        characters: int
+
     def __init__(self) -> None:
         super().__init__(
             id="prompt", compact=True, highlight_cursor_line=False, placeholder=say("chat.prompt")
@@ -46,6 +54,10 @@ class Prompt(TextArea):
         self.cursor_blink = False
         self.free = True
         """Whether something may be sent; cleared by sending."""
+
+    def render_line(self, y: int) -> Strip:
+        """One line; nothing where the screen leaves no column (Textual 8.2.8 divides by them)."""
+        return super().render_line(y) if self.content_size.width > 0 else Strip([])
 
     def put(self, text: str) -> None:
         """Replace what is typed, the cursor behind it."""
@@ -65,6 +77,9 @@ class Prompt(TextArea):
         if not self.free:
             self.post_message(self.TooEarly())
             return
+        if size_in_request(self.text) > MOST_TEXT:
+            self.post_message(self.TooLong(len(self.text)))
+            return
         self.free = False
         # Emptied here, as what is typed next may come before the message is handled.
         self.post_message(self.Submitted(self.text.strip("\n")))
@@ -78,5 +93,8 @@ class Prompt(TextArea):
         """Insert what was pasted, without what a terminal would obey."""
         event.prevent_default()
         event.stop()
+        if len(event.text) > MOST_TEXT:  # which would also take several times its size to show
+            self.post_message(self.TooLong(len(event.text)))
+            return
         self.replace(visible(event.text), *self.selection)
         self.scroll_cursor_visible()

@@ -12,14 +12,13 @@ from typing import Any
 
 import click
 
-from edge.client import Connector, Delta, Done, Message, ModelInfo, Notice, Progress, Starting
+from edge.client import MOST_TEXT, Connector, Delta, Done, Message, ModelInfo, Notice, Progress, Starting
 from edge.commands.numbers import Real, Whole
 from edge.errors import UsageError
 from edge.messages import text
 
 __all__ = ["run"]
 
-_MAX_INPUT = 1024 * 1024  # what the server takes at most
 
 
 def _help(name: str) -> str:
@@ -78,9 +77,9 @@ def _prompt(given: str | None) -> str:
     if given is None and sys.stdin.isatty():
         raise UsageError("run.no-prompt")
     if given in (None, "-"):
-        data = sys.stdin.buffer.read(_MAX_INPUT + 1)
-        if len(data) > _MAX_INPUT:
-            raise UsageError("run.too-long", most=_MAX_INPUT)
+        data = sys.stdin.buffer.read(MOST_TEXT + 1)
+        if len(data) > MOST_TEXT:
+            raise UsageError("run.too-long", most=MOST_TEXT)
         try:
             given = data.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -101,8 +100,8 @@ def _text(what: str, given: str) -> str:
 
 def _format(path: Path) -> dict[str, Any]:
     try:
-        if not path.is_file() or path.stat().st_size > _MAX_INPUT:
-            raise UsageError("run.schema-too-long", path=str(path), most=_MAX_INPUT)
+        if not path.is_file() or path.stat().st_size > MOST_TEXT:
+            raise UsageError("run.schema-too-long", path=str(path), most=MOST_TEXT)
         schema = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UsageError("run.schema-not-json", path=str(path)) from error

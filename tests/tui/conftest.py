@@ -46,6 +46,11 @@ class Chat:
         return self.main.transcript.text
 
     @property
+    def toasts(self) -> str:
+        """What is told in passing."""
+        return "\n".join(toast.message for toast in self.app._notifications)
+
+    @property
     def state(self) -> str:
         return self.main.status_line.status.state
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from textual.events import Paste
 
+from edge.client import MOST_TEXT
 from tests.tui.conftest import Chatting
 from tests.tui.scripted import ScriptedServer
 
@@ -69,3 +70,32 @@ async def test_who_types_ahead_loses_nothing(chatting: Chatting) -> None:
         await chat.until_answered()
         await chat.until(lambda: chat.main.prompt.text == "Two")
     assert server.asked == [[{"role": "user", "content": "One"}]]
+
+
+async def test_what_is_far_too_long_is_not_even_shown(chatting: Chatting) -> None:
+    server = ScriptedServer()
+    async with chatting(server) as chat:
+        await chat.type("before")
+        chat.main.prompt.post_message(Paste("x" * (MOST_TEXT + 1)))
+        await chat.until(lambda: "1,000,001 characters" in chat.toasts)
+        assert chat.main.prompt.text == "before"
+        chat.main.prompt.put("é" * (MOST_TEXT // 2))
+        await chat.pilot.press("enter")
+        await chat.until(lambda: "500,000 characters" in chat.toasts)
+        assert len(chat.main.prompt.text) == MOST_TEXT // 2
+        chat.main.prompt.clear()
+        await chat.say("short")
+        await chat.until_answered()
+    assert [m["content"] for m in server.asked[0]] == ["short"]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 10), (4, 10), (5, 2), (6, 3)])
+async def test_a_screen_with_hardly_a_column(chatting: Chatting, size: tuple[int, int]) -> None:
+    async with chatting(size=size) as chat:
+        await chat.pilot.pause()
+        await chat.say("Hello")
+        await chat.until_answered()
+        await chat.pilot.resize_terminal(80, 24)
+        await chat.until_shown("A tree is a plant.")
+        await chat.pilot.resize_terminal(*size)
+        await chat.pilot.pause()
