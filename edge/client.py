@@ -115,6 +115,9 @@ class Client(Protocol):
     async def info(self) -> ModelInfo:
         """What the server runs. Raises `ServerError`, `EngineError`."""
 
+    async def alive(self) -> bool:
+        """Whether a server of ours is still there; of another's that is assumed."""
+
     def chat(
         self, messages: Sequence[Message], options: dict[str, Any] | None = None
     ) -> AsyncGenerator[Reply, None]:

@@ -92,6 +92,15 @@ class HttpClient:
             raise EngineError("server.loading", percent=round(health.progress * 100))
         return health.info
 
+    async def alive(self) -> bool:
+        """Whether a server of ours is still there; of another's that is assumed."""
+        if not self._ours:
+            return True
+        try:
+            return await self.health() is not None
+        except LucieError:
+            return False
+
     async def _foreign_info(self) -> ModelInfo:
         async with self._breaking():
             response = await self._http.get("/v1/models")

@@ -47,7 +47,9 @@ class Source:
         """
         self._report = report
         if self._client is not None:
-            return self._client
+            if await self._client.alive():
+                return self._client
+            await self._let_go()  # it died while nobody asked anything
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._connect())
             self._connecting.add_done_callback(self._connected)
@@ -68,8 +70,7 @@ class Source:
                     yield reply
         except (EngineError, ServerError):
             if self._client is client:
-                self._client = None
-                await client.aclose()
+                await self._let_go()
             raise
 
     async def aclose(self) -> None:
@@ -78,11 +79,14 @@ class Source:
             self._connecting.cancel()
             with suppress(asyncio.CancelledError, LucieError):
                 await self._connecting
+        await self._let_go()
+        if self._connector is not None:
+            await self._connector.aclose()
+
+    async def _let_go(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
-        if self._connector is not None:
-            await self._connector.aclose()
 
     async def _connect(self) -> Client:
         if self._connector is None:

@@ -52,6 +52,8 @@ class ScriptedServer:
         self.left: list[int] = []
         """Answers, by number, that the chat left before their end."""
         self.closed = False
+        self.dead: set[int] = set()
+        """Connections, by number, that have ended unseen."""
 
     async def connect(self, report: Any = None) -> Client:
         self.connections += 1
@@ -77,6 +79,9 @@ class _Client:
         if isinstance(self._server.told, LucieError):
             raise self._server.told
         return self._server.told
+
+    async def alive(self) -> bool:
+        return self._server.connections not in self._server.dead
 
     async def chat(
         self, messages: Sequence[Message], options: dict[str, Any] | None = None

@@ -214,6 +214,18 @@ async def test_after_a_failure_another_question_may_follow(chatting: Chatting) -
     assert server.asked[1] == [{"role": "user", "content": "First\n\nSecond"}]
 
 
+async def test_a_server_that_ended_meanwhile_is_reached_anew(chatting: Chatting) -> None:
+    server = ScriptedServer()
+    async with chatting(server) as chat:
+        await chat.say("Hello")
+        await chat.until_answered()
+        server.dead.add(1)
+        await chat.say("Again")
+        await chat.until_answered()
+        assert chat.text.count("A tree is a plant.") == 2
+    assert server.connections == 2
+
+
 async def test_a_server_that_cannot_be_had_is_told_and_tried_again(chatting: Chatting) -> None:
     error = ServerError("server.unreachable", address="http://x", reason="no route")
     server = ScriptedServer(connects=[[error], [error]])

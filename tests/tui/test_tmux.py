@@ -185,6 +185,25 @@ def test_an_engine_that_is_killed_costs_one_answer(
     assert (question[1], reply[2]) == (STORY, "stopped")
 
 
+def test_an_engine_that_is_killed_between_two_answers_costs_none(
+    chat: Callable[..., Tmux], home: Path, path: Path
+) -> None:
+    tmux = chat()
+    in_mid_answer(tmux)
+    tmux.press("Escape")
+    tmux.until_shown("● ready")
+    (engine,) = engines(home)
+    os.kill(engine, signal.SIGKILL)
+    tmux.type("And then?")
+    tmux.press("Enter")
+    tmux.until(lambda screen: "● writing" in screen)
+    tmux.press("Escape")
+    tmux.until_shown("● ready")
+    tmux.press("C-q")
+    assert tmux.exit_code() == 0
+    assert [state for _, _, state in kept(path)[0][1::2]] == ["stopped", "stopped"]
+
+
 def test_a_terminal_that_is_closed_in_mid_answer(chat: Callable[..., Tmux], path: Path) -> None:
     tmux = chat()
     in_mid_answer(tmux)
