@@ -7,8 +7,7 @@ token of each sequence. Lengths in brackets name the dimensions:
     N tokens of a step   C cells of the KV cache   S sequences   V tokens of the vocabulary
     E embedding   F feed-forward   Q all query heads   K all key heads
 
-Left out is what a first answer by a JSON schema adds (llguidance's tables of the vocabulary,
-some 0.8 KiB for each token), as most never ask for one.
+What a first answer by a JSON schema adds stands beside the total, as most never ask for one.
 """
 
 from __future__ import annotations
@@ -37,6 +36,9 @@ _TOKEN_BYTES = 160
 _MERGE_BYTES = 145
 """Of each token and each merge in llama_vocab: growth of the anonymous memory between
 vocabularies of 300 and of 200,000 tokens, with 10 and with 200,000 merges."""
+_TABLE_BYTES = 880
+"""Of each token in llguidance's tables, from the first answer by a JSON schema on: 42 MiB
+for 49,152 tokens."""
 _NODE_BYTES = 2048
 _NODES_PER_TENSOR = 8
 """llama_context::graph_max_nodes; three graphs, their tensors and the scheduler's tables."""
@@ -72,10 +74,12 @@ class MemoryEstimate:
     """Intermediate results of a step, and logits."""
     process: int
     """Python, libraries, the vocabulary and the graphs' descriptions."""
+    schemas: int = 0
+    """More, once an answer has followed a JSON schema; not in the total."""
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """All of it but `schemas`."""
         return self.weights + self.repacked + self.kv + self.compute + self.process
 
 
@@ -95,6 +99,7 @@ def estimate(header: GGUFHeader, options: LoadOptions, flags: frozenset[str]) ->
         kv=_kv_bytes(header, options),
         compute=_compute_bytes(header, options),
         process=_process_bytes(header),
+        schemas=header.n_vocab * _TABLE_BYTES,
     )
 
 

@@ -62,7 +62,8 @@ class Plan:
     @property
     def swap(self) -> int:
         """Bytes of RAM beside the engine's for conversations that wait for their next turn."""
-        given = min(2 * self.needed.kv, (self.available - self.needed.total) // _SWAP)
+        left = self.available - self.needed.total - self.needed.schemas
+        given = min(2 * self.needed.kv, left // _SWAP)
         return given if given >= _LEAST_SWAP else 0
 
 

@@ -17,6 +17,7 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
 from edge.engine import Engine
 from edge.errors import EngineError
@@ -258,13 +259,17 @@ class Sequences:
 
     def _to_ram(self, held: Held, size: int) -> None:
         while self._swap.free < size:
-            oldest = self._swap.first_to_go()
-            self.save(oldest)
-            self._swap.remove(oldest)
-        state = bytearray(size)
+            self._forget_oldest()
+        state = mmap(-1, size, flags=MAP_PRIVATE | MAP_ANONYMOUS)
         with memoryview(state) as view:
             self._engine.save(held.seq, view)
         self._swap.put(Swapped(held.tokens, state, held.pinned, held.saved))
+
+    def _forget_oldest(self) -> None:
+        # A method of its own: a name for it would keep its memory while the next is copied.
+        oldest = self._swap.first_to_go()
+        self.save(oldest)
+        self._swap.remove(oldest)
 
     # -- disk --------------------------------------------------------------------------
 
@@ -330,7 +335,7 @@ class Sequences:
             self.save(one)
 
 
-def _copying(state: bytearray) -> Callable[[memoryview], None]:
+def _copying(state: mmap) -> Callable[[memoryview], None]:
     def copy(out: memoryview) -> None:
         out[:] = state
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from mmap import mmap
 
 __all__ = ["SwapSpace", "Swapped"]
 
@@ -20,8 +21,8 @@ class Swapped:
     """A sequence outside the engine."""
 
     tokens: array[int]
-    state: bytearray
-    """As the engine wrote it."""
+    state: mmap
+    """As the engine wrote it; pages of its own, which go back to the system at once."""
     pinned: int
     """Length of its system prompt, in tokens."""
     saved: bool

@@ -118,7 +118,8 @@ def _loading(name: str, plan: Plan) -> Iterator[str]:
         elif isinstance(value, int):
             value = count_text(value)
         yield f"  {_say(option.replace('_', '-')):<{_OPTION}}{value:>6}  {plan.reasons[option]}"
-    yield f"  {_say('at-rest'):<{_OPTION}}{size_text(plan.swap):>6}  {_say('at-rest-why')}"
+    for label, size in (("at-rest", plan.swap), ("schemas", plan.needed.schemas)):
+        yield f"  {_say(label):<{_OPTION}}{size_text(size):>6}  {_say(f'{label}-why')}"
 
 
 def _data(device: Device, build: Build, items: list[Item]) -> dict[str, object]:
