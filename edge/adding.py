@@ -22,8 +22,9 @@ from edge import __version__
 from edge.bundle import DRAFT_PREFIX, Bundle
 from edge.catalog import Entry, catalog, entry_of_hash
 from edge.download import Fetched, Want, check_space
-from edge.errors import ModelError, StoreError, UnknownModelError
+from edge.errors import ModelError, StoreError, UnknownModelError, UsageError
 from edge.gguf_header import read_header
+from edge.gguf_window import printable
 from edge.manifest import MANIFEST, DataSource, File, Manifest
 from edge.progress import Count, Progress
 from edge.sources import FileSource, Notice, fetch_first, parse
@@ -78,6 +79,28 @@ def add(store: Store, text: str, wish: Wish) -> Model:
     raise UnknownModelError("store.no-file", path=str(path))
 
 
+def _called(wish: Wish, name: str, entry: Entry | None) -> str:
+    """How a model is to be called: as is wished, or else `name`.
+
+    Raises:
+        UsageError: no model may be called so, or one of the catalog is, and this is not it:
+            what the catalog knows of that one would be told of this one.
+    """
+    called = name if wish.name is None else wish.name
+    if not NAME.fullmatch(called):
+        raise UsageError("store.bad-name", name=printable(called))
+    if called in catalog() and (entry is None or entry.name != called):
+        raise UsageError("store.reserved", name=called)
+    return called
+
+
+def _origin(manifest: Manifest) -> Entry | None:
+    """The entry of the catalog that a bundle was made of."""
+    hashes = {file.sha256 for file in manifest.files.values()}
+    source = manifest.recipe.get("source")
+    return next((e for e in catalog().values() if e.sha256 in hashes or source in e.sources), None)
+
+
 def _slug(file: str) -> str:
     """A name made of the name of a file."""
     stem = file.removesuffix(".gguf").lower()
@@ -117,7 +140,7 @@ def _sweep(root: Path, name: str) -> None:
 def _add_remote(
     store: Store, sources: list[str] | tuple[str, ...], name: str, entry: Entry | None, wish: Wish
 ) -> Model:
-    called = wish.name or name
+    called = _called(wish, name, entry)
     with _place(store, called, wish.notice) as folder:
         fetched = fetch_first(
             sources,
@@ -133,7 +156,7 @@ def _add_remote(
 def _add_file(store: Store, path: Path, wish: Wish) -> Model:
     read_header(path)  # a file that is none is refused before gigabytes are copied
     entry = _recognized(path)
-    called = wish.name or (entry.name if entry else _slug(path.name))
+    called = _called(wish, entry.name if entry else _slug(path.name), entry)
     with _place(store, called, wish.notice) as folder:
         check_space(folder, path.stat().st_size)
         _keep(store, called, _copy(path, folder / path.name, wish.progress), entry)
@@ -202,7 +225,7 @@ def _languages(header: GGUFHeader) -> tuple[str, ...]:
 
 def _add_bundle(store: Store, path: Path, wish: Wish) -> Model:
     bundle = Bundle.open(path, verify=True, progress=wish.progress)
-    called = wish.name or bundle.manifest.name
+    called = _called(wish, bundle.manifest.name, _origin(bundle.manifest))
     if bundle.manifest.kind == "gguf":
         for file in bundle.manifest.files:
             read_header(path / file)
@@ -226,7 +249,7 @@ def _add_hugging_face(store: Store, path: Path, wish: Wish) -> Model:
         json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         raise ModelError("store.not-a-model", path=str(path)) from None
-    called = wish.name or _slug(path.resolve().name)
+    called = _called(wish, _slug(path.resolve().name), None)
     manifest = Manifest(
         kind="model",
         name=called,

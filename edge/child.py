@@ -15,7 +15,7 @@ from edge.text import one_line
 
 __all__ = ["Child", "last_words"]
 
-_PROGRAM = "import sys; from edge.cli import main; sys.exit(main())"
+_PROGRAM = "import sys; from edge.program import main; sys.exit(main())"
 _SAID = "lucie: "
 """How a `lucie` process that knows why it failed begins its last line."""
 _TAIL_BYTES = 4096

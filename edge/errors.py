@@ -8,6 +8,7 @@
     │   └── DamagedModelError
     ├── MemoryRefusedError              HTTP 507   it would not fit, so it was not loaded
     ├── EngineError                     HTTP 503   the engine died, is busy or will not start
+    │   └── ModelChangedError                      the model file changed under it
     ├── ServerError                                a server could not be reached or said no
     ├── StoreError                                 a download or the models folder
     ├── HistoryError                               the conversations' database
@@ -33,6 +34,7 @@ __all__ = [
     "InterruptedByUserError",
     "LucieError",
     "MemoryRefusedError",
+    "ModelChangedError",
     "ModelError",
     "ServerError",
     "StoreError",
@@ -98,6 +100,10 @@ class EngineError(LucieError):
     """The engine died, cannot start, or refuses what was asked of it."""
 
     status = 503
+
+
+class ModelChangedError(EngineError):
+    """The file of a loaded model was written to: what was computed from it is worth nothing."""
 
 
 class ServerError(LucieError):

@@ -22,6 +22,8 @@ __all__ = ["Hyperparameters", "read_hyperparameters"]
 
 _MOST_LAYERS = 512  # LLAMA_MAX_LAYERS
 _MOST = 2**31 - 1
+_LEAST_WINDOW = 64
+"""Tokens: the smallest models that are published have 256, and 7 hold no question."""
 _MOST_HEAD = 8192
 _MOST_WINDOW = 1 << 24  # times the number of sequences it must fit 32 bits
 _ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
@@ -133,7 +135,7 @@ def read_hyperparameters(
     if n_rot % 2 or (architecture.full_rope and n_rot != head_dim):
         keys.wrong("rope.dimension_count", n_rot)
     keys.same("rope.dimension_count_swa", n_rot)
-    n_ctx_train = keys.integer("context_length")
+    n_ctx_train = keys.integer("context_length", least=_LEAST_WINDOW)
     keys.integer("rope.scaling.original_context_length", default=n_ctx_train)
     n_swa, n_layer_swa = _windows(keys, architecture, n_layer)
     return Hyperparameters(

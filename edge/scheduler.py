@@ -13,10 +13,17 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Literal
 
 from edge.engine import AbortedError, Chunk, Engine, Sampled
-from edge.errors import ContextFullError, EngineError, LucieError, UsageError
+from edge.errors import (
+    ContextFullError,
+    EngineError,
+    LucieError,
+    ModelChangedError,
+    UsageError,
+)
 from edge.kvstore import KVStore
 from edge.request import (
     Event,
@@ -69,6 +76,8 @@ class Scheduler:
         self._waiting: deque[Ticket] = deque()
         self._active: list[Running] = []
         self._closing = False
+        self.end: Future[None] = Future()
+        """Done when its thread has ended; holds what it died of, if it was not closed."""
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -129,6 +138,16 @@ class Scheduler:
     # -- the engine's thread -------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:
+            self.end.set_exception(error)
+            if not isinstance(error, LucieError):
+                raise
+        else:
+            self.end.set_result(None)
+
+    def _serve(self) -> None:
         try:
             while self._wait_for_work():
                 self._drop_cancelled()
@@ -213,6 +232,9 @@ class Scheduler:
             rows = self._engine.step([chunk for _, chunk in batch], steady=steady)
         except AbortedError:
             return
+        except ModelChangedError as error:
+            self._fail_all(error)
+            raise
         except LucieError as error:
             self._fail_all(error)
             return

@@ -102,7 +102,7 @@ class Store:
             UnknownModelError: it is not on this device; the text says how to get it.
             ModelError: it is a bundle that no engine here runs.
         """
-        wanted = name_or_path or default_model()
+        wanted = default_model() if name_or_path is None else name_or_path
         model = _at(Path(wanted).expanduser()) if _is_path(wanted) else self.get(wanted)
         _ = model.weights  # or the error that says why there are none
         return model
@@ -200,7 +200,9 @@ class Store:
             UsageError: no model may be called so.
         """
         if not NAME.fullmatch(name):
-            raise UsageError("store.bad-name", name=name)
+            from edge.gguf_window import printable
+
+            raise UsageError("store.bad-name", name=printable(name))
         with writing(self.root):
             locks = self.root / ".locks"
             locks.mkdir(parents=True, exist_ok=True)
@@ -220,13 +222,14 @@ class Store:
 
     def _unknown(self, name: str) -> UnknownModelError:
         from edge.catalog import catalog
+        from edge.gguf_window import printable
 
         if name in catalog():
             return UnknownModelError("store.not-here", name=name)
         known = [model.name for model in self.list()] + [
             entry for entry in catalog() if not self.holds(entry)
         ]
-        return UnknownModelError("store.unknown", name=name, known=", ".join(known))
+        return UnknownModelError("store.unknown", name=printable(name), known=", ".join(known))
 
 
 def _is_path(text: str) -> bool:

@@ -8,7 +8,7 @@ import sys
 
 __all__ = ["UNWRITABLE", "complete", "settle", "silence", "tell"]
 
-UNWRITABLE = {errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG}
+UNWRITABLE = {errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EBADF}
 """Why an output cannot be written to, through no fault of the program."""
 
 
@@ -17,12 +17,15 @@ def complete() -> None:
 
     Python leaves it None then, and the next file or socket that is opened would take its
     number: what is meant for the screen would be written there.
+    Writing to a closed stdout stays an error, as the answer would be lost; that nobody wants
+    to read what is told on stderr is none.
     """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            # It takes the lowest number that is free.
+            os.open(os.devnull, os.O_RDONLY if name == "stdout" else os.O_RDWR)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - a number, which stays open
 

@@ -12,13 +12,22 @@ from typing import Any
 
 import click
 
-from edge.client import MOST_TEXT, Connector, Delta, Done, Message, ModelInfo, Notice, Progress, Starting
+from edge.client import (
+    MOST_TEXT,
+    Connector,
+    Delta,
+    Done,
+    Message,
+    ModelInfo,
+    Notice,
+    Progress,
+    Starting,
+)
 from edge.commands.numbers import Real, Whole
 from edge.errors import UsageError
 from edge.messages import text
 
 __all__ = ["run"]
-
 
 
 def _help(name: str) -> str:
@@ -81,7 +90,8 @@ def _prompt(given: str | None) -> str:
         if len(data) > MOST_TEXT:
             raise UsageError("run.too-long", most=MOST_TEXT)
         try:
-            given = data.decode("utf-8")
+            # One line end at the end is the pipe's, not the question's.
+            given = data.decode("utf-8").removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError as error:
             raise UsageError("run.not-utf8", byte=error.start) from error
     if not given or not given.strip():
@@ -103,7 +113,9 @@ def _format(path: Path) -> dict[str, Any]:
         if not path.is_file() or path.stat().st_size > MOST_TEXT:
             raise UsageError("run.schema-too-long", path=str(path), most=MOST_TEXT)
         schema = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise UsageError("run.schema-too-deep", path=str(path)) from error
+    except ValueError as error:
         raise UsageError("run.schema-not-json", path=str(path)) from error
     except OSError as error:
         raise UsageError(

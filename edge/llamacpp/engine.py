@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.engine import AbortedError, Chunk, Constraint, EngineSpec, LoadOptions, Sampling
-from edge.errors import DamagedModelError, EngineError
+from edge.errors import DamagedModelError, EngineError, ModelChangedError
 from edge.llamacpp.batch import Batch
 from edge.llamacpp.cells import CellCount
 from edge.llamacpp.native import ThreadPool, api, build, forget_errors, reason
@@ -48,6 +48,9 @@ class LlamaEngine:
         self._context: Any = None
         # A C string, empty while the step may go on; see `_open_context`.
         self._interrupted = ctypes.create_string_buffer(2)
+        self._path = path
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._size = os.fstat(self._file).st_size
         self._model = self._load_model(path, options, progress)
         try:
             self.tokenizer = Vocab(self._model)
@@ -183,8 +186,12 @@ class LlamaEngine:
 
         Raises:
             AbortedError: it was interrupted.
+            ModelChangedError: the file is no longer what was loaded.
             EngineError: too many tokens, not cells enough, or llama.cpp failed.
         """
+        # The weights are the file's own pages: touching one that is gone ends the process.
+        if os.fstat(self._file).st_size != self._size:
+            raise ModelChangedError("engine.model-changed", path=str(self._path))
         n_tokens = sum([len(chunk.ids) for chunk in chunks])
         if n_tokens > self.spec.n_batch:
             raise EngineError("engine.batch-too-long", tokens=n_tokens, most=self.spec.n_batch)
@@ -256,3 +263,6 @@ class LlamaEngine:
         if self._model:
             self._api.llama_model_free(self._model)
             self._model = None
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1

@@ -74,7 +74,7 @@ def serve(listener: Listener, load: Load, watcher: Watcher, life: Life | None = 
         # Native code is at work in the loading thread, and would crash in what is left of us.
         sys.stderr.flush()
         os._exit(0)
-    loading.result()
+    loading.result().scheduler.end.result()
 
 
 class _Process:
@@ -131,6 +131,7 @@ class _Process:
         lease = self._service.lease
         if error is None:
             self._service.loaded = loaded = loading.result()
+            loaded.scheduler.end.add_done_callback(self._ended)
             self._watcher.ready(self._listener.address, loaded.name)
         elif isinstance(error, LucieError) and lease is not None:
             # Those who are here hear why; who comes later starts a new server.
@@ -139,6 +140,11 @@ class _Process:
             lease.forsake()
         else:
             self._stop()
+
+    def _ended(self, _end: Future[None]) -> None:
+        """From the engine's thread, when it ends: also when it dies."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._stop)
 
     def _close(self) -> None:
         """The server is about to stop: no new users, and those who are here are told."""
@@ -189,6 +195,7 @@ def _uvicorn_config(app: Starlette) -> uvicorn.Config:
         lifespan="off",
         workers=1,
         log_config=None,
+        log_level="error",  # what clients do wrong is theirs to read
         access_log=False,
         proxy_headers=False,
         server_header=False,

@@ -112,6 +112,7 @@ LLAMA = [
     ("key-value", pairs(llama__block_count=(U32, 0))),
     ("key-value", pairs(llama__block_count=(U32, 513))),
     ("key-value", pairs(llama__context_length=(U32, 0))),
+    ("key-value", pairs(llama__context_length=(U32, 7))),
     ("key-value", pairs(llama__attention__head_count=(U32, 0))),
     ("key-value", pairs(llama__attention__head_count_kv=(U32, 0))),
     ("key-value", pairs(llama__attention__head_count_kv=(U32, 3))),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import gettext
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -289,3 +290,24 @@ def test_the_catalogue_translates_words_that_click_says() -> None:
 def test_stdout_stays_clean_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["chta"])
     assert capsys.readouterr().out == ""
+
+
+_INTERRUPTED = """
+import os, signal, sys
+fatal = sys.argv[1]
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == fatal:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from edge.program import main
+sys.argv[1:] = ["models", "list"]
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("module", ["edge.cli", "click", "edge.streams"])
+def test_ctrl_c_while_it_is_being_imported_says_nothing(module: str) -> None:
+    command = [sys.executable, "-c", _INTERRUPTED, module]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")

@@ -74,8 +74,9 @@ def test_the_prompt_may_come_from_stdin(home: Home) -> None:
     given = home.run(*SHORT, "--json", "Say hello.")
     assert json.loads(home.run(*SHORT, "--json", stdin="Say hello.").stdout)["text"]
     piped = home.run(*SHORT, "--json", "-", stdin="Say hello.")
-    told = [json.loads(ended.stdout) for ended in (given, piped)]
-    assert told[0]["text"] == told[1]["text"]
+    echoed = home.run(*SHORT, "--json", "-", stdin="Say hello.\r\n")
+    told = [json.loads(ended.stdout) for ended in (given, piped, echoed)]
+    assert len({one["text"] for one in told}) == len({one["prompt_tokens"] for one in told}) == 1
 
 
 def test_json_tells_what_it_cost(home: Home) -> None:
@@ -184,15 +185,24 @@ def test_wrong_use_ends_with_2(
         (("\udcff bad",), "PROMPT is not text"),
         (("hi", "--system", "\udcff"), "--system is not text"),
         (("hi", "--schema", "/dev/zero"), "/dev/zero is no file of at most"),
+        (("hi", "--model", "a\nb"), "No model is called a\ufffdb."),
+        (("hi", "--model", ""), "No model is called ."),
     ],
 )
 def test_what_cannot_be_sent_is_refused_in_one_line(
     home: Home, arguments: tuple[str, ...], told: str
 ) -> None:
     ran = home.run(*arguments)
-    assert ran.returncode == 2
+    assert ran.returncode == (1 if "--model" in arguments else 2)
     assert told in ran.stderr
     assert ran.stderr.count("\n") == 1
+
+
+def test_a_schema_that_is_nested_without_end(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000)
+    ran = home.run("hi", "--schema", str(tmp_path / "deep.json"))
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
+    assert "is nested too deeply" in ran.stderr
 
 
 def test_a_port_that_does_not_exist_is_no_address() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.edge.servers import SCRIPTED, answers, until
+from tests.edge.servers import SCRIPTED, answers, read_all, running, scripted, until
 
+PROGRAM = "import sys; from edge.program import main; sys.exit(main())"
 LUCIE = str(Path(sys.executable).with_name("lucie"))
 
 
@@ -67,6 +69,37 @@ def test_what_nohup_turned_off_stays_off(tmp_path: Path) -> None:
             process.wait(0.5)
         process.terminate()
         assert process.wait(30) == 0
+
+
+def test_a_model_file_that_is_cut_while_it_is_served_ends_it_with_a_word(
+    model_path: Path, tmp_path: Path
+) -> None:
+    model = shutil.copy(model_path, tmp_path / "model.gguf")
+    path = tmp_path / "s.sock"
+    command = ["serve", "--model", str(model), "--socket", str(path)]
+    question = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
+    with running(path, "-c", PROGRAM, *command) as server:
+        assert server.post("/v1/chat/completions", question).status_code == 200
+        os.truncate(model, 2_000_000)
+        refused = server.post("/v1/chat/completions", question)
+        assert refused.json()["error"]["code"] == "model_changed"
+        assert server.process.wait(30) == 1
+        assert server.process.stderr is not None
+        last = server.process.stderr.read().splitlines()[-1]
+    assert last.startswith(f"lucie: The model file {model} was changed while it was in use")
+
+
+def test_what_clients_do_wrong_is_not_told_to_the_operator(tmp_path: Path) -> None:
+    with scripted(tmp_path) as server:
+        with server.connect() as garbage:
+            garbage.sendall(b"\x16\x03\x01 nonsense\r\n\r\n")
+            read_all(garbage)
+        with server.http() as http:
+            upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
+            assert http.get("/health", headers=upgrade).status_code == 200
+        server.process.terminate()
+        assert server.process.stderr is not None
+        assert server.process.stderr.read() == ""
 
 
 def test_a_log_file_stays_small(tmp_path: Path) -> None:

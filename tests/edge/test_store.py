@@ -257,6 +257,15 @@ def test_names_that_could_lead_elsewhere_are_refused(store: Store, gguf: Path, n
         assert not store.root.exists()
 
 
+def test_a_name_of_the_catalog_is_for_that_model_alone(store: Store, gguf: Path) -> None:
+    for name in ("lucie-7b-instruct-v1.1", DEFAULT_MODEL):
+        with pytest.raises(UsageError, match="name of a model of the catalog"):
+            store.add(str(gguf), name=name)
+    with pytest.raises(UsageError, match="cannot be called “”"):
+        store.add(str(gguf), name="")
+    assert store.list() == []
+
+
 def test_what_is_neither_name_nor_source(store: Store, tmp_path: Path) -> None:
     assert refused(store.add, "nothing").code == "store.unknown"
     assert refused(store.add, "./nothing.gguf").code == "store.no-file"

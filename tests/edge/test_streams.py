@@ -27,9 +27,11 @@ def test_a_full_output_is_one_line(args: tuple[str, ...]) -> None:
     assert done.returncode == 1
 
 
-def test_a_closed_output_is_as_the_null_device() -> None:
-    done = lucie(">&-", "--help")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+@pytest.mark.parametrize("args", [("--help",), ("models", "list"), ("doctor", "--json")])
+def test_what_a_closed_output_loses_is_an_error(args: tuple[str, ...]) -> None:
+    done = lucie(">&-", *args)
+    assert done.stderr == "lucie: The output cannot be written: Bad file descriptor.\n"
+    assert done.returncode == 1
 
 
 def test_a_closed_input_is_as_an_empty_one() -> None:
@@ -41,7 +43,8 @@ def test_a_closed_input_is_as_an_empty_one() -> None:
 
 
 def test_all_closed() -> None:
-    assert lucie("<&- >&- 2>&-", "models", "list").returncode == 0
+    assert lucie("<&- >&- 2>&-", "models", "list").returncode == 1
+    assert lucie("<&- 2>&-", "models", "list").returncode == 0
 
 
 def test_a_reader_that_leaves_early_is_no_error_to_speak_of() -> None:
