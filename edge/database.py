@@ -14,7 +14,7 @@ from edge.errors import HistoryError
 from edge.migrations import MIGRATIONS, migrate
 from edge.salvage import Salvage, set_aside
 
-__all__ = ["open_database", "translated"]
+__all__ = ["open_database", "open_to_read", "translated"]
 
 _WAIT_S = 5.0
 """How long to wait for another process's write."""
@@ -55,6 +55,26 @@ def open_database(path: Path) -> tuple[sqlite3.Connection, Salvage | None]:
                 raise
         salvage = set_aside(path)
         return _connect(path), salvage
+
+
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """Open a database that cannot be written, on a disk or card that takes nothing.
+
+    What a program that was killed had left in the log beside it is not seen.
+
+    Raises:
+        HistoryError: it is not there, damaged, or not of this program's version.
+    """
+    with translated(path):
+        # Without `immutable`, SQLite would want to make an index of the log.
+        db = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
+        db.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        try:
+            _check(db, _version(db, path))
+        except BaseException:
+            db.close()
+            raise
+        return db
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from edge.database import open_database, translated
+from edge.database import open_database, open_to_read, translated
 from edge.errors import HistoryError
 from edge.salvage import Salvage
 from edge.titles import title_from
@@ -70,7 +70,18 @@ class History:
     def __init__(self, path: Path, db: sqlite3.Connection, salvage: Salvage | None) -> None:
         self._path = path
         self._db = db
+        self._file = _identity(path)
         self.salvage = salvage
+
+    @classmethod
+    def open_to_read(cls, path: Path) -> Self:
+        """Open a database that cannot be written; every method that would write fails.
+
+        Raises:
+            HistoryError: it is not there, damaged, or of another version of this program.
+        """
+        path = path.absolute()
+        return cls(path, open_to_read(path), None)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -87,6 +98,10 @@ class History:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    def in_place(self) -> bool:
+        """Whether its path still leads to this file: a removed one can be written to as well."""
+        return self._file == _identity(self._path)
 
     def conversations(self, limit: int | None = None) -> list[Conversation]:
         """All conversations that have messages, the one spoken in last first."""
@@ -232,3 +247,11 @@ def _now() -> str:
 
 def _time(stored: str) -> datetime:
     return datetime.fromisoformat(stored)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -36,7 +36,11 @@ class Archive:
     def __init__(self, path: Path) -> None:
         self.salvage: Salvage | None = None
         """Set when the file was found damaged; for the screen to tell and clear."""
+        self.unwritable: HistoryError | None = None
+        """Set when the file could only be read; for the screen to tell."""
         self._path = path
+        self._file = 0
+        """Which file ids belong to, as a running number: one that is lost is replaced."""
         self._history: History | None = None
         self._claim = Claim(path.with_name(f"{path.name}.open"))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="history")
@@ -45,13 +49,13 @@ class Archive:
         """Write what is new in `dialogue`, nothing that was kept before; whether there was any."""
         news = _news(dialogue)  # taken now: the answer grows while it is being written down
         if news and any(turn.role == "user" for turn in dialogue.written):
-            await self._run(lambda history: _keep(history, self._claim, dialogue, news))
+            await self._run(lambda history: self._keep(history, dialogue, news))
             return True
         return False
 
     async def conversations(self) -> list[Conversation]:
         """All conversations, the one spoken in last first."""
-        return await self._run(lambda history: history.conversations())
+        return await self._run(lambda history: history.conversations(), reading=True)
 
     async def load(self, conversation: Conversation) -> Dialogue:
         """A conversation, to be read and continued.
@@ -71,10 +75,10 @@ class Archive:
                     self._claim.take(before)
                 raise
             dialogue = Dialogue.stored(conversation.id, conversation.title, messages)
-            dialogue.home = history
+            dialogue.home = self._file
             return dialogue
 
-        return await self._run(read)
+        return await self._run(read, reading=True)
 
     async def let_go(self) -> None:
         """Whatever was open may be opened elsewhere."""
@@ -103,21 +107,65 @@ class Archive:
         await asyncio.wrap_future(self._thread.submit(self._close))
         self._thread.shutdown()
 
-    async def _run(self, work: Callable[[History], T]) -> T:
-        return await asyncio.wrap_future(self._thread.submit(self._work, work))
+    async def _run(self, work: Callable[[History], T], *, reading: bool = False) -> T:
+        return await asyncio.wrap_future(self._thread.submit(self._work, work, reading))
 
-    def _work(self, work: Callable[[History], T]) -> T:
+    def _work(self, work: Callable[[History], T], reading: bool) -> T:
+        try:
+            history = self._open()
+        except HistoryError as error:
+            if reading and error.code == "history.read-only":
+                return self._only_read(work, error)
+            raise
+        try:
+            return work(history)
+        except HistoryError as error:
+            if error.code not in ("history.gone", "history.elsewhere"):
+                self._drop()
+            raise
+
+    def _open(self) -> History:
+        """The open file, if it is still the one at its place."""
+        if self._history is not None and not self._history.in_place():
+            self._drop()
+            self._file += 1
         if self._history is None:
             from edge.history import History
 
             self._history = History.open(self._path)
             self.salvage = self._history.salvage
+            self._file += self.salvage is not None
+            self.unwritable = None
+        return self._history
+
+    def _only_read(self, work: Callable[[History], T], error: HistoryError) -> T:
+        """What can be had of a file that cannot be written."""
+        from edge.history import History
+
         try:
-            return work(self._history)
+            history = History.open_to_read(self._path)
+        except HistoryError:
+            raise error from None
+        self.unwritable = error
+        try:
+            return work(history)
+        finally:
+            history.close()
+
+    def _keep(self, history: History, dialogue: Dialogue, news: Sequence[Snapshot]) -> None:
+        if dialogue.home not in (None, self._file):
+            # Ids of another file may mean something else in this one.
+            dialogue.forget_ids()
+            news = _news(dialogue)
+        dialogue.home = self._file
+        try:
+            _write(history, self._claim, dialogue, news)
         except HistoryError as error:
-            if error.code not in ("history.gone", "history.elsewhere"):
-                self._drop()
-            raise
+            if error.code != "history.gone":
+                raise
+            # Deleted by another chat, while it goes on in this one: it begins anew.
+            dialogue.forget_ids()
+            _write(history, self._claim, dialogue, _news(dialogue))
 
     def _drop(self) -> None:
         if self._history is not None:
@@ -127,22 +175,6 @@ class Archive:
     def _close(self) -> None:
         self._drop()
         self._claim.close()
-
-
-def _keep(history: History, claim: Claim, dialogue: Dialogue, news: Sequence[Snapshot]) -> None:
-    if history.salvage is not None and dialogue.home not in (None, history):
-        # Ids of the damaged file may mean something else in this one.
-        dialogue.forget_ids()
-        news = _news(dialogue)
-    dialogue.home = history
-    try:
-        _write(history, claim, dialogue, news)
-    except HistoryError as error:
-        if error.code != "history.gone":
-            raise
-        # Deleted by another chat, while it goes on in this one: it begins anew.
-        dialogue.forget_ids()
-        _write(history, claim, dialogue, _news(dialogue))
 
 
 def _write(history: History, claim: Claim, dialogue: Dialogue, news: Sequence[Snapshot]) -> None:

@@ -11,7 +11,7 @@ from edge.titles import title_from
 
 if TYPE_CHECKING:
     from edge.client import Message
-    from edge.history import History, Role, State, StoredMessage
+    from edge.history import Role, State, StoredMessage
 
 __all__ = ["Dialogue", "Turn"]
 
@@ -44,8 +44,8 @@ class Dialogue:
 
     def __init__(self, system: str | None = None) -> None:
         self.id: int | None = None
-        self.home: History | None = None
-        """The archive's: the open file that the ids belong to."""
+        self.home: int | None = None
+        """The archive's: the file that the ids belong to."""
         self.title = ""
         self.turns: list[Turn] = []
         self.written: list[Turn] = []

@@ -44,6 +44,8 @@ class Keeping:
             else:
                 self._fail(error)
         self._tell_salvage()
+        if self.archive.unwritable is not None:
+            self._fail(self.archive.unwritable)
 
     async def keep(self, dialogue: Dialogue) -> None:
         """Write what is new."""

@@ -323,3 +323,63 @@ async def test_two_chats_at_once(chatting: Chatting, path: Path) -> None:
         pause.go_on.set()
         await first.until_answered()
     assert sorted(c[0][1] for c in kept(path)) == ["In the first", "In the second"]
+
+
+async def test_a_history_that_is_taken_away_meanwhile_begins_anew(
+    chatting: Chatting, path: Path
+) -> None:
+    stored(path, ("user", "Other", "complete"), ("assistant", "One", "complete"))
+    async with chatting() as chat:
+        await chat.say("First")
+        await chat.until_answered()
+        path.rename(path.with_name("moved"))
+        await chat.say("Second")
+        await chat.until_answered()
+    (conversation,) = kept(path)
+    assert [content for role, content, _ in conversation if role == "user"] == ["First", "Second"]
+
+
+@namespaces
+def test_a_history_that_cannot_be_written_is_read(tmp_path: Path) -> None:
+    code = """
+        import asyncio, subprocess, sys
+        from pathlib import Path
+        sys.path.insert(0, sys.argv[2])
+        from tests.tui.scripted import ScriptedServer
+        from tests.tui.test_keeping import stored
+        from tui.app import ChatApp
+        from tui.archive import Archive
+        from tui.chat_screen import ChatScreen
+        from tui.source import Source
+        from tests.tui.conftest import Chat, kept
+
+        disk = Path(sys.argv[1])
+        subprocess.run(["mount", "-t", "tmpfs", "none", disk], check=True)
+        path = disk / "h.sqlite3"
+        stored(path, ("user", "Old question", "complete"), ("assistant", "Yes", "complete"))
+        stored(path, ("user", "Last question", "complete"), ("assistant", "No", "complete"))
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+
+        async def talk():
+            app = ChatApp(ChatScreen(
+                Source(ScriptedServer), Archive(path), lambda _: [], resume=True
+            ))
+            async with app.run_test(size=(80, 24)) as pilot:
+                chat = Chat(app, pilot)
+                await chat.until_shown("Last question")
+                await chat.until_shown("cannot be written")
+                await chat.say("Next")
+                await chat.until_answered()
+                assert len(await chat.main._archive.conversations()) == 2
+                subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+                await chat.say("And now?")
+                await chat.until_answered()
+                await chat.until_shown("Saving works again")
+
+        asyncio.run(talk())
+        print([m[1] for m in kept(path)[0] if m[0] == "user"], len(kept(path)))
+    """
+    arguments = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path), str(Path.cwd())]
+    ran = subprocess.run([*_UNSHARE, *arguments], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == "['Last question', 'Next', 'And now?'] 2\n"
