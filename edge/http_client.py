@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, Any
 from edge.client import OURS, Message, ModelInfo, Reply
 from edge.errors import EngineError, LucieError, ServerError, UsageError
 from edge.messages import language
-from edge.reply_reader import ReplyReader, error_told, parse_object
+from edge.reply_reader import KEY_VARIABLE, ReplyReader, error_told, parse_object
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["KEY_VARIABLE", "Health", "HttpClient", "check_address", "open_http"]
-
-KEY_VARIABLE = "LUCIE_API_KEY"
-"""Environment variable with the key for servers that want one."""
+__all__ = ["KEY_VARIABLE", "Health", "HttpClient", "check_address", "open_http", "shown_address"]
 
 _CONNECT_S = 5.0
 _ASK_S = 10.0
@@ -57,7 +54,7 @@ class HttpClient:
     def __init__(
         self, address: str, explain: Callable[[], Awaitable[LucieError]] | None = None
     ) -> None:
-        self.address = address
+        self.address = shown_address(address)
         self._explain = explain
         self._http = open_http(address)
         self._ours: bool | None = None
@@ -104,9 +101,9 @@ class HttpClient:
     async def _foreign_info(self) -> ModelInfo:
         async with self._breaking():
             response = await self._http.get("/v1/models")
-        body = parse_object(response.content, self.address)
         if response.status_code != 200:
-            raise error_told(response.status_code, body, self.address)
+            raise await self._refusal(response)
+        body = parse_object(response.content, self.address)
         listed = body.get("data")
         if not isinstance(listed, list) or not listed:
             raise ServerError("server.no-model", address=self.address)
@@ -213,6 +210,12 @@ class HttpClient:
 def check_address(address: str) -> None:
     """See that `address` can be one of a server. Raises `UsageError`, as `open_http` does."""
     _place(address)
+
+
+def shown_address(address: str) -> str:
+    """`address` without a password that may stand in it."""
+    scheme, mark, rest = address.partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}" if mark else address
 
 
 def _place(address: str) -> tuple[httpx.URL, str | None]:

@@ -274,7 +274,9 @@ def _private_folder() -> Path:
         status = folder.stat()
     except OSError as error:
         raise EngineError("local.no-folder", path=error.filename, reason=error.strerror) from error
-    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+    if status.st_uid != os.getuid():
+        raise EngineError("local.folder-of-others", path=str(folder))
+    if status.st_mode & 0o022:
         raise EngineError("local.folder-not-private", path=str(folder))
     return folder
 

@@ -23,6 +23,7 @@ from typing import Any
 __all__ = ["FOLDER", "LANGUAGES", "language", "text", "translate"]
 
 LANGUAGES = ("en", "fr")
+_FRENCH_SPACE = "\N{NO-BREAK SPACE}"
 FOLDER = Path(__file__).parent / "locale"
 """Where the texts of this package are."""
 
@@ -60,7 +61,25 @@ def translate(
     """
     subject, entry = code.split(".", 1)
     said = _subject(folder, subject)[entry][lang or language()]
-    return said.format_map(facts)
+    return said.format_map({name: _Fact(value) for name, value in facts.items()})
+
+
+class _Fact:
+    """A value in a text; `{n:,}` sets a number's thousands apart as the language does."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __str__(self) -> str:
+        return str(self._value)
+
+    def __format__(self, spec: str) -> str:
+        if spec != ",":
+            return format(self._value, spec)
+        if not isinstance(self._value, int):  # of a server that says what it likes
+            return str(self._value)
+        shown = f"{self._value:,}"
+        return shown.replace(",", _FRENCH_SPACE) if language() == "fr" else shown
 
 
 def text(code: str, /, *, lang: str | None = None, folder: Path = FOLDER, **facts: Any) -> str:

@@ -18,13 +18,15 @@ from edge.errors import (
 )
 from edge.messages import text
 
-__all__ = ["ReplyReader", "error_told", "parse_object"]
+__all__ = ["KEY_VARIABLE", "ReplyReader", "error_told", "parse_object"]
 
 _MAX_TEXT = 1 << 20
 """Characters of an answer: many times what any window holds."""
 _CODE = re.compile(r"[a-z]{1,20}\.[a-z0-9-]{1,40}")
 _HALF = re.compile("[\ud800-\udfff]")
 _RESERVED = {"code", "lang", "folder"}  # arguments of `text`, so no names of facts
+KEY_VARIABLE = "LUCIE_API_KEY"
+"""Environment variable with the key for servers that want one."""
 _KINDS: dict[int, type[LucieError]] = {
     400: UsageError,
     404: UnknownModelError,
@@ -131,6 +133,12 @@ def error_told(status: int, body: dict[str, Any], address: str) -> LucieError:
     error = body.get("error")
     said = error.get("message") if isinstance(error, dict) else error
     message = said[:500] if isinstance(said, str) else ""
+    if status == 401:
+        return ServerError("server.key-wanted", address=address, name=KEY_VARIABLE)
+    if not message:
+        return ServerError("server.status", address=address, status=status)
+    if status == 200:  # in the middle of a stream
+        return ServerError("server.failed", address=address, message=message)
     return ServerError("server.said", address=address, status=status, message=message)
 
 

@@ -248,11 +248,11 @@ class Sequences:
             size = self._engine.state_size(held.seq)
             if len(held.tokens) <= _FEW:
                 pass
-            elif size <= self._swap.most_bytes:
+            elif 0 < size <= self._swap.most_bytes:
                 self._to_ram(held, size)
             else:
                 self.save(held)
-        except (EngineError, MemoryError) as error:
+        except (EngineError, OSError) as error:  # OSError: the system gives no memory
             _log.warning("a KV state is lost: %s", error or type(error).__name__)
         finally:
             self._drop(held)

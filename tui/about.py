@@ -44,6 +44,7 @@ class About(Screen[None]):
         self._info = info
         self._describe = describe
         self._facts = VerticalScroll(id="facts")
+        self._not_yet = Static(say("about.not-yet"), classes="fact", markup=False)
         self._keys = KeyLine()
 
     def compose(self) -> ComposeResult:
@@ -57,14 +58,24 @@ class About(Screen[None]):
         self._keys.keys = [(say("status.key-esc"), say("status.back"))]
         self._facts.mount(Static(say("chat.ai"), classes="fact", markup=False))
         if self._info is None:
-            self._facts.mount(Static(say("about.not-yet"), classes="fact", markup=False))
+            self._facts.mount(self._not_yet)
         else:
-            self._add(_server_facts(self._info))
-            self.run_worker(self._read(self._info))
+            self._show(self._info)
 
     def on_resize(self, event: Resize) -> None:
         """Fit a small screen."""
         fit(self, event.size)
+
+    def tell(self, info: ModelInfo) -> None:
+        """The server has been reached meanwhile."""
+        if self._info is None and self.is_mounted:
+            self._info = info
+            self._not_yet.remove()
+            self._show(info)
+
+    def _show(self, info: ModelInfo) -> None:
+        self._add(_server_facts(info))
+        self.run_worker(self._read(info))
 
     async def _read(self, info: ModelInfo) -> None:
         try:

@@ -72,7 +72,7 @@ class Answering:
             self.turn.facts = {"refused": error.code}
             self._end(str(error), ".error")
         else:
-            self._end(f"{error} {say('chat.ask-again')}", ".error")
+            self._end(f"{error}\n{say('chat.ask-again')}", ".error")
 
     def _take(self, reply: Reply) -> None:
         match reply:

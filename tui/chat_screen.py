@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from edge.client import ModelInfo
     from edge.history import Conversation
+    from tui.about import About
     from tui.answering import Answering
 
 __all__ = ["ChatScreen", "Describe"]
@@ -97,6 +98,8 @@ class ChatScreen(Screen[None]):
         self._url = url
         self._resuming = resume
         self.prompt.free = not resume
+        self._begun = False
+        self._about: About | None = None
         self._answering: Answering | None = None
         self._worker: Worker[None] | None = None
         self._checkpoints: Timer | None = None
@@ -122,7 +125,14 @@ class ChatScreen(Screen[None]):
         """Fit a small screen."""
         fit(self, event.size)
 
+    def on_screen_suspend(self) -> None:
+        """Another screen covers this one, maybe before its first frame, which then never comes."""
+        self._begin()
+
     def _begin(self) -> None:
+        if self._begun:
+            return
+        self._begun = True
         self.run_worker(self._open(), group="history")
         self.run_worker(self._connect(), group="connect")
 
@@ -203,6 +213,8 @@ class ChatScreen(Screen[None]):
         except LucieError as error:
             if self._answering is None:  # which else tells it itself
                 self._tell(str(error), ".error")
+        if self._about is not None and self._source.info is not None:
+            self._about.tell(self._source.info)
 
     # --- keeping
 
@@ -243,8 +255,10 @@ class ChatScreen(Screen[None]):
             first = "Ctrl-R", say("status.again")
         else:
             first = say("status.key-enter"), say("status.send")
+        stopped = self._answering is None and self.dialogue.retriable and first[0] != "Ctrl-R"
         self.key_line.keys = [
             first,
+            *([("Ctrl-R", say("status.again"))] if stopped else []),
             ("Ctrl-N", say("status.new")),
             ("Ctrl-L", say("status.list")),
             ("F1", say("status.model")),
@@ -285,6 +299,7 @@ class ChatScreen(Screen[None]):
         """Show all conversations."""
         from tui.conversations import ConversationList
 
+        self.app.clear_notifications()  # they would cover it
         screen = ConversationList(self._archive.conversations, self._rename, self._delete)
         self.app.push_screen(screen, self._reopen)
 
@@ -317,4 +332,6 @@ class ChatScreen(Screen[None]):
         """Show what is known of the model."""
         from tui.about import About
 
-        self.app.push_screen(About(self._source.info, self._describe))
+        self.app.clear_notifications()
+        self._about = About(self._source.info, self._describe)
+        self.app.push_screen(self._about)

@@ -29,8 +29,7 @@ def chat(
     ctx: click.Context, model: str | None, server: str | None, new: bool, system: str | None
 ) -> None:
     """Open the chat; the exit code is 0, 1 where messages were lost, 128 + n after signal n."""
-    if not _has_terminal():
-        raise UsageError("chat.no-terminal")
+    _require_terminal()
     if server is None:
         from edge.store import Store
 
@@ -42,6 +41,7 @@ def chat(
 
         check_address(server)
 
+    from edge.http_client import shown_address
     from edge.paths import data_dir
     from tui.app import ChatApp
     from tui.archive import Archive
@@ -56,7 +56,7 @@ def chat(
         lambda _: known_of(model) if server is None else [],
         system=system,
         resume=not new,
-        url=server,
+        url=server and shown_address(server),
     )
     app = ChatApp(screen)
     with leaving_on_signals(app.leave_soon):
@@ -68,9 +68,11 @@ def chat(
     ctx.exit(code)
 
 
-def _has_terminal() -> bool:
-    dumb = os.environ.get("TERM") == "dumb"
-    return sys.stdin.isatty() and sys.stdout.isatty() and not dumb
+def _require_terminal() -> None:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("chat.no-terminal")
+    if os.environ.get("TERM") == "dumb":
+        raise UsageError("chat.dumb-terminal")
 
 
 def _connector(model: str | None, server: str | None) -> Connector:

@@ -239,7 +239,12 @@ def test_verbose_logs_to_stderr() -> None:
     [
         (
             ["--help"],
-            ["Utilisation : lucie", "Commandes:", "Afficher cette aide et quitter.", "Dialoguer"],
+            [
+                "Utilisation : lucie",
+                "Commandes\u00a0:",
+                "Afficher cette aide et quitter.",
+                "Dialoguer",
+            ],
         ),
         (
             ["chta"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from array import array
 from pathlib import Path
@@ -214,3 +215,21 @@ def test_without_reuse_nothing_is_shared() -> None:
     sequences.extend(held, prompt)
     assert sequences.room_for(prompt + words(2, 5), 10, reuse=True)
     assert not sequences.room_for(prompt + words(2, 5), 10, reuse=False)
+
+
+def test_a_system_that_gives_no_memory_costs_a_state_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    engine = Remembering(n_ctx=200, n_seq=4)
+    sequences = over(engine, None, 1000 * _TOKEN)
+    first = words(1, 50)
+    answer(engine, sequences, first)
+    monkeypatch.setattr("edge.sequences.mmap", refuse)
+    answer(engine, sequences, words(2, 50))
+    assert answer(engine, sequences, first) == 0
+    monkeypatch.undo()
+    answer(engine, sequences, words(3, 50))
+    assert answer(engine, sequences, first + words(4, 5)) == 50

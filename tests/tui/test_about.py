@@ -44,6 +44,12 @@ async def test_before_the_model_runs(chatting: Chatting) -> None:
     async with chatting(ScriptedServer(connects=[[pause]])) as chat:
         await chat.pilot.press("f1")
         await chat.until(lambda: "not running yet" in facts(chat))
+        pause.go_on.set()
+        await chat.until(lambda: "134,515,008" in facts(chat) and "Apache-2.0" in facts(chat))
+        assert "not running yet" not in facts(chat)
+        await chat.pilot.press("escape")
+        await chat.pilot.press("f1")
+        await chat.until(lambda: facts(chat).count("134,515,008") == 1)
 
 
 async def test_a_model_removed_while_it_runs(chatting: Chatting) -> None:

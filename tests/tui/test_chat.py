@@ -252,7 +252,7 @@ async def test_a_refused_message_goes_back_to_the_prompt_and_is_not_sent_again(
     async with chatting(server) as chat:
         await chat.say("Very long")
         await chat.until_answered()
-        assert "9000 tokens" in chat.text
+        assert "9,000 tokens" in chat.text
         assert chat.main.prompt.text == "Very long"
         assert "Ctrl-R" not in str(chat.main.key_line.keys)
         chat.main.prompt.text = "Short"
@@ -281,7 +281,7 @@ async def test_what_the_server_lets_know_is_shown_above_the_answer(chatting: Cha
         await chat.say("Hello")
         await chat.until_answered()
         lines = chat.text
-        assert lines.index("window of 2048 tokens") < lines.index("A tree is a plant.")
+        assert lines.index("window of 2,048 tokens") < lines.index("A tree is a plant.")
         assert "server.of-a-later-version" in lines
         assert "../../etc/passwd.x" in lines
 

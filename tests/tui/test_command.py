@@ -53,7 +53,7 @@ def test_without_a_terminal_it_names_the_other_command() -> None:
 
 @pytest.fixture
 def _a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tui.command._has_terminal", lambda: True)
+    monkeypatch.setattr("tui.command._require_terminal", lambda: None)
 
 
 @pytest.mark.usefixtures("_a_terminal")
