@@ -250,7 +250,11 @@ async def test_others_are_asked_for_nothing_of_ours(
         (http(200, b"{}"), ServerError, "not as an OpenAI"),
         (http(400, b'{"error": {"message": "no such field"}}'), ServerError, "no such field"),
         (http(500, b"<html>"), ServerError, "500"),
-        (http(401, b'{"error": "key"}'), ServerError, r"wants a key \(HTTP 401\)\. Set LUCIE_API_KEY"),
+        (
+            http(401, b'{"error": "key"}'),
+            ServerError,
+            "wants a key .*LUCIE_API_KEY",
+        ),
         (http(403, b'{"error": "no"}'), ServerError, r"refused \(HTTP 403\): no"),
         (http(500, b"<html>Oops</html>"), ServerError, r"answered with an error \(HTTP 500\)"),
         (http(429, b"[" * 100_000), ServerError, "429"),
