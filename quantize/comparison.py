@@ -56,7 +56,8 @@ def table(names: Sequence[str], paths: Sequence[Path], found: Found) -> str:
         made.add_row(*map(_number, row[:1]), *map(_localized, row[1:]))
     out = StringIO()
     Console(file=out, width=_WIDE).print(made)
-    return "\n".join(line.rstrip() for line in out.getvalue().strip("\n").splitlines())
+    lines = (line.rstrip() for line in out.getvalue().splitlines())
+    return "\n".join(line for line in lines if line)  # without the box's empty edges
 
 
 def as_data(names: Sequence[str], paths: Sequence[Path], found: Found) -> list[dict[str, Any]]:

@@ -1,12 +1,15 @@
 """From a Hugging Face folder to a GGUF file of floats, a tensor at a time.
 
 What llama.cpp's convert_hf_to_gguf.py does for Llama models, on the same library for the
-format, and with the same result, without torch: numbers, names and fields are compared
-with that program's in the tests.
+format and with the same result, without torch. Of a model that was published as GGUF, fields
+and numbers come back as they were.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +78,7 @@ def export(
     writer = gguf.GGUFWriter(draft, _ARCHITECTURE)
     try:
         _describe(writer, checkpoint, wanted, kind)
-        _write(writer, checkpoint, wanted, kind, progress)
+        _write(writer, checkpoint, wanted, kind, progress, target.parent)
         writer.close()
         draft.rename(target)
     except BaseException:
@@ -178,6 +181,7 @@ def _write(
     wanted: list[LlamaTensor],
     kind: str,
     progress: Progress | None,
+    folder: Path,
 ) -> None:
     size = sum(checkpoint.tensors[tensor.hf].n_bytes for tensor in wanted)
     count = Count(size, progress)
@@ -188,9 +192,19 @@ def _write(
     if factors is not None:
         writer.write_tensor_data(factors)
     for tensor in wanted:
-        writer.write_tensor_data(_converted(checkpoint, tensor, _kind(tensor, kind)))
+        _append(writer, _converted(checkpoint, tensor, _kind(tensor, kind)), folder)
         count.add(checkpoint.tensors[tensor.hf].n_bytes)
     writer.flush()
+
+
+def _append(writer: gguf.GGUFWriter, tensor: NDArray[Any], folder: Path) -> None:
+    """Write a tensor; numpy does not tell why it wrote less of it than it should."""
+    try:
+        writer.write_tensor_data(tensor)
+    except OSError as error:
+        if error.errno is None and shutil.disk_usage(folder).free < tensor.nbytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
 
 
 def _converted(checkpoint: Checkpoint, tensor: LlamaTensor, kind: str) -> NDArray[Any]:

@@ -38,7 +38,8 @@ def workshop(out: Path) -> Iterator[Path]:
         yield folder
     except OSError as error:
         code = "workshop.full" if error.errno == errno.ENOSPC else "workshop.unwritable"
-        raise QuantizeError(code, path=str(out.parent), reason=error.strerror) from error
+        reason = error.strerror or str(error)
+        raise QuantizeError(code, path=str(out.parent), reason=reason) from error
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)

@@ -173,9 +173,7 @@ class _Stdout:
     def add(self, piece: str) -> None:
         """More text."""
         # A model must not be able to drive the terminal; in a pipe, bytes are the reader's own.
-        shown = (
-            "".join(c for c in piece if c.isprintable() or c in "\n\t") if self._clean else piece
-        )
+        shown = "".join(filter(_harmless, piece)) if self._clean else piece
         sys.stdout.write(shown)
         sys.stdout.flush()
         self._last = shown[-1:] or self._last
@@ -184,6 +182,11 @@ class _Stdout:
         """The end: a line ends with its newline."""
         if self._last != "\n":
             self.add("\n")
+
+
+def _harmless(char: str) -> bool:
+    """Whether it is text; French sets its no-break spaces, which Python does not call printable."""
+    return char.isprintable() or char in "\n\t\u00a0\u202f"
 
 
 @dataclass

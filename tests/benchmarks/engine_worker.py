@@ -80,13 +80,19 @@ def main() -> None:
     parser.add_argument("-p", "--n-prompt", type=int, default=512)
     parser.add_argument("-n", "--n-gen", type=int, default=128)
     parser.add_argument("-d", "--depth", type=int, default=0)
+    parser.add_argument("-b", "--batch-size", type=int, help="default: as the product would")
     asked = parser.parse_args()
     n_ctx = asked.depth + max(asked.n_prompt, asked.n_gen) + 64
-    chosen = Chosen(n_ctx=n_ctx + -n_ctx % 256, threads=asked.threads, threads_batch=asked.threads)
+    chosen = Chosen(
+        n_ctx=n_ctx + -n_ctx % 256,
+        n_batch=asked.batch_size,
+        threads=asked.threads,
+        threads_batch=asked.threads,
+    )
     options = plan(read_header(asked.model), detect(), chosen).options
     engine = LlamaEngine(asked.model, options)
     try:
-        measure(engine, min(asked.n_prompt, 64) or 64, 2, 0)  # warm-up
+        measure(engine, asked.n_prompt or 64, 2, 0)  # warm-up, of full length as llama-bench has it
         rates = measure(engine, asked.n_prompt, asked.n_gen, asked.depth)
     finally:
         engine.close()

@@ -153,7 +153,7 @@ def test_too_few_cells_are_an_error_and_change_nothing(engine: LlamaEngine) -> N
         engine.step([Chunk(seq, [5] * 128, sample=False)])
     assert engine.free_cells() == 0
     other = engine.open()
-    with pytest.raises(EngineError, match="context of 1024 tokens is full"):
+    with pytest.raises(EngineError, match="context of 1,024 tokens is full"):
         engine.step([Chunk(other, [5], sample=True)])
     assert (engine.length(seq), engine.length(other)) == (1024, 0)
 

@@ -238,7 +238,7 @@ def test_what_the_model_cannot_do_is_wrong_use(tmp_path: Path, smol: GGUFHeader)
     device = on(tmp_path, PI_5)
     with pytest.raises(UsageError) as caught:
         plan(smol, device, Chosen(n_ctx=8193))
-    assert "8192" in str(caught.value)
+    assert "8,192" in str(caught.value)
     odd = replace(smol, head_dim_k=80, head_dim_v=80)
     with pytest.raises(UsageError):
         plan(odd, device, Chosen(kv_type="q8_0"))

@@ -188,7 +188,7 @@ def test_refusals(shared: tuple[Scheduler, LlamaEngine]) -> None:
     scheduler, _ = shared
     with pytest.raises(UsageError, match="empty"):
         ask(scheduler, [])
-    with pytest.raises(ContextFullError, match="3000 tokens; the window holds 2048"):
+    with pytest.raises(ContextFullError, match="3,000 tokens; the window holds 2,048"):
         ask(scheduler, [5] * 3000)
 
 

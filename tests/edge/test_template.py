@@ -138,7 +138,8 @@ def test_errors_say_what_is_wrong(
         ChatTemplate(source, "", "").render([_USER])
     assert caught.value.code == f"prompt.{code}"
     assert facts.items() <= caught.value.facts.items()
-    assert str(next(iter(facts.values()), "")) in str(caught.value)
+    first, said = str(next(iter(facts.values()), "")), str(caught.value)
+    assert first in said or first in said.replace(",", "").replace("\u00a0", "")
 
 
 def test_reasons_from_the_template_are_shown_safely() -> None:

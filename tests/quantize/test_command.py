@@ -1,0 +1,234 @@
+"""`lucie quantize` from model folders to bundles, tables and matrices."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from edge.bundle import Bundle
+from edge.errors import InterruptedByUserError, LucieError, StoreError
+from edge.gguf_header import read_header
+from edge.manifest import DataSource, Manifest
+from edge.store import Store
+from quantize import gguf_bundle
+from quantize.command import quantize
+from quantize.errors import QuantizeError, QuantizeUsageError
+from tests.quantize.tiny import prose
+
+pytestmark = pytest.mark.model
+
+PROGRAM = "from edge.cli import main; main()"
+_UNSHARE = ["unshare", "-rm"]
+namespaces = pytest.mark.skipif(
+    subprocess.run([*_UNSHARE, "true"], capture_output=True).returncode != 0,
+    reason="this machine lets us make no mount namespace",
+)
+
+
+@pytest.fixture
+def lucie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run a sub-command in an empty folder; errors are raised."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: object) -> Result:
+        result = CliRunner().invoke(quantize, [str(arg) for arg in args], standalone_mode=False)
+        if result.exception is not None:
+            raise result.exception
+        return result
+
+    return run
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text("\n".join(prose(400)), encoding="utf-8")
+    return path
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_folder_becomes_a_bundle_that_runs(
+    lucie: Callable[..., Result], tiny_folder: Path, tmp_path: Path
+) -> None:
+    said = lucie("gguf", tiny_folder, "tiny-q4", "--type", "q4_k_m").stderr
+    assert "the same tokens as the source on all of 10000 texts" in said
+    bundle = Bundle.open(tmp_path / "tiny-q4", verify=True)
+    assert bundle.manifest.kind == "gguf"
+    assert bundle.manifest.recipe["type"] == "Q4_K_M"
+    assert (bundle.manifest.provenance, bundle.manifest.parents) == ("unknown", ())
+    model = Store().find(str(tmp_path / "tiny-q4"))
+    header = read_header(model.weights)
+    assert header.file_type == "Q4_K_M"
+    figures = bundle.manifest.metrics
+    assert figures["file size"] == model.weights.stat().st_size
+    assert figures["bits per weight"] == pytest.approx(header.bits_per_weight)
+    # All weights but the embedding, of which one row is looked up.
+    embedding = next(t for t in header.tensors if t.name == "token_embd.weight")
+    total = sum(tensor.n_bytes for tensor in header.tensors)
+    assert figures["bytes read per token"] == total - embedding.n_bytes
+    assert left(tmp_path) == ["tiny-q4"]
+
+
+def test_what_is_known_of_the_source_is_carried_along(
+    lucie: Callable[..., Result], tiny_folder: Path, tmp_path: Path
+) -> None:
+    manifest = Manifest(
+        kind="model",
+        name="source",
+        licence="Apache-2.0",
+        languages=("fr", "en"),
+        provenance="recorded",
+        data=(DataSource(name="Wikipedia", licence="CC-BY-SA-4.0"),),
+    )
+    files = {file.name: file for file in tiny_folder.iterdir()}
+    source = Bundle.write(tmp_path / "source", manifest, files)
+    lucie("gguf", "source", "export", "--type", "f16")
+    made = Bundle.open(tmp_path / "export", verify=False).manifest
+    assert made.parents[0].sha256 == source.sha256
+    assert (made.licence, made.languages, made.provenance) == (
+        "Apache-2.0", ("fr", "en"), "recorded",
+    )  # fmt: skip
+    assert made.data == manifest.data
+
+
+def test_a_damaged_source_bundle_is_not_exported(
+    lucie: Callable[..., Result], tiny_folder: Path, tmp_path: Path
+) -> None:
+    manifest = Manifest(kind="model", name="source", provenance="unknown")
+    files = {file.name: file for file in tiny_folder.iterdir()}
+    Bundle.write(tmp_path / "source", manifest, files)
+    with (tmp_path / "source/model.safetensors").open("r+b") as weights:
+        weights.seek(-1, 2)
+        weights.write(b"\x99")
+    with pytest.raises(LucieError, match="SHA-256"):
+        lucie("gguf", "source", "export")
+    assert left(tmp_path) == ["source"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        (("gguf", "{folder}", "Upper"), QuantizeUsageError),
+        (("gguf", "{folder}", "x", "--type", "Q9"), QuantizeUsageError),
+        (("gguf", "{folder}", "x", "--tensor-type", "ffn_down"), QuantizeUsageError),
+        (("gguf", "{folder}", "taken"), StoreError),
+        (("gguf", "no-such-folder", "x"), LucieError),
+        (("gguf", "{folder}/config.json", "x"), LucieError),
+        (("dequantize", "no-such-model", "x"), LucieError),
+        (("imatrix", "no-such-model", "taken"), LucieError),
+        (("compare", "no-such-model", "other", "--text", "taken"), LucieError),
+    ],
+)
+def test_what_cannot_be_done_leaves_nothing(
+    lucie: Callable[..., Result],
+    tiny_folder: Path,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    kind: type[LucieError],
+) -> None:
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(kind) as caught:
+        lucie(*(argument.format(folder=tiny_folder) for argument in arguments))
+    assert "\n" not in str(caught.value)
+    assert left(tmp_path) == ["taken"]
+
+
+def test_an_export_that_reads_other_tokens_is_not_published(
+    lucie: Callable[..., Result], tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    given = json.loads((folder / "tokenizer.json").read_text())
+    # Two merges trade places: GGUF has the list, and its reader takes no notice of "ignore_merges".
+    given["model"]["ignore_merges"] = True
+    given["model"]["merges"] = given["model"]["merges"][:100]
+    (folder / "tokenizer.json").write_text(json.dumps(given))
+    with pytest.raises(QuantizeError, match="is not published"):
+        lucie("gguf", "model", "export")
+    assert left(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("stage", ["floats", "tokens", "quantize"])
+def test_ctrl_c_at_any_stage_leaves_nothing(
+    lucie: Callable[..., Result],
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    place = {"floats": "export", "tokens": "compare_tokens", "quantize": "gguf_quantize"}[stage]
+    target = gguf_bundle.gguf_quantize if stage == "quantize" else gguf_bundle
+    monkeypatch.setattr(target, "quantize" if stage == "quantize" else place, interrupt)
+    with pytest.raises(InterruptedByUserError):
+        lucie("gguf", tiny_folder, "export")
+    assert left(tmp_path) == []
+
+
+@namespaces
+def test_a_disk_that_fills_up_is_one_line(tiny_folder: Path, tmp_path: Path) -> None:
+    code = """
+        import subprocess, sys
+        from edge.cli import main
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", sys.argv[1]], check=True)
+        code = main(["quantize", "gguf", sys.argv[2], sys.argv[1] + "/export", "--type", "f32"])
+        import os
+        print(code, os.listdir(sys.argv[1]))
+    """
+    command = [*_UNSHARE, sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
+    ran = subprocess.run([*command, str(tiny_folder)], capture_output=True, text=True, timeout=120)
+    assert ran.stdout == "1 []\n", ran.stderr
+    assert ran.stderr.startswith("lucie: There is no room left on the disk")
+    assert ran.stderr.count("\n") == 1
+
+
+def test_matrix_and_comparison(
+    lucie: Callable[..., Result], tiny_folder: Path, tmp_path: Path, text: Path
+) -> None:
+    lucie("gguf", tiny_folder, "f32", "--type", "f32")
+    said = lucie("imatrix", "./f32", f"fr={text}", f"en={text}", "--chunks", "2").stderr
+    assert "f32.imatrix.gguf: 14 matrices, 1,024 tokens." in said
+    assert "one language" not in said
+    lucie("gguf", tiny_folder, "q4", "--type", "q4_0", "--imatrix", "f32.imatrix.gguf")
+    lucie("gguf", tiny_folder, "q8", "--type", "q8_0")
+    arguments = ("compare", "./f32", "./q4", "./q8", "--text", f"fr={text}", "--text", f"en={text}")
+    heading, _, *rows = lucie(*arguments, "--chunks", "2").stdout.splitlines()
+    assert [cell.strip() for cell in heading.strip("|").split("|")] == [
+        "model", "type", "MB", "bits/weight", "mean KLD", "99 % KLD", "PPL ratio", "same top, %",
+        "KLD fr", "KLD en",
+    ]  # fmt: skip
+    assert [row.split("|")[2].strip() for row in rows] == ["Q4_0", "Q8_0"]
+    told: list[dict[str, Any]] = json.loads(lucie(*arguments, "--chunks", "2", "--json").stdout)
+    q4, q8 = (one["figures"]["all"]["kld"]["value"] for one in told)
+    assert 0 < q8 < q4
+    assert set(told[0]["figures"]) == {"fr", "en", "all"}
+
+
+def test_one_language_only_is_said(
+    lucie: Callable[..., Result], tiny_gguf: Path, text: Path
+) -> None:
+    said = lucie("imatrix", tiny_gguf, f"fr={text}", "--chunks", "1", "-o", "m.gguf").stderr
+    assert "All of the text is of one language" in said
+
+
+def test_help_speaks_both_languages(monkeypatch: pytest.MonkeyPatch) -> None:
+    for lang, words in (("en", "Example: lucie quantize"), ("fr", "Exemple : lucie quantize")):
+        for command in ("gguf", "dequantize", "imatrix", "compare"):
+            ran = subprocess.run(
+                [sys.executable, "-c", PROGRAM, "quantize", command, "-h"],
+                capture_output=True, text=True, env={"LUCIE_LANG": lang, "PATH": ""},
+            )  # fmt: skip
+            assert words in ran.stdout
