@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from edge.engine import AbortedError, Chunk, Constraint, EngineSpec, LoadOptions, Sampling
-from edge.errors import DamagedModelError, EngineError, ModelChangedError
+from edge.errors import (
+    DamagedModelError,
+    EngineError,
+    LucieError,
+    ModelChangedError,
+    ModelError,
+)
 from edge.llamacpp.batch import Batch
 from edge.llamacpp.cells import CellCount
 from edge.llamacpp.native import ThreadPool, api, build, forget_errors, reason
@@ -33,6 +39,7 @@ class LlamaEngine:
 
     Raises:
         DamagedModelError: llama.cpp refuses the file.
+        ModelError: it cannot be read.
         EngineError: llama.cpp is not there, or memory for the context is not.
     """
 
@@ -49,13 +56,13 @@ class LlamaEngine:
         # A C string, empty while the step may go on; see `_open_context`.
         self._interrupted = ctypes.create_string_buffer(2)
         self._path = path
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._size = os.fstat(self._file).st_size
-        self._model = self._load_model(path, options, progress)
+        self._file, self._size = _opened(path)
+        self._model: Any = None
         try:
+            self._model = self._load_model(path, options, progress)
             self.tokenizer = Vocab(self._model)
             self._open_context(options)
-        except EngineError:
+        except LucieError:
             self.close()
             raise
         self._memory = self._api.llama_get_memory(self._context)
@@ -266,3 +273,12 @@ class LlamaEngine:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+def _opened(path: Path) -> tuple[int, int]:
+    """The model file, and how long it is now."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ModelError("gguf.unreadable", path=str(path), reason=error.strerror) from error
+    return handle, os.fstat(handle).st_size
