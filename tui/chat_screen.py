@@ -258,9 +258,9 @@ class ChatScreen(Screen[None]):
         stopped = self._answering is None and self.dialogue.retriable and first[0] != "Ctrl-R"
         self.key_line.keys = [
             first,
-            *([("Ctrl-R", say("status.again"))] if stopped else []),
             ("Ctrl-N", say("status.new")),
             ("Ctrl-L", say("status.list")),
+            *([("Ctrl-R", say("status.again"))] if stopped else []),
             ("F1", say("status.model")),
             ("Ctrl-Q", say("status.quit")),
         ]

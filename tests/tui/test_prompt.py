@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from textual.events import Paste
 
-from edge.client import MOST_TEXT
+from edge.client import MOST_TEXT, Delta
 from tests.tui.conftest import Chatting
-from tests.tui.scripted import ScriptedServer
+from tests.tui.scripted import Pause, ScriptedServer
 
 
 @pytest.mark.parametrize("key", ["ctrl+j", "alt+enter", "shift+enter"])
@@ -70,6 +70,18 @@ async def test_who_types_ahead_loses_nothing(chatting: Chatting) -> None:
         await chat.until_answered()
         await chat.until(lambda: chat.main.prompt.text == "Two")
     assert server.asked == [[{"role": "user", "content": "One"}]]
+
+
+async def test_after_a_stop_the_key_that_asks_again_is_shown(chatting: Chatting) -> None:
+    pause = Pause()
+    async with chatting(ScriptedServer([Delta("Half"), pause]), size=(60, 24)) as chat:
+        await chat.say("Hello")
+        await chat.until_shown("Half")
+        await chat.pilot.press("escape")
+        await chat.until_shown("Stopped.")
+        shown = str(chat.main.key_line.render())
+        assert "Enter send" in shown
+        assert "Ctrl-R ask again" in shown
 
 
 async def test_what_is_far_too_long_is_not_even_shown(chatting: Chatting) -> None:
