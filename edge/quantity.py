@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge.messages import language, text
 
-__all__ = ["count_text", "size_text"]
+__all__ = ["count_text", "decimal_text", "size_text"]
 
 _FRENCH_SPACE = "\N{NARROW NO-BREAK SPACE}"
 
@@ -13,13 +13,20 @@ def size_text(size: int) -> str:
     """Bytes as MB or GB: `98 MB`, `4.1 GB`; `4,1 Go` in French."""
     if size < 999_500_000:
         return text("quantity.megabytes", value=max(1, round(size / 1e6)))
-    value = f"{size / 1e9:.1f}"
-    return text("quantity.gigabytes", value=value.replace(".", ",") if _french() else value)
+    return text("quantity.gigabytes", value=decimal_text(size / 1e9, 1))
 
 
 def count_text(value: int) -> str:
     """A whole number with its thousands apart: `134,515,008`; `134 515 008` in French."""
     return f"{value:,}".replace(",", _FRENCH_SPACE) if _french() else f"{value:,}"
+
+
+def decimal_text(value: float, places: int) -> str:
+    """A number with so many decimals: `0.050`; `0,050` in French."""
+    shown = f"{value:,.{places}f}"
+    if not _french():
+        return shown
+    return shown.replace(",", _FRENCH_SPACE).replace(".", ",")
 
 
 def _french() -> bool:

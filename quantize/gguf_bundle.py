@@ -1,7 +1,7 @@
 """One export: from a model folder to a bundle with one GGUF file that has passed its gates.
 
-    model ──▶ floats ──▶ gate: tokens ──▶ quantizer ──▶ figures ──▶ bundle
-              gguf_export  token_gate      gguf_quantize
+    model ──▶ floats ──▶ gate: tokens ──▶ quantizer ──▶ gate: divergence ──▶ bundle
+              gguf_export  token_gate      gguf_quantize   divergence_gate
 
 Everything happens in a hidden folder beside the result, on the same disk; what fails or is
 interrupted leaves nothing.
@@ -9,7 +9,7 @@ interrupted leaves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +19,13 @@ from edge.gguf_header import GGUFHeader, read_header
 from edge.manifest import Manifest
 from edge.progress import Progress
 from quantize import gguf_quantize
+from quantize.built_in_texts import MEASURE
+from quantize.calibration import LabelledText
+from quantize.divergence_gate import DivergenceReport, compare_predictions, limit
 from quantize.floats import FLOATS
 from quantize.gguf_export import export, widest
 from quantize.gguf_quantize import QuantizeOptions
-from quantize.sample_texts import texts
+from quantize.sample_texts import texts as sample_texts
 from quantize.sources import Source, open_source
 from quantize.token_gate import TokenReport, compare_tokens
 from quantize.workshop import software, workshop
@@ -33,8 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["Stage", "export_gguf"]
 
 Stage = Callable[[str], Progress]
-"""Called as a stage begins (`verify`, `floats`, `tokens`, `quantize`); gives what shows how far
-it is."""
+"""Called as a stage begins (`verify`, `floats`, `tokens`, `quantize`, `divergence`, `greedy`);
+gives what shows how far it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +45,19 @@ class _Made:
     file: Path
     header: GGUFHeader
     tokens: TokenReport
+    predictions: DivergenceReport | None
+    """None: the file holds the source's own numbers, and nothing can have been lost."""
 
 
-def export_gguf(source: Path, out: Path, options: QuantizeOptions, stage: Stage) -> Bundle:
+def export_gguf(
+    source: Path,
+    out: Path,
+    options: QuantizeOptions,
+    stage: Stage,
+    *,
+    texts: Sequence[LabelledText] = MEASURE,
+    most_kld: float | None = None,
+) -> Bundle:
     """Make the bundle `out`, whose name is that of its folder.
 
     Args:
@@ -52,13 +65,17 @@ def export_gguf(source: Path, out: Path, options: QuantizeOptions, stage: Stage)
         out: the folder to make.
         options: type and how to get there.
         stage: told what is being done.
+        texts: what the predictions of source and export are compared on.
+        most_kld: mean KL divergence, in nats, above which nothing is published; None: by size.
 
     Raises:
         LucieError: something of it fails; nothing is left.
     """
     opened = open_source(source, stage("verify"))
     with workshop(out) as folder:
-        made = _make(opened, folder / f"{out.name}.gguf", options, stage)
+        made = _make(opened, folder / f"{out.name}.gguf", options, texts, stage)
+        if made.predictions is not None:
+            made.predictions.require(out, most_kld or limit(made.header.bits_per_weight))
         manifest = opened.inherit(
             Manifest(
                 kind="gguf",
@@ -72,18 +89,29 @@ def export_gguf(source: Path, out: Path, options: QuantizeOptions, stage: Stage)
         return Bundle.write(out, manifest, {made.file.name: made.file}, move=True)
 
 
-def _make(source: Source, target: Path, options: QuantizeOptions, stage: Stage) -> _Made:
-    is_float = options.type in FLOATS
-    floats = target if is_float else target.with_name("floats.gguf")
-    kind = options.type if is_float else widest(source.checkpoint)
-    export(source.checkpoint, floats, kind, progress=stage("floats"))
+def _make(
+    source: Source,
+    target: Path,
+    options: QuantizeOptions,
+    texts: Sequence[LabelledText],
+    stage: Stage,
+) -> _Made:
+    lossless = options.type if options.type == "F32" else widest(source.checkpoint)
+    same = options.type == lossless
+    floats = target if same else target.with_name("floats.gguf")
+    export(source.checkpoint, floats, lossless, progress=stage("floats"))
     read_header(floats)
-    tokens = compare_tokens(source.checkpoint, floats, list(texts()), stage("tokens"))
+    tokens = compare_tokens(source.checkpoint, floats, list(sample_texts()), stage("tokens"))
     tokens.require(target)
-    if not is_float:
+    if same:
+        return _Made(target, read_header(target), tokens, None)
+    if options.type in FLOATS:
+        export(source.checkpoint, target, options.type, progress=stage("floats"))
+    else:
         gguf_quantize.quantize(floats, target, options, stage("quantize"))
-        floats.unlink()
-    return _Made(target, read_header(target), tokens)
+    predictions = compare_predictions(floats, target, texts, threads=options.threads, stage=stage)
+    floats.unlink()
+    return _Made(target, read_header(target), tokens, predictions)
 
 
 def _recipe(source: Path, options: QuantizeOptions) -> dict[str, JsonValue]:
@@ -102,10 +130,12 @@ def _metrics(made: _Made) -> dict[str, float]:
     read = sum(t.n_bytes for t in header.tensors if t.name != "token_embd.weight")
     if header.tied_output:  # the embedding is the output matrix too
         read += sum(t.n_bytes for t in header.tensors if t.name == "token_embd.weight")
+    predictions = made.predictions.metrics() if made.predictions else {}
     return {
         "file size": float(header.file_size),
         "bits per weight": header.bits_per_weight,
         "bytes read per token": float(read),
         "gate: texts with equal tokens": float(made.tokens.same_ids),
         "gate: texts tried": float(made.tokens.texts),
+        **predictions,
     }

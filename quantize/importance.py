@@ -66,7 +66,7 @@ def collect(
     out: Path,
     *,
     chunks: int | None = None,
-    threads: int = 2,
+    threads: int = 0,
     progress: Progress | None = None,
 ) -> ImportanceMatrix:
     """Read texts with `model` and write its importance matrix to `out`.
@@ -76,7 +76,7 @@ def collect(
         texts: what to read, equally much of each.
         out: the file to make, in llama.cpp's format; replaced if it is there.
         chunks: pieces of 512 tokens in all; None: as many as the shortest text gives of each.
-        threads: threads to compute with.
+        threads: threads to compute with; 0: one for each core.
         progress: called with chunks read.
 
     Raises:

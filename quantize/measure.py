@@ -35,7 +35,7 @@ def measure(
     texts: Sequence[LabelledText],
     *,
     chunks: int | None = None,
-    threads: int = 2,
+    threads: int = 0,
     progress: Progress | None = None,
 ) -> list[dict[str, Figures]]:
     """Figures of each candidate: for each label of `texts`, and for `ALL` of them.
@@ -45,7 +45,7 @@ def measure(
         candidates: GGUF files with the same vocabulary.
         texts: what to read, equally much of each.
         chunks: pieces of 512 tokens in all; None: as many as the shortest text gives of each.
-        threads: threads to compute with.
+        threads: threads to compute with; 0: one for each core.
         progress: called with chunks read.
 
     Raises:

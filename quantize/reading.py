@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from edge.device import detect
 from edge.errors import DamagedModelError, EngineError
 from edge.gguf_header import read_header
 from edge.llamacpp.batch import Batch
@@ -34,7 +35,7 @@ class Reader:
     Args:
         path: a GGUF file.
         chunk: tokens that are read together.
-        threads: threads to compute with.
+        threads: threads to compute with; 0: one for each core.
         callback: for `cb_eval`; see `quantize.activations`.
 
     Raises:
@@ -44,6 +45,7 @@ class Reader:
 
     def __init__(self, path: Path, chunk: int, threads: int, callback: Any = None) -> None:
         read_header(path)  # native code trusts its files
+        threads = threads or detect().cpu.cores
         self._api = api()
         self.chunk = chunk
         self._callback = callback
@@ -98,22 +100,50 @@ class Reader:
         Raises:
             EngineError: llama.cpp failed.
         """
-        import numpy as np
+        ids = self._from_the_start(ids)
+        self._decode([(0, n, [token], n >= first) for n, token in enumerate(ids)])
+        return self._logits(len(ids) - first)
 
+    def continue_greedily(self, ids: array[int], n: int) -> array[int]:
+        """The likeliest token after T `ids`, the likeliest after that, and so on: `n` of them.
+
+        T + n must not exceed `chunk`.
+
+        Raises:
+            EngineError: llama.cpp failed.
+        """
+        ids = self._from_the_start(ids)
+        last = len(ids) - 1
+        self._decode([(0, at, [token], at == last) for at, token in enumerate(ids)])
+        found = array("i")
+        while True:
+            found.append(int(self._logits(1).argmax()))
+            if len(found) == n:
+                return found
+            self._decode([(0, last + len(found), [found[-1]], True)])
+
+    def _from_the_start(self, ids: array[int]) -> array[int]:
+        """`ids` as they are read from an empty cache."""
+        self._api.llama_memory_clear(self._api.llama_get_memory(self._context), True)
         ids = ids[:]
         if self.vocab.add_bos:
             ids[0] = self.vocab.bos
-        self._api.llama_memory_clear(self._api.llama_get_memory(self._context), True)
-        self._batch.fill([(0, n, [token], n >= first) for n, token in enumerate(ids)])
+        return ids
+
+    def _logits(self, rows: int) -> NDArray[np.float32]:
+        import numpy as np
+
+        pointer = self._api.llama_get_logits(self._context)
+        return np.ctypeslib.as_array(
+            ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float)), (rows, self.vocab.n_vocab)
+        )
+
+    def _decode(self, placed: list[tuple[int, int, list[int], bool]]) -> None:
+        self._batch.fill(placed)
         forget_errors()
         code = self._api.llama_decode(self._context, self._batch.native)
         if code != 0:
             raise EngineError("engine.step-failed", status=code, reason=reason())
-        pointer = self._api.llama_get_logits(self._context)
-        return np.ctypeslib.as_array(
-            ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float)),
-            (len(ids) - first, self.vocab.n_vocab),
-        )
 
     def close(self) -> None:
         """Free context, threads and model, in this order."""

@@ -20,7 +20,7 @@ from edge.gguf_header import read_header
 from edge.manifest import DataSource, Manifest
 from edge.store import Store
 from quantize import gguf_bundle
-from quantize.command import quantize
+from quantize.commands import quantize
 from quantize.errors import QuantizeError, QuantizeUsageError
 from tests.quantize.tiny import prose
 
@@ -78,6 +78,10 @@ def test_a_folder_becomes_a_bundle_that_runs(
     embedding = next(t for t in header.tensors if t.name == "token_embd.weight")
     total = sum(tensor.n_bytes for tensor in header.tensors)
     assert figures["bytes read per token"] == total - embedding.n_bytes
+    for label in ("fr", "en", "de", "es", "it", "code", "all"):
+        assert figures[f"kld, {label}"] > 0
+    assert 0 < figures["greedy agreement"] < 1
+    assert f"mean KL divergence {figures['kld, all']:.4f} ±" in said
     assert left(tmp_path) == ["tiny-q4"]
 
 
@@ -159,7 +163,15 @@ def test_an_export_that_reads_other_tokens_is_not_published(
     assert left(tmp_path) == ["model"]
 
 
-@pytest.mark.parametrize("stage", ["floats", "tokens", "quantize"])
+def test_an_export_that_says_something_else_is_not_published(
+    lucie: Callable[..., Result], tiny_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(QuantizeError, match="predictions are too far"):
+        lucie("gguf", tiny_folder, "export", "--type", "q4_0", "--max-kld", "1e-6")
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("stage", ["floats", "tokens", "quantize", "divergence"])
 def test_ctrl_c_at_any_stage_leaves_nothing(
     lucie: Callable[..., Result],
     tiny_folder: Path,
@@ -170,9 +182,9 @@ def test_ctrl_c_at_any_stage_leaves_nothing(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    place = {"floats": "export", "tokens": "compare_tokens", "quantize": "gguf_quantize"}[stage]
+    place = {"floats": "export", "tokens": "compare_tokens", "divergence": "compare_predictions"}
     target = gguf_bundle.gguf_quantize if stage == "quantize" else gguf_bundle
-    monkeypatch.setattr(target, "quantize" if stage == "quantize" else place, interrupt)
+    monkeypatch.setattr(target, place.get(stage, stage), interrupt)
     with pytest.raises(InterruptedByUserError):
         lucie("gguf", tiny_folder, "export")
     assert left(tmp_path) == []

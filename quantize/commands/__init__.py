@@ -1,0 +1,21 @@
+"""`lucie quantize`."""
+
+from __future__ import annotations
+
+import click
+
+from quantize.commands.compare import compare
+from quantize.commands.export import dequantize, gguf
+from quantize.commands.imatrix import imatrix
+from quantize.commands.words import HELP, say
+
+__all__ = ["quantize"]
+
+
+@click.group(help=say("help"), epilog=say("example"), context_settings=HELP)
+def quantize() -> None:
+    """From a trained model to the files that boards run."""
+
+
+for _command in (gguf, dequantize, imatrix, compare):
+    quantize.add_command(_command)

@@ -1,0 +1,104 @@
+"""`lucie quantize gguf` and `lucie quantize dequantize`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edge.bundle import Bundle
+from edge.commands.numbers import Real
+from edge.quantity import decimal_text, size_text
+from quantize.commands import options
+from quantize.commands.stages import Stages
+from quantize.commands.words import say, words
+from quantize.errors import QuantizeUsageError
+
+if TYPE_CHECKING:
+    from quantize.gguf_quantize import Override
+
+__all__ = ["dequantize", "gguf", "report"]
+
+
+@click.command("gguf", **words("gguf"))
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--type", "kind", default="Q4_K_M", show_default=True, help=say("type"))
+@click.option("--imatrix", type=click.Path(path_type=Path), help=say("imatrix"))
+@click.option("--tensor-type", "overrides", multiple=True, metavar="RE=TYPE",
+              help=say("tensor-type"))  # fmt: skip
+@click.option("--pure", is_flag=True, help=say("pure"))
+@options.texts
+@click.option("--max-kld", type=Real(min=0, min_open=True), metavar="NATS", help=say("max-kld"))
+@options.threads
+def gguf(
+    source: Path,
+    out: Path,
+    kind: str,
+    imatrix: Path | None,
+    overrides: tuple[str, ...],
+    pure: bool,
+    texts: tuple[str, ...],
+    max_kld: float | None,
+    threads: int,
+) -> None:
+    """Export a model as GGUF."""
+    from quantize.built_in_texts import MEASURE
+    from quantize.gguf_bundle import export_gguf
+    from quantize.gguf_quantize import QuantizeOptions
+
+    chosen = QuantizeOptions(
+        kind.upper(), imatrix, tuple(_override(each) for each in overrides), pure, threads
+    )
+    measured_on = options.texts_or(texts, MEASURE)
+    with Stages() as stages:
+        bundle = export_gguf(source, out, chosen, stages, texts=measured_on, most_kld=max_kld)
+    report(bundle)
+
+
+def _override(given: str) -> Override:
+    from quantize.gguf_quantize import Override
+
+    pattern, _, kind = given.rpartition("=")
+    if not pattern or not kind:
+        raise QuantizeUsageError("command.bad-override", given=given)
+    return Override(pattern, kind.upper())
+
+
+def report(bundle: Bundle) -> None:
+    """Say what a finished export is, and how far from its source."""
+    figures = bundle.manifest.metrics
+    click.echo(
+        say(
+            "exported",
+            path=bundle.path,
+            size=size_text(int(figures["file size"])),
+            bpw=decimal_text(figures["bits per weight"], 2),
+            texts=int(figures["gate: texts tried"]),
+        ),
+        err=True,
+    )
+    if "kld, all" in figures:
+        click.echo(
+            say(
+                "measured",
+                kld=decimal_text(figures["kld, all"], 4),
+                error=decimal_text(figures["kld, all, ±"], 4),
+                same=decimal_text(100 * figures["same top, all"], 1),
+                greedy=decimal_text(100 * figures["greedy agreement"], 0),
+            ),
+            err=True,
+        )
+
+
+@click.command("dequantize", **words("dequantize"))
+@click.argument("source", metavar="MODEL")
+@click.argument("out", type=click.Path(path_type=Path))
+def dequantize(source: str, out: Path) -> None:
+    """Write a GGUF file as a Hugging Face folder."""
+    from quantize.model_bundle import dequantize_gguf
+
+    with Stages() as stages:
+        bundle = dequantize_gguf(source, out, stages)
+    click.echo(say("dequantized", path=bundle.path), err=True)

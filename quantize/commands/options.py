@@ -1,0 +1,24 @@
+"""Options that several commands of `lucie quantize` share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from edge.commands.numbers import Whole
+from quantize.calibration import LabelledText, parse
+from quantize.commands.words import say
+
+__all__ = ["chunks", "texts", "texts_or", "threads"]
+
+threads = click.option("--threads", type=Whole(0, 512), default=0, metavar="N", help=say("threads"))
+chunks = click.option("--chunks", type=Whole(min=1), metavar="N", help=say("chunks"))
+texts = click.option(
+    "--text", "texts", multiple=True, metavar="[LANG=]TEXT", help=say("measure-text")
+)
+
+
+def texts_or(given: Sequence[str], otherwise: Sequence[LabelledText]) -> Sequence[LabelledText]:
+    """The texts that are named, or those that come with the project."""
+    return parse(given) if given else otherwise

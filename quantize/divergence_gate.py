@@ -1,0 +1,133 @@
+"""The gate of every quantized export: it must still say nearly what its source says.
+
+Measured on texts of five languages and code, and published with the file:
+
+- the figures of `quantize.divergence` (KL divergence, perplexity ratio, same top), for each
+  language and over all;
+- *greedy agreement*: both continue a text with their likeliest tokens; how many are equal
+  before the first that is not, as a share.
+
+The limits tell a broken file (wrong scales, rows out of order, a matrix of another model)
+from a small one; whether the small one is good enough is for `compare` and its reader.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge.progress import Count, Progress
+from quantize.calibration import LabelledText, balanced
+from quantize.divergence import Estimate, Figures
+from quantize.errors import QuantizeError
+from quantize.measure import measure
+from quantize.reading import Reader
+
+__all__ = ["DivergenceReport", "compare_predictions", "limit"]
+
+_CHUNKS = 12
+"""Pieces of 512 tokens; two of each of our texts."""
+_PROMPTS, _PROMPT, _ANSWER = 24, 48, 32
+"""For greedy agreement: how many, and tokens of each and of its continuation."""
+_LIMITS = ((7.5, 0.1), (4.0, 1.5), (3.0, 3.0), (0.0, 6.0))
+"""From so many bits per weight on, so much mean KL divergence (nats) at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class DivergenceReport:
+    """A quantized file against the floats that it was made of."""
+
+    figures: dict[str, Figures]
+    """For each language, and for `ALL`."""
+    greedy: Estimate
+    """A share, 0 to 1."""
+
+    def require(self, path: Path, most: float) -> None:
+        """Raise `QuantizeError` if the mean KL divergence in any language is above `most`."""
+        for label, figures in self.figures.items():
+            if not figures.kld.value <= most:  # NaN is not
+                raise QuantizeError(
+                    "gate.divergence",
+                    path=str(path),
+                    label=label,
+                    kld=f"{figures.kld.value:.3g}",
+                    most=f"{most:g}",
+                )
+
+    def metrics(self) -> dict[str, float]:
+        """For a manifest; ± is the standard error."""
+        found = {}
+        for label, figures in self.figures.items():
+            for name in ("kld", "ppl_ratio", "same_top"):
+                estimate: Estimate = getattr(figures, name)
+                title = name.replace("_", " ")
+                found[f"{title}, {label}"] = estimate.value
+                found[f"{title}, {label}, ±"] = estimate.error
+            found[f"kld 99 %, {label}"] = figures.kld_99
+        found["greedy agreement"] = self.greedy.value
+        found["greedy agreement, ±"] = self.greedy.error
+        return found
+
+
+def limit(bits_per_weight: float) -> float:
+    """The most that a sound file may diverge: mean KL divergence in nats."""
+    return next(most for bits, most in _LIMITS if bits_per_weight >= bits)
+
+
+def compare_predictions(
+    source: Path,
+    export: Path,
+    texts: Sequence[LabelledText],
+    *,
+    threads: int = 0,
+    stage: Callable[[str], Progress],
+) -> DivergenceReport:
+    """Measure how far `export` is from `source`.
+
+    Args:
+        source: a GGUF file of floats.
+        export: a GGUF file made of it.
+        texts: what to read, equally much of each.
+        threads: threads to compute with; 0: one for each core.
+        stage: called as each part begins (`divergence`, `greedy`); gives what shows how far it is.
+
+    Raises:
+        ModelError: a model is damaged or of an unknown kind.
+        QuantizeError: a text is too short or cannot be read.
+    """
+    figures = measure(
+        source, [export], texts, chunks=_CHUNKS, threads=threads, progress=stage("divergence")
+    )
+    greedy = greedy_agreement(source, export, texts, threads, stage("greedy"))
+    return DivergenceReport(figures[0], greedy)
+
+
+def greedy_agreement(
+    source: Path,
+    export: Path,
+    texts: Sequence[LabelledText],
+    threads: int,
+    progress: Progress | None = None,
+) -> Estimate:
+    """Share of the source's likeliest continuation that the export would have given, too."""
+    shares = []
+    size = _PROMPT + _ANSWER
+    with Reader(source, size, threads) as judge, Reader(export, size, threads) as reader:
+        prompts = balanced(texts, judge.tokens, _PROMPT, _PROMPTS)
+        count = Count(len(prompts), progress)
+        for prompt in prompts:
+            answers = (each.continue_greedily(prompt.ids, _ANSWER) for each in (judge, reader))
+            shares.append(_agreed(*answers) / _ANSWER)
+            count.add(1)
+    error = float(np.std(shares) / np.sqrt(max(1, len(shares) - 1)))
+    return Estimate(float(np.mean(shares)), error)
+
+
+def _agreed(expected: array[int], found: array[int]) -> int:
+    """How many tokens are equal before the first that is not."""
+    pairs = enumerate(zip(expected, found, strict=True))
+    return next((at for at, (ours, theirs) in pairs if ours != theirs), len(expected))
