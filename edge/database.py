@@ -70,7 +70,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         db = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
         db.text_factory = lambda raw: raw.decode("utf-8", "replace")
         try:
-            _check(db, _version(db, path))
+            _check(db, _current(db, path))
         except BaseException:
             db.close()
             raise
@@ -106,6 +106,14 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     known = len(MIGRATIONS)
     if version > known:
         raise HistoryError("history.newer", path=str(path), found=version, known=known)
+    return version
+
+
+def _current(db: sqlite3.Connection, path: Path) -> int:
+    """As `_version`, of a file that cannot be brought into shape; one that is not has nothing."""
+    version = _version(db, path)
+    if version < len(MIGRATIONS):
+        raise HistoryError("history.failed", path=str(path), reason=f"version {version}")
     return version
 
 

@@ -42,6 +42,10 @@ __all__ = ["Scheduler"]
 _SAVE_AFTER_S = 5.0
 # Cells that each answer should find free when one more request joins.
 _GROWTH = 64
+_SHARED_STEP_S = 0.2
+"""How long a step may take in which a prompt is read beside streams: five tokens a second."""
+_LEAST_SHARED = 8
+"""Fewer tokens of a prompt than this would hardly make a step shorter."""
 
 
 class Scheduler:
@@ -67,9 +71,9 @@ class Scheduler:
     ) -> None:
         self._engine = engine
         self._parallel = parallel
-        # While others stream, a long prompt takes this share of a batch, so that
-        # their next token waits for an eighth of a full one.
-        self._shared_chunk = max(16, engine.spec.n_batch // 8)
+        # While others stream, a long prompt takes so many tokens of a step: at first an
+        # eighth of a full one, and fewer on a slow board.
+        self._shared_chunk = self._most_shared = max(16, engine.spec.n_batch // 8)
         self._sequences = Sequences(engine, store, swap_bytes)
         self._changed = threading.Condition()
         self._inbox: deque[Ticket] = deque()
@@ -227,6 +231,7 @@ class Scheduler:
             if not self._give_way():
                 return
             batch = self._plan()
+        began = time.perf_counter()
         try:
             steady = any(not running.ticket.request.reuse for running, _ in batch)
             rows = self._engine.step([chunk for _, chunk in batch], steady=steady)
@@ -238,8 +243,15 @@ class Scheduler:
         except LucieError as error:
             self._fail_all(error)
             return
+        self._pace(sum(len(chunk.ids) for _, chunk in batch), time.perf_counter() - began)
         for (running, chunk), row in zip(batch, rows, strict=True):
             self._advance(running, chunk, row)
+
+    def _pace(self, tokens: int, seconds: float) -> None:
+        """Let prompts take so much of a step that streams beside them go on flowing."""
+        if tokens >= _LEAST_SHARED:
+            wanted = int(_SHARED_STEP_S * tokens / max(seconds, 1e-6))
+            self._shared_chunk = max(_LEAST_SHARED, min(self._most_shared, wanted))
 
     def _plan(self) -> list[tuple[Running, Chunk]]:
         """The next batch: one token for each that decodes, the rest shared among prompts."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge.client import Delta, Done, ModelInfo, Notice, Progress, Reply, Starting
 from edge.errors import LucieError, UsageError
@@ -20,9 +20,14 @@ from tui.status import Status, StatusLine
 from tui.transcript import Transcript
 from tui.words import number, say
 
+if TYPE_CHECKING:
+    from edge.client import Message
+
 __all__ = ["Answering", "connect"]
 
 _CODE = re.compile(r"[a-z-]+\.[a-z-]+")
+_NOTES = {"length": "length", "content_filter": "filtered"}
+"""What is said of an answer that ended for such a reason."""
 
 
 class Answering:
@@ -35,6 +40,7 @@ class Answering:
         self._transcript = transcript
         self._status_line = status_line
         self._messages = dialogue.to_send()
+        self._alone = dialogue.to_send(alone=True)
         self.question = dialogue.turns[-1].content
         self.turn: Turn = dialogue.answer()
         self._pace = Pace()
@@ -47,9 +53,7 @@ class Answering:
         self._status_line.status = replace(self._status_line.status, speed=None)
         self._busy("status.waiting")
         try:
-            async with aclosing(self._source.replies(self._messages, self._starting)) as replies:
-                async for reply in replies:
-                    self._take(reply)
+            await self._receive()
             if self.turn.state == "writing":
                 self._fail(LucieError("chat.cut-off"))
         except LucieError as error:
@@ -57,6 +61,22 @@ class Answering:
         except asyncio.CancelledError:
             self.stop()
             raise
+
+    async def _receive(self) -> None:
+        """All of the answer; if what was stopped before makes the question too long, without it."""
+        try:
+            await self._receive_to(self._messages)
+        except UsageError:
+            if self.turn.content or self._alone == self._messages:
+                raise
+            remark = Remark(say("chat.unanswered-left-out"), ".remark")
+            self._transcript.add(remark, before=self.entry)
+            await self._receive_to(self._alone)
+
+    async def _receive_to(self, messages: list[Message]) -> None:
+        async with aclosing(self._source.replies(messages, self._starting)) as replies:
+            async for reply in replies:
+                self._take(reply)
 
     def stop(self) -> None:
         """No more is wanted; what there is stays. Harmless when the answer has ended."""
@@ -117,7 +137,7 @@ class Answering:
         if done.memory_bytes is not None:
             status = replace(status, memory=done.memory_bytes)
         self._show(status)
-        note = say("chat.length") if done.reason == "length" else ""
+        note = say(f"chat.{_NOTES[done.reason]}") if done.reason in _NOTES else ""
         self._end(note if self.turn.content else say("chat.empty"), ".remark")
 
     def _count(self) -> None:

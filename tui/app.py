@@ -34,7 +34,8 @@ class ChatApp(App[None]):
     TITLE = "Lucie"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q,ctrl+c", "quit", show=False, priority=True)
+        Binding("ctrl+q", "quit", show=False, priority=True),
+        Binding("ctrl+c", "interrupt", show=False, priority=True),
     ]
 
     def __init__(self, chat: ChatScreen) -> None:
@@ -75,6 +76,11 @@ class ChatApp(App[None]):
         """Save and leave; where the disk takes nothing, the user decides."""
         if await self.chat.may_leave():
             await self.leave(0)
+
+    async def action_interrupt(self) -> None:
+        """As in a shell: stop what runs, else drop what is typed, else leave."""
+        if self.screen is not self.chat or not self.chat.interrupt():
+            await self.action_quit()
 
     async def leave(self, code: int) -> None:
         """Save and leave with this exit code."""

@@ -114,7 +114,7 @@ class Archive:
         try:
             history = self._open()
         except HistoryError as error:
-            if reading and error.code == "history.read-only":
+            if reading and error.code in ("history.read-only", "history.full"):
                 return self._only_read(work, error)
             raise
         try:
@@ -139,7 +139,7 @@ class Archive:
         return self._history
 
     def _only_read(self, work: Callable[[History], T], error: HistoryError) -> T:
-        """What can be had of a file that cannot be written."""
+        """What can be had of a file that cannot be written, or beside which there is no room."""
         from edge.history import History
 
         try:

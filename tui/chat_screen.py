@@ -279,6 +279,16 @@ class ChatScreen(Screen[None]):
             self._answering.stop()
             self._answered(self._answering)
 
+    def interrupt(self) -> bool:
+        """Ctrl-C: stop the answer, or else drop what is typed; whether there was any of it."""
+        if self._answering is not None:
+            self.action_stop()
+            return True
+        if self.prompt.text:
+            self.prompt.clear()  # Ctrl-Z brings it back
+            return True
+        return False
+
     def action_again(self) -> None:
         """Ask the last question again, if its answer broke off."""
         if self._answering is None and self.dialogue.retriable:

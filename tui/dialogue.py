@@ -105,16 +105,21 @@ class Dialogue:
             self.turns.pop()
         return broken
 
-    def to_send(self) -> list[Message]:
+    def to_send(self, *, alone: bool = False) -> list[Message]:
         """The messages for the model: every question with what was answered.
+
+        `alone`: without the questions right before the last one that have no answer.
 
         What was refused would be refused again, and is left out. Chat templates want the
         roles in turn, so questions without an answer between them are sent as one. Of more
         than a request holds, which no window holds either, the oldest is left out.
         """
+        left_out = self._unanswered() if alone else []
         messages: list[Message] = []
         for turn, following in zip(self.turns, [*self.turns[1:], None], strict=True):
             if turn.refused or (following is not None and following.refused):
+                continue
+            if turn in left_out:
                 continue
             if size_in_request(turn.content) > MOST_TEXT:  # of a history that others wrote
                 continue
@@ -123,6 +128,16 @@ class Dialogue:
             elif turn.content:
                 messages.append({"role": turn.role, "content": turn.content})
         return _latest(messages)
+
+    def _unanswered(self) -> list[Turn]:
+        """The questions right before the last one that have no word of an answer."""
+        found: list[Turn] = []
+        for turn in reversed(self.turns[:-1]):
+            if turn.role == "user":
+                found.append(turn)
+            elif turn.content:
+                break
+        return found
 
     def forget_ids(self) -> None:
         """What was kept is there no more: keep all of it anew."""

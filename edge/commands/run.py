@@ -110,9 +110,13 @@ def _text(what: str, given: str) -> str:
 
 def _format(path: Path) -> dict[str, Any]:
     try:
-        if not path.is_file() or path.stat().st_size > MOST_TEXT:
+        with path.open("rb") as file:  # or what `<(command)` gives
+            given = file.read(MOST_TEXT + 1)
+        if len(given) > MOST_TEXT:
             raise UsageError("run.schema-too-long", path=str(path), most=MOST_TEXT)
-        schema = json.loads(path.read_text(encoding="utf-8"))
+        schema = json.loads(given.decode("utf-8"))
+        # What a request cannot hold: numbers out of range, halves of surrogate pairs.
+        json.dumps(schema, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except RecursionError as error:
         raise UsageError("run.schema-too-deep", path=str(path)) from error
     except ValueError as error:

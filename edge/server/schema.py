@@ -114,7 +114,7 @@ class GenerationRequest(_Strict):
     top_k: int | None = Field(None, ge=0, le=1_000_000)
     """0 turns it off."""
     min_p: float | None = Field(None, ge=0, le=1)
-    repeat_penalty: float | None = Field(None, gt=0, le=10)
+    repeat_penalty: float | None = Field(None, ge=0.01, le=10)
     """llama.cpp's name."""
     repetition_penalty: float | None = Field(None, gt=0, le=10)
     """The same under the name that transformers and vLLM gave it."""

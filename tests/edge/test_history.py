@@ -403,6 +403,13 @@ def test_a_newer_file_is_refused_and_left_alone(path: Path) -> None:
 # --- full and read-only disks, other processes
 
 
+def test_an_empty_file_that_cannot_be_written_holds_nothing(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    with pytest.raises(HistoryError):
+        History.open_to_read(path)
+
+
 @namespaces
 def test_a_full_disk_is_told_and_recovered_from(tmp_path: Path) -> None:
     code = """

@@ -184,7 +184,7 @@ def test_wrong_use_ends_with_2(
         (("hi", "--seed", "one"), "'one' is not a valid whole number."),
         (("\udcff bad",), "PROMPT is not text"),
         (("hi", "--system", "\udcff"), "--system is not text"),
-        (("hi", "--schema", "/dev/zero"), "/dev/zero is no file of at most"),
+        (("hi", "--schema", "/dev/zero"), "/dev/zero is longer than"),
         (("hi", "--model", "a\nb"), "No model is called a\ufffdb."),
         (("hi", "--model", ""), "No model is called ."),
     ],
@@ -196,6 +196,20 @@ def test_what_cannot_be_sent_is_refused_in_one_line(
     assert ran.returncode == (1 if "--model" in arguments else 2)
     assert told in ran.stderr
     assert ran.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "schema", ['{"maximum": 1e999}', '{"minimum": -Infinity}', '{"const": "\\ud800"}']
+)
+def test_a_schema_that_no_request_can_hold(home: Home, tmp_path: Path, schema: str) -> None:
+    (tmp_path / "odd.json").write_text(schema)
+    ran = home.run("hi", "--schema", str(tmp_path / "odd.json"))
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
+    assert "is not valid JSON" in ran.stderr
+
+
+def test_a_schema_may_come_from_another_command(home: Home) -> None:
+    assert home.run("hi", "--schema", "/dev/stdin", stdin='{"const": 7}').stdout == "7\n"
 
 
 def test_a_schema_that_is_nested_without_end(home: Home, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -263,6 +264,50 @@ async def test_a_refused_message_goes_back_to_the_prompt_and_is_not_sent_again(
     assert ("assistant", "", "failed") in kept(path)[0]
 
 
+async def test_a_question_that_was_stopped_does_not_make_the_next_too_long(
+    chatting: Chatting,
+) -> None:
+    pause = Pause()
+    refusal = ContextFullError("server.prompt-too-long", tokens=9000, window=2048)
+    server = ScriptedServer([Progress(10, 6000, 0), pause], [refusal], WORDS)
+    async with chatting(server) as chat:
+        await chat.say("Long")
+        await pause.reached.wait()
+        await chat.pilot.press("escape")
+        await chat.until_answered()
+        await chat.say("Another")
+        await chat.until_answered()
+        assert "they are left out" in chat.text
+        assert "A tree is a plant." in chat.text
+    both, alone = ([message["content"] for message in asked] for asked in server.asked[1:])
+    assert (both, alone) == (["Long\n\nAnother"], ["Another"])
+
+
+async def test_an_answer_that_a_filter_ends_is_told(chatting: Chatting) -> None:
+    ended = replace(done(), reason="content_filter")
+    async with chatting(ScriptedServer([Delta("Half"), ended])) as chat:
+        await chat.say("Hello")
+        await chat.until_answered()
+        assert "content filter ended the answer" in chat.text
+
+
+async def test_ctrl_c_stops_then_clears_then_leaves(chatting: Chatting) -> None:
+    pause = Pause()
+    async with chatting(ScriptedServer([Delta("Half"), pause])) as chat:
+        await chat.say("Hello")
+        await pause.reached.wait()
+        chat.main.prompt.text = "A draft"
+        await chat.pilot.press("ctrl+c")
+        await chat.until_answered()
+        assert (chat.main.prompt.text, chat.app.return_code) == ("A draft", None)
+        await chat.pilot.press("ctrl+c")
+        assert (chat.main.prompt.text, chat.app.return_code) == ("", None)
+        await chat.pilot.press("ctrl+z")
+        assert chat.main.prompt.text == "A draft"
+        await chat.pilot.press("ctrl+c", "ctrl+c")
+        assert chat.app.return_code == 0
+
+
 async def test_an_answer_that_just_ends_is_an_error(chatting: Chatting) -> None:
     async with chatting(ScriptedServer([Delta("Half")])) as chat:
         await chat.say("Hello")
@@ -353,14 +398,13 @@ async def test_a_new_conversation_stops_the_answer_of_the_old(
     assert kept(path) == [[("user", "First", "complete"), ("assistant", "Half", "stopped")]]
 
 
-@pytest.mark.parametrize("key", ["ctrl+q", "ctrl+c"])
-async def test_leaving_in_mid_answer_saves_it(chatting: Chatting, path: Path, key: str) -> None:
+async def test_leaving_in_mid_answer_saves_it(chatting: Chatting, path: Path) -> None:
     pause = Pause()
     server = ScriptedServer([Delta("Half"), pause])
     async with chatting(server) as chat:
         await chat.say("Hello")
         await pause.reached.wait()
-        await chat.pilot.press(key)
+        await chat.pilot.press("ctrl+q")
         assert chat.app.return_code == 0
     assert server.closed
     assert kept(path) == [[("user", "Hello", "complete"), ("assistant", "Half", "stopped")]]

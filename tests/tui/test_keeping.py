@@ -206,6 +206,50 @@ def test_a_full_disk_does_not_end_the_conversation(tmp_path: Path) -> None:
     assert ran.stdout.count("A tree is") == 2
 
 
+@namespaces
+def test_on_a_full_disk_the_conversations_can_still_be_read(tmp_path: Path) -> None:
+    code = """
+        import asyncio, subprocess, sys
+        from pathlib import Path
+        sys.path.insert(0, sys.argv[2])
+        from tests.tui.scripted import ScriptedServer
+        from tui.app import ChatApp
+        from tui.archive import Archive
+        from tui.chat_screen import ChatScreen
+        from tui.source import Source
+        from tests.tui.conftest import Chat
+        from tests.tui.test_keeping import stored
+
+        disk = Path(sys.argv[1])
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", disk], check=True)
+        stored(disk / "h.sqlite3", ("user", "What is moss?", "complete"))
+        for size in (4096, 1):
+            try:
+                with (disk / "other").open("ab", buffering=0) as file:
+                    while True:
+                        file.write(b"x" * size)
+            except OSError:
+                pass
+
+        async def look():
+            archive = Archive(disk / "h.sqlite3")
+            screen = ChatScreen(Source(ScriptedServer), archive, lambda _: [], resume=True)
+            app = ChatApp(screen)
+            async with app.run_test(size=(80, 24)) as pilot:
+                chat = Chat(app, pilot)
+                await chat.until_shown("no room left on the disk")
+                assert "What is moss?" in chat.text
+                await pilot.press("ctrl+l")
+                await chat.until(lambda: app.screen.query_one("OptionList").option_count == 1)
+
+        asyncio.run(look())
+    """
+    command = [*_UNSHARE, sys.executable, "-c", textwrap.dedent(code)]
+    command += [str(tmp_path), str(Path(__file__).parents[2])]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+
+
 async def test_a_repaired_history_is_told_where_it_goes_on(chatting: Chatting, path: Path) -> None:
     stored(path, ("user", "What is a tree?", "complete"), ("assistant", "A plant", "complete"))
     with sqlite3.connect(path) as db:

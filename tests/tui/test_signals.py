@@ -77,6 +77,6 @@ def test_simple_terminals(path: Path, term: str) -> None:
 
 def test_a_terminal_of_many_colours_has_ours(path: Path) -> None:
     terminal = in_mid_answer(path, COLORTERM="truecolor")
-    terminal.write("\x03")  # Ctrl-C
+    terminal.write("\x11")  # Ctrl-Q
     assert terminal.wait() == 0
     assert b"48;2;21;23;28" in terminal.output
