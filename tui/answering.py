@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Answering", "connect"]
 
 _CODE = re.compile(r"[a-z-]+\.[a-z-]+")
-_NOTES = {"length": "length", "content_filter": "filtered"}
+_NOTES = {"length": "chat.length", "content_filter": "chat.filtered"}
 """What is said of an answer that ended for such a reason."""
 
 
@@ -137,7 +137,7 @@ class Answering:
         if done.memory_bytes is not None:
             status = replace(status, memory=done.memory_bytes)
         self._show(status)
-        note = say(f"chat.{_NOTES[done.reason]}") if done.reason in _NOTES else ""
+        note = say(_NOTES[done.reason]) if done.reason in _NOTES else ""
         self._end(note if self.turn.content else say("chat.empty"), ".remark")
 
     def _count(self) -> None:
