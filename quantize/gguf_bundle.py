@@ -9,7 +9,7 @@ interrupted leaves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +57,7 @@ def export_gguf(
     *,
     texts: Sequence[LabelledText] = MEASURE,
     most_kld: float | None = None,
+    found_by: Mapping[str, JsonValue] | None = None,
 ) -> Bundle:
     """Make the bundle `out`, whose name is that of its folder.
 
@@ -66,6 +67,7 @@ def export_gguf(
         options: type and how to get there.
         stage: told what is being done.
         texts: what the predictions of source and export are compared on.
+        found_by: what led to `options`, for the manifest.
         most_kld: mean KL divergence, in nats, above which nothing is published; None: by size.
 
     Raises:
@@ -80,7 +82,7 @@ def export_gguf(
             Manifest(
                 kind="gguf",
                 name=out.name,
-                recipe=_recipe(source, options),
+                recipe=_recipe(source, options) | dict(found_by or {}),
                 software=software("llama-cpp-python", "gguf", "safetensors", "numpy"),
                 provenance="unknown",
                 metrics=_metrics(made),

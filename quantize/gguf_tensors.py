@@ -72,21 +72,32 @@ class GGUFTensors:
             ModelError: the file cannot be read any more.
         """
         import gguf
-        import numpy as np
 
         info = self.tensors[name]
         shape = tuple(reversed(info.shape))
+        kind = gguf.GGMLQuantizationType[info.type]
+        rows = self.read_bytes(name).reshape(*shape[:-1], -1)
+        values: NDArray[Any] = gguf.quants.dequantize(rows, kind)
+        return values.reshape(shape)
+
+    def read_bytes(self, name: str, most: int | None = None) -> NDArray[np.uint8]:
+        """The bytes of a tensor as they are stored, the first `most` of them.
+
+        Raises:
+            ModelError: the file cannot be read any more.
+        """
+        import numpy as np
+
+        info = self.tensors[name]
+        count = info.n_bytes if most is None else min(most, info.n_bytes)
         try:
-            data = np.fromfile(self.path, dtype=np.uint8, count=info.n_bytes, offset=info.offset)
+            data = np.fromfile(self.path, dtype=np.uint8, count=count, offset=info.offset)
         except OSError as error:
             raise ModelError(
                 "gguf.unreadable", path=printable(self.path), reason=error.strerror
             ) from error
-        if data.size != info.n_bytes:
+        if data.size != count:
             raise ModelError(
-                "gguf.unreadable", path=printable(self.path), reason=f"{data.size} < {info.n_bytes}"
+                "gguf.unreadable", path=printable(self.path), reason=f"{data.size} < {count}"
             )
-        kind = gguf.GGMLQuantizationType[info.type]
-        rows = data.reshape(*shape[:-1], -1)
-        values: NDArray[Any] = gguf.quants.dequantize(rows, kind)
-        return values.reshape(shape)
+        return data

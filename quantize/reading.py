@@ -37,13 +37,16 @@ class Reader:
         chunk: tokens that are read together.
         threads: threads to compute with; 0: one for each core.
         callback: for `cb_eval`; see `quantize.activations`.
+        rearrange: let llama.cpp make copies of weights in an order that it multiplies faster.
 
     Raises:
         ModelError: the file is damaged or of an unknown kind.
         EngineError: llama.cpp is not there, or memory for the context is not.
     """
 
-    def __init__(self, path: Path, chunk: int, threads: int, callback: Any = None) -> None:
+    def __init__(
+        self, path: Path, chunk: int, threads: int, callback: Any = None, *, rearrange: bool = True
+    ) -> None:
         read_header(path)  # native code trusts its files
         threads = threads or detect().cpu.cores
         self._api = api()
@@ -51,7 +54,7 @@ class Reader:
         self._callback = callback
         self._context: Any = None
         self._pool: ThreadPool | None = None
-        self._model = self._load(path)
+        self._model = self._load(path, rearrange)
         try:
             self._context = self._open(threads)
         except EngineError:
@@ -63,9 +66,10 @@ class Reader:
         self._batch = Batch(chunk)
         self.vocab = Vocab(self._model)
 
-    def _load(self, path: Path) -> Any:
+    def _load(self, path: Path, rearrange: bool) -> Any:
         params = self._api.llama_model_default_params()
         params.n_gpu_layers = 0
+        params.use_extra_bufts = rearrange
         forget_errors()
         model = self._api.llama_model_load_from_file(os.fsencode(path), params)
         if not model:

@@ -7,6 +7,7 @@ import click
 from quantize.commands.compare import compare
 from quantize.commands.export import dequantize, gguf
 from quantize.commands.imatrix import imatrix
+from quantize.commands.search import search
 from quantize.commands.words import HELP, say
 
 __all__ = ["quantize"]
@@ -17,5 +18,5 @@ def quantize() -> None:
     """From a trained model to the files that boards run."""
 
 
-for _command in (gguf, dequantize, imatrix, compare):
+for _command in (gguf, dequantize, imatrix, compare, search):
     quantize.add_command(_command)

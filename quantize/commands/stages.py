@@ -22,10 +22,11 @@ class Stages:
 
     Args:
         interrupted: entry of the sentence that says so.
+        facts: to be named in it.
     """
 
-    def __init__(self, interrupted: str = "interrupted") -> None:
-        self._interrupted = interrupted
+    def __init__(self, interrupted: str = "interrupted", **facts: object) -> None:
+        self._interrupted = say(interrupted, **facts)
         self._bar: Bar | None = None
 
     def __call__(self, stage: str) -> Progress:
@@ -41,7 +42,7 @@ class Stages:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._clear()
         if kind is not None and issubclass(kind, KeyboardInterrupt):
-            click.echo(say(self._interrupted), err=True)
+            click.echo(self._interrupted, err=True)
             raise InterruptedByUserError("models.interrupted") from None
 
     def _clear(self) -> None:

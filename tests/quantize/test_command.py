@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -229,6 +230,50 @@ def test_matrix_and_comparison(
     assert set(told[0]["figures"]) == {"fr", "en", "all"}
 
 
+def test_a_mixture_is_found_that_loses_less_at_the_same_size(
+    lucie: Callable[..., Result], tiny_folder: Path, tmp_path: Path
+) -> None:
+    said = lucie("search", tiny_folder, "best", "--like", "q4_k_m").stderr
+    assert left(tmp_path) == ["best", "model.sensitivity.json"]
+    made = Bundle.open(tmp_path / "best", verify=True)
+    figures = made.manifest.metrics
+    stock = re.search(r"Q4_K_M, \S+ MB: mean KL divergence (\S+) ±.*Ours is (\S+) of it", said)
+    assert stock is not None
+    assert figures["kld, all"] / float(stock[1]) == pytest.approx(float(stock[2]), abs=0.02)
+    assert float(stock[2]) < 1
+    lucie("gguf", tiny_folder, "stock", "--type", "q4_k_m")
+    size = Bundle.open(tmp_path / "stock", verify=False).manifest.metrics["file size"]
+    assert 0.9 * size < figures["file size"] <= size
+    # Another budget, from what was measured.
+    lucie("search", tiny_folder, "small", "--bpw", "4.6", "--types", "q4_0,q5_0,q4_k,q6_k")
+    header = read_header(tmp_path / "small" / "small.gguf")
+    assert 4.4 < header.bits_per_weight <= 4.6
+    assert {t.type for t in header.tensors} <= {"F32", "Q4_0", "Q5_0", "Q4_K", "Q6_K"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "Give one of"),
+        (("--bpw", "4", "--like", "q4_0"), "Give one of"),
+        (("--bpw", "4", "--types", "q4_0,q9"), "Q9"),
+        (("--like", "q9"), "Q9"),
+        (("--bpw", "2"), "in their smallest types"),
+    ],
+)
+def test_a_search_that_cannot_be_is_one_line(
+    lucie: Callable[..., Result],
+    tiny_folder: Path,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    told: str,
+) -> None:
+    with pytest.raises(LucieError, match=told) as caught:
+        lucie("search", tiny_folder, "best", *arguments)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "best").exists()
+
+
 def test_one_language_only_is_said(
     lucie: Callable[..., Result], tiny_gguf: Path, text: Path
 ) -> None:
@@ -238,7 +283,7 @@ def test_one_language_only_is_said(
 
 def test_help_speaks_both_languages(monkeypatch: pytest.MonkeyPatch) -> None:
     for lang, words in (("en", "Example: lucie quantize"), ("fr", "Exemple : lucie quantize")):
-        for command in ("gguf", "dequantize", "imatrix", "compare"):
+        for command in ("gguf", "dequantize", "imatrix", "compare", "search"):
             ran = subprocess.run(
                 [sys.executable, "-c", PROGRAM, "quantize", command, "-h"],
                 capture_output=True, text=True, env={"LUCIE_LANG": lang, "PATH": ""},
