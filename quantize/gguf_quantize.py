@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import multiprocessing
 import os
 import re
-import signal
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import gguf
 
-from edge.errors import LucieError, StoreError
+from edge.errors import StoreError
 from edge.gguf_header import read_header
 from edge.gguf_types import FILE_TYPES
 from edge.llamacpp.native import api, forget_errors, reason
 from edge.progress import Progress
 from quantize.errors import QuantizeError, QuantizeUsageError
 from quantize.imatrix import ImportanceMatrix
+from quantize.own_process import DiedError, Tell, in_own_process
 
 __all__ = ["NEEDS_IMATRIX", "TYPES", "Override", "QuantizeOptions", "quantize"]
 
@@ -88,21 +86,12 @@ def quantize(
     """
     _check(source, target, options)
     draft = target.with_name(f".{target.name}.part")
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    context = multiprocessing.get_context("spawn")
-    worker = context.Process(target=_work, args=(sender, source, draft, options), daemon=True)
     try:
-        worker.start()
-        sender.close()
-        _follow(receiver, progress)
-        worker.join()
-        if worker.exitcode:
-            raise QuantizeError("quantize.died", path=str(source), status=worker.exitcode)
+        in_own_process(_quantize, source, draft, options, told=progress)
         draft.rename(target)
+    except DiedError as error:
+        raise QuantizeError("quantize.died", path=str(source), status=error.status) from error
     finally:
-        worker.kill()
-        worker.join()
-        receiver.close()
         draft.unlink(missing_ok=True)
 
 
@@ -134,58 +123,27 @@ def _tensor_names() -> str:
     return ", ".join(kind.name for kind in TENSOR_TYPES.values())
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """A `LucieError` on its way to another process."""
-
-    kind: type[LucieError]
-    code: str
-    facts: dict[str, Any]
-
-
-def _follow(receiver: Connection, progress: Progress | None) -> None:
-    """Until the worker ends; its error is raised here."""
-    while True:
-        try:
-            told = receiver.recv()
-        except EOFError:
-            return
-        if isinstance(told, _Failure):
-            raise told.kind(told.code, **told.facts)
-        if progress is not None:
-            progress(*told)
-
-
 # --- in the worker --------------------------------------------------------------------------
-
-
-def _work(sender: Connection, source: Path, draft: Path, options: QuantizeOptions) -> None:
-    # Ctrl-C reaches the whole group; the parent answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        _quantize(source, draft, options, sender)
-    except LucieError as error:
-        sender.send(_Failure(type(error), error.code, error.facts))
 
 
 class _Steps(logging.Handler):
     """Reads progress from llama.cpp's log, the only place where it is told."""
 
-    def __init__(self, sender: Connection) -> None:
+    def __init__(self, tell: Tell) -> None:
         super().__init__(logging.DEBUG)
-        self._sender = sender
+        self._tell = tell
 
     def emit(self, record: logging.LogRecord) -> None:
         found = _STEP.match(record.getMessage().strip())
         if found:
-            self._sender.send((int(found[1]), int(found[2])))
+            self._tell(int(found[1]), int(found[2]))
 
 
-def _quantize(source: Path, draft: Path, options: QuantizeOptions, sender: Connection) -> None:
+def _quantize(tell: Tell, source: Path, draft: Path, options: QuantizeOptions) -> None:
     native = api()
     log = logging.getLogger("edge.llamacpp")
     log.setLevel(logging.DEBUG)
-    log.addHandler(_Steps(sender))
+    log.addHandler(_Steps(tell))
     params = native.llama_model_quantize_default_params()
     params.nthread = options.threads
     params.ftype = TYPES[options.type]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,7 +14,11 @@ from edge.messages import text
 from edge.store import Store
 from quantize.commands import options
 from quantize.commands.stages import Stages
-from quantize.commands.words import words
+from quantize.commands.words import say, words
+from quantize.errors import QuantizeUsageError
+
+if TYPE_CHECKING:
+    from quantize.comparison import Compared
 
 __all__ = ["compare"]
 
@@ -21,6 +29,8 @@ __all__ = ["compare"]
 @options.texts
 @options.chunks
 @options.threads
+@click.option("--speed/--no-speed", "timed", default=True, help=say("speed"))
+@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help=say("picture"))
 @click.option("--json", "as_json", is_flag=True, help=text("models.json"))
 def compare(
     reference: str,
@@ -28,25 +38,56 @@ def compare(
     texts: tuple[str, ...],
     chunks: int | None,
     threads: int,
+    timed: bool,
+    picture: Path | None,
     as_json: bool,
 ) -> None:
     """Say how far quantized models are from their source."""
     from quantize.built_in_texts import MEASURE
-    from quantize.comparison import as_data, table
+    from quantize.comparison import Compared, as_data, table
     from quantize.measure import measure
+    from quantize.speed import measure_speed
 
+    if picture is not None:
+        _check(picture)
     store = Store()
-    paths = [store.find(name).weights for name in candidates]
+    names = [reference, *candidates]
+    paths = [store.find(name).weights for name in names]
     with Stages("compare-interrupted") as stages:
-        found = measure(
-            store.find(reference).weights,
-            paths,
+        figures = measure(
+            paths[0],
+            paths[1:],
             options.texts_or(texts, MEASURE),
             chunks=chunks,
             threads=threads,
             progress=stages("read"),
         )
+        speeds = (
+            measure_speed(paths, threads, progress=stages("speed"))
+            if timed
+            else [None] * len(paths)
+        )
+    rows = [Compared.of(*row) for row in zip(names, paths, [None, *figures], speeds, strict=True)]
     if as_json:
-        click.echo(json.dumps(as_data(candidates, paths, found), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(as_data(rows), ensure_ascii=False, indent=2))
     else:
-        click.echo(table(candidates, paths, found))
+        click.echo(table(rows))
+    _draw(rows, picture, in_terminal=not as_json and sys.stdout.isatty())
+
+
+def _check(picture: Path) -> None:
+    """Before minutes of measuring."""
+    from quantize.picture import FORMATS
+
+    if picture.suffix.lower() not in FORMATS:
+        raise QuantizeUsageError("compare.format", path=str(picture), known=", ".join(FORMATS))
+
+
+def _draw(rows: list[Compared], path: Path | None, *, in_terminal: bool) -> None:
+    from quantize.picture import draw, draw_in_terminal
+
+    if path is not None:
+        draw(rows, path)
+        click.echo(say("drawn", path=path), err=True)
+    if in_terminal and any(row.kld and row.kld.value > 0 for row in rows):
+        click.echo("\n" + draw_in_terminal(rows, shutil.get_terminal_size().columns))

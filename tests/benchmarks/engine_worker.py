@@ -9,67 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import sys
-import time
 from pathlib import Path
 
 from edge.device import detect
-from edge.engine import Chunk, Engine, Sampling
 from edge.gguf_header import read_header
 from edge.llamacpp.engine import LlamaEngine
 from edge.plan import Chosen, plan
+from edge.speed import measure_rates
 
 __all__: list[str] = []
-
-
-def prefill(engine: Engine, seq: int, ids: list[int]) -> int:
-    """Read `ids` in steps as long as the engine takes; returns the row of logits after them."""
-    row = -1
-    for start in range(0, len(ids), engine.spec.n_batch):
-        piece = ids[start : start + engine.spec.n_batch]
-        (row,) = engine.step([Chunk(seq, piece, sample=start + len(piece) == len(ids))])
-    return row
-
-
-def decode(engine: Engine, seq: int, n: int) -> float:
-    """Choose `n` tokens, each from the step of the one before; seconds that choosing took."""
-    sampler = engine.sampler(Sampling(temperature=0), [0])
-    token = 1
-    sampling = 0.0
-    for _ in range(n):
-        (row,) = engine.step([Chunk(seq, [token], sample=True)])
-        began = time.perf_counter()
-        token = sampler.sample(row).id
-        sampling += time.perf_counter() - began
-    sampler.close()
-    return sampling
-
-
-def measure(engine: Engine, n_prompt: int, n_gen: int, depth: int) -> dict[str, float]:
-    """Tokens per second behind `depth` tokens that are in the cache already."""
-    draw = random.Random(0)
-
-    def some(n: int) -> list[int]:
-        return [draw.randrange(engine.spec.n_vocab) for _ in range(n)]
-
-    rates = {}
-    for name, n in (("pp", n_prompt), ("tg", n_gen)):
-        if n == 0:
-            continue
-        seq = engine.open()
-        if depth:
-            prefill(engine, seq, some(depth))
-        began = time.perf_counter()
-        if name == "pp":
-            prefill(engine, seq, some(n))
-            rates["pp"] = n / (time.perf_counter() - began)
-        else:
-            sampling = decode(engine, seq, n)
-            took = time.perf_counter() - began
-            rates |= {"tg": n / took, "tg_steps": n / (took - sampling)}
-        engine.close_seq(seq)
-    return rates
 
 
 def main() -> None:
@@ -92,11 +41,12 @@ def main() -> None:
     options = plan(read_header(asked.model), detect(), chosen).options
     engine = LlamaEngine(asked.model, options)
     try:
-        measure(engine, asked.n_prompt or 64, 2, 0)  # warm-up, of full length as llama-bench has it
-        rates = measure(engine, asked.n_prompt, asked.n_gen, asked.depth)
+        measure_rates(engine, asked.n_prompt or 64, 2)  # warm-up, of full length as llama-bench's
+        rates = measure_rates(engine, asked.n_prompt, asked.n_gen, asked.depth)
     finally:
         engine.close()
-    sys.stdout.write(json.dumps(rates) + "\n")
+    named = {"pp": rates.prefill, "tg": rates.decode, "tg_steps": rates.decode_steps}
+    sys.stdout.write(json.dumps({name: rate for name, rate in named.items() if rate}) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,97 @@
+"""Work in a process of its own: what native code takes, or breaks, is gone with it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from edge.errors import LucieError
+
+__all__ = ["DiedError", "Tell", "in_own_process"]
+
+Tell = Callable[..., None]
+"""Sends its arguments to whoever waits."""
+
+
+class DiedError(Exception):
+    """The process ended before its work did."""
+
+    def __init__(self, status: int | None) -> None:
+        super().__init__()
+        self.status = status
+        """Its exit code; negative: the signal that ended it."""
+
+
+def in_own_process(
+    work: Callable[..., Any], *arguments: Any, told: Callable[..., object] | None = None
+) -> Any:
+    """Call `work(tell, *arguments)` in a new process, and return what it returns.
+
+    Ctrl-C, or any other exception here, ends it.
+
+    Args:
+        work: a function of a module.
+        arguments: as they can be sent to another process.
+        told: called with what the work tells on the way.
+
+    Raises:
+        LucieError: which `work` raised.
+        DiedError: the process was killed, or ended itself.
+    """
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    context = multiprocessing.get_context("spawn")
+    worker = context.Process(target=_work, args=(sender, work, arguments), daemon=True)
+    try:
+        worker.start()
+        sender.close()
+        while True:
+            message = receiver.recv()
+            if isinstance(message, _Told):
+                if told is not None:
+                    told(*message.arguments)
+            elif isinstance(message, _Failed):
+                raise message.kind(message.code, **message.facts)
+            else:
+                worker.join()
+                return message.result
+    except EOFError:
+        worker.join()
+        raise DiedError(worker.exitcode) from None
+    finally:
+        worker.kill()
+        worker.join()
+        receiver.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A `LucieError` on its way."""
+
+    kind: type[LucieError]
+    code: str
+    facts: dict[str, Any]
+
+
+def _work(sender: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    # Ctrl-C reaches the whole group; the parent answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        result = work(lambda *told: sender.send(_Told(told)), *arguments)
+    except LucieError as error:
+        sender.send(_Failed(type(error), error.code, error.facts))
+    else:
+        sender.send(_Done(result))

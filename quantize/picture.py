@@ -1,0 +1,147 @@
+"""Quality against size and against speed: what a person looks at to choose a file.
+
+The line joins those that no other beats, the Pareto front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge.messages import text
+from quantize.comparison import Compared
+from quantize.errors import QuantizeError, QuantizeUsageError
+from quantize.pareto import front
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["FORMATS", "draw", "draw_in_terminal"]
+
+_FOLDER = Path(__file__).parent / "locale"
+FORMATS = (".svg", ".png", ".pdf")
+_INK, _LINE = "#1c5d99", "#c46a1b"
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "lucie",  # and no date: the same figures give the same file
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """One diagram: a figure of each model against its divergence."""
+
+    title: str
+    names: list[str]
+    x: list[float]
+    kld: list[float]
+    error: list[float]
+    more_is_better: bool
+
+    @property
+    def front(self) -> list[int]:
+        sign = -1 if self.more_is_better else 1
+        points = list(zip([sign * x for x in self.x], self.kld, strict=True))
+        return front(points)
+
+
+def draw(rows: Sequence[Compared], path: Path) -> None:
+    """Draw to a file whose ending is one of `FORMATS`, all or nothing.
+
+    Raises:
+        QuantizeUsageError: another ending.
+        QuantizeError: it cannot be written.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise QuantizeUsageError("compare.format", path=str(path), known=", ".join(FORMATS))
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    panels = _panels(rows)
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(4.8 * len(panels), 3.8), layout="constrained")
+        for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels,
+                               strict=True):  # fmt: skip
+            _fill(axes, panel)
+        try:
+            dated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+            figure.savefig(part, dpi=150, metadata=dated.get(path.suffix.lower()))
+            part.replace(path)
+        except OSError as error:
+            raise QuantizeError(
+                "compare.unwritable", path=str(path), reason=error.strerror or str(error)
+            ) from error
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _fill(axes: Axes, panel: _Panel) -> None:
+    axes.set_yscale("log")
+    axes.set_xlabel(panel.title)
+    axes.set_ylabel(_say("kld-axis"))
+    axes.grid(visible=True, which="major", alpha=0.25)
+    best = panel.front
+    axes.plot([panel.x[n] for n in best], [panel.kld[n] for n in best], color=_LINE, lw=1,
+              zorder=1, label=_say("front"))  # fmt: skip
+    axes.errorbar(panel.x, panel.kld, yerr=panel.error, fmt="o", color=_INK, ms=4, capsize=2)
+    for name, x, y in zip(panel.names, panel.x, panel.kld, strict=True):
+        axes.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
+    axes.margins(x=0.14, y=0.12)
+    axes.legend(frameon=False)
+
+
+def draw_in_terminal(rows: Sequence[Compared], width: int, height: int = 14) -> str:
+    """The same in characters, without colours: letters stand for the models, as below it."""
+    import plotext
+
+    drawn = []
+    for panel in _panels(rows):
+        plotext.clear_figure()
+        plotext.theme("clear")
+        plotext.plotsize(min(width, 100), height)
+        plotext.yscale("log")
+        best = panel.front
+        plotext.plot([panel.x[n] for n in best], [panel.kld[n] for n in best], marker="braille")
+        for letter, x, y in zip(_LETTERS, panel.x, panel.kld, strict=False):
+            plotext.scatter([x], [y], marker=letter)
+        plotext.xlabel(panel.title)
+        plotext.title(_say("kld-axis"))
+        drawn.append(plotext.uncolorize(plotext.build()))
+    named = zip(_LETTERS, _panels(rows)[0].names, strict=False)
+    return "\n".join([*drawn, "  ".join(f"{letter} {name}" for letter, name in named)])
+
+
+def _panels(rows: Sequence[Compared]) -> list[_Panel]:
+    shown = [row for row in rows if row.kld is not None and row.kld.value > 0]
+    if not shown:
+        raise QuantizeError("compare.nothing-to-draw")
+    panels = [_panel("size-axis", shown, [row.header.file_size / 1e6 for row in shown])]
+    if all(row.speed for row in shown):
+        speeds = [row.speed.decode for row in shown if row.speed]
+        panels.append(_panel("decode-axis", shown, speeds, more_is_better=True))
+    return panels
+
+
+def _panel(
+    title: str, rows: Sequence[Compared], x: list[float], *, more_is_better: bool = False
+) -> _Panel:
+    estimates = [row.kld for row in rows if row.kld]
+    return _Panel(
+        _say(title),
+        [row.name.removeprefix("./") for row in rows],
+        x,
+        [each.value for each in estimates],
+        [each.error for each in estimates],
+        more_is_better,
+    )
+
+
+def _say(entry: str) -> str:
+    return text(f"compare.{entry}", folder=_FOLDER)

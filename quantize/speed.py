@@ -1,0 +1,92 @@
+"""How fast a model is here, and how much memory it takes: through the product's own engine.
+
+Each run is a process of its own, so that its peak memory is that of one model alone, and the
+models take turns, so that what else the machine does meets all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from edge.device import detect
+from edge.gguf_header import read_header
+from edge.llamacpp import LlamaEngine
+from edge.plan import Chosen, plan
+from edge.progress import Count, Progress
+from edge.speed import Rates, measure_rates, peak_memory
+from quantize.errors import QuantizeError
+from quantize.own_process import DiedError, Tell, in_own_process
+
+__all__ = ["N_GEN", "N_PROMPT", "Speed", "measure_speed"]
+
+N_PROMPT, N_GEN = 512, 128
+"""llama-bench's pp512 and tg128, by which figures are posted."""
+_N_CTX = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Medians over the runs."""
+
+    prefill: float
+    """Tokens per second of a prompt of 512; of one that fits, where the window is smaller."""
+    decode: float
+    """Tokens per second of 128, greedy, sampling included."""
+    peak_rss: int
+    """Bytes of the process at most, with a context of 1,024 tokens."""
+    runs: int
+
+
+def measure_speed(
+    models: Sequence[Path], threads: int = 0, runs: int = 3, progress: Progress | None = None
+) -> list[Speed]:
+    """Measure each model, loaded as the product loads it on this device.
+
+    Args:
+        models: model files.
+        threads: threads to compute with; 0: as the product chooses.
+        runs: of each model.
+        progress: called with runs done.
+
+    Raises:
+        LucieError: a model cannot be loaded here.
+    """
+    found: list[list[tuple[Rates, int]]] = [[] for _ in models]
+    count = Count(runs * len(models), progress)
+    for _ in range(runs):
+        for model, results in zip(models, found, strict=True):
+            results.append(_run(model, threads))
+            count.add(1)
+    return [
+        Speed(
+            prefill=median(rates.prefill for rates, _ in results),
+            decode=median(rates.decode for rates, _ in results),
+            peak_rss=max(peak for _, peak in results),
+            runs=runs,
+        )
+        for results in found
+    ]
+
+
+def _run(model: Path, threads: int) -> tuple[Rates, int]:
+    try:
+        found: tuple[Rates, int] = in_own_process(_measure, model, threads)
+    except DiedError as error:
+        raise QuantizeError("compare.died", path=str(model), status=error.status) from error
+    return found
+
+
+def _measure(_: Tell, model: Path, threads: int) -> tuple[Rates, int]:
+    header = read_header(model)
+    n_ctx = min(_N_CTX, header.n_ctx_train)
+    chosen = Chosen(n_ctx=n_ctx, threads=threads or None, threads_batch=threads or None)
+    engine = LlamaEngine(model, plan(header, detect(), chosen).options)
+    n_prompt, n_gen = min(N_PROMPT, n_ctx // 2), min(N_GEN, n_ctx // 2)
+    try:
+        measure_rates(engine, n_prompt, 2)  # as llama-bench warms up
+        return measure_rates(engine, n_prompt, n_gen), peak_memory()
+    finally:
+        engine.close()

@@ -1,0 +1,64 @@
+"""Work in another process: what comes back, and what happens when it ends before its time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from quantize.errors import QuantizeUsageError
+from quantize.own_process import DiedError, Tell, in_own_process
+
+
+def double(tell: Tell, number: int) -> tuple[int, int]:
+    tell("doubling", number)
+    return 2 * number, os.getpid()
+
+
+def refuse(_: Tell) -> None:
+    raise QuantizeUsageError("quantize.needs-imatrix", type="IQ1_S")
+
+
+def be_killed(_: Tell) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def write_for_ever(tell: Tell, path: Path) -> None:
+    while True:
+        path.write_text(str(time.monotonic()))
+        tell()
+        time.sleep(0.01)
+
+
+def test_result_and_what_is_told_on_the_way() -> None:
+    told: list[tuple[object, ...]] = []
+    result, pid = in_own_process(double, 21, told=lambda *what: told.append(what))
+    assert (result, told) == (42, [("doubling", 21)])
+    assert pid != os.getpid()
+
+
+def test_an_error_that_a_person_understands_comes_through() -> None:
+    with pytest.raises(QuantizeUsageError, match="IQ1_S"):
+        in_own_process(refuse)
+
+
+def test_a_process_that_is_killed_is_told_by_its_signal() -> None:
+    with pytest.raises(DiedError) as caught:
+        in_own_process(be_killed)
+    assert caught.value.status == -signal.SIGKILL
+
+
+def test_ctrl_c_ends_it(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        in_own_process(write_for_ever, tmp_path / "alive", told=interrupt)
+    assert multiprocessing.active_children() == []
+    last = (tmp_path / "alive").read_text()
+    time.sleep(0.1)
+    assert (tmp_path / "alive").read_text() == last

@@ -1,0 +1,89 @@
+"""Pictures of a comparison, and the front that they show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.gguf_header import read_header
+from quantize.comparison import Compared, table
+from quantize.divergence import Estimate, Figures
+from quantize.errors import QuantizeError, QuantizeUsageError
+from quantize.pareto import front
+from quantize.picture import draw, draw_in_terminal
+from quantize.speed import Speed
+
+pytestmark = pytest.mark.model
+
+
+@pytest.fixture
+def rows(tiny_gguf: Path) -> list[Compared]:
+    header = read_header(tiny_gguf)
+
+    def row(name: str, kld: float, decode: float) -> Compared:
+        one = Estimate(1.0, 0.01)
+        figures = Figures(100, one, one, one, Estimate(kld, kld / 20), 1.0, one, one)
+        return Compared(name, header, {"all": figures}, Speed(200.0, decode, 300_000_000, 3))
+
+    reference = Compared("f16", header, None, Speed(100.0, 30.0, 500_000_000, 3))
+    return [reference, row("q4", 0.2, 90.0), row("q8", 0.002, 60.0), row("q5", 0.3, 40.0)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_point_of_the_front_is_beaten(seed: int) -> None:
+    points = [tuple(p) for p in np.random.default_rng(seed).integers(0, 8, (20, 2)).tolist()]
+
+    def beaten(p: tuple[int, int]) -> bool:
+        return any(q[0] <= p[0] and q[1] <= p[1] and q != p for q in points)
+
+    found = [points[n] for n in front(points)]
+    assert set(found) == {p for p in points if not beaten(p)}
+    assert found == sorted(set(found))
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf"])
+def test_the_same_figures_give_the_same_picture(
+    rows: list[Compared], tmp_path: Path, suffix: str
+) -> None:
+    for name in ("a", "b"):
+        draw(rows, tmp_path / f"{name}{suffix}")
+    first, second = ((tmp_path / f"{name}{suffix}").read_bytes() for name in "ab")
+    assert first == second
+    assert first.startswith({".svg": b"<?xml", ".png": b"\x89PNG", ".pdf": b"%PDF"}[suffix])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"a{suffix}", f"b{suffix}"]
+
+
+def test_every_candidate_is_named_in_both_languages(
+    rows: list[Compared], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for lang, axis in (("en", "less is better"), ("fr", "moins, c’est mieux")):
+        monkeypatch.setenv("LUCIE_LANG", lang)
+        draw(rows, tmp_path / "picture.svg")
+        svg = (tmp_path / "picture.svg").read_text(encoding="utf-8")
+        assert svg.count(">q4<") == svg.count(">q8<") == svg.count(">q5<") == 2
+        assert ">f16<" not in svg
+        assert axis in svg
+        shown = draw_in_terminal(rows, 60)
+        assert axis in shown
+        assert "A q4  B q8  C q5" in shown
+        assert max(map(len, shown.splitlines())) <= 60
+        assert "\x1b" not in shown
+
+
+def test_what_cannot_be_drawn_is_refused(rows: list[Compared], tmp_path: Path) -> None:
+    with pytest.raises(QuantizeUsageError, match=r"\.svg, \.png, \.pdf"):
+        draw(rows, tmp_path / "picture.jpeg")
+    with pytest.raises(QuantizeError, match="cannot be written"):
+        draw(rows, tmp_path / "none" / "picture.svg")
+    with pytest.raises(QuantizeError, match="nothing to draw"):
+        draw(rows[:1], tmp_path / "picture.svg")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_reference_stands_in_the_table_with_its_speed(rows: list[Compared]) -> None:
+    lines = table(rows).splitlines()
+    cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
+    assert cells[0] == "f16"
+    assert cells[4:] == ["—", "—", "—", "—", "100.0", "30.0", "500"]
