@@ -2,6 +2,7 @@
 # make chat PROMPT="…"      answer once and exit
 # make test                 set up, check style and types, run the tests
 # make bench                the figures of tests/benchmarks
+# make quantize-demo        the default model through every export, measured and drawn
 # make clean                remove the environment (what was built stays in the user's cache)
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ ifeq ($(origin PROMPT),command line)
 export LUCIE_PROMPT := $(value PROMPT)
 endif
 
-.PHONY: chat test bench clean python
+.PHONY: chat test bench quantize-demo clean python
 
 chat: python
 	@exec $(PYTHON) -m edge.bootstrap chat
@@ -29,6 +30,10 @@ test: python
 bench: python
 	@$(PYTHON) -m edge.bootstrap bench
 	$(BIN)/python -m tests.benchmarks $(BENCH)
+
+quantize-demo: python
+	@$(PYTHON) -m edge.bootstrap test
+	$(BIN)/python -m quantize.demo
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -47,7 +47,8 @@ _QUANTS = {kind: gguf.GGMLQuantizationType[kind] for kind in BYTES}
 
 def widest(checkpoint: Checkpoint) -> str:
     """The narrowest of `F16`, `BF16` and `F32` that loses nothing of a checkpoint."""
-    kinds = {place.dtype for place in checkpoint.tensors.values()}
+    # Norms are written as F32 whatever the rest is.
+    kinds = {place.dtype for place in checkpoint.tensors.values() if len(place.shape) > 1}
     return kinds.pop() if len(kinds) == 1 else "F32"
 
 

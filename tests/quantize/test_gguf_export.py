@@ -88,8 +88,14 @@ def test_shards_are_read_like_one_file(tmp_path: Path) -> None:
 def test_the_narrowest_type_that_loses_nothing(tmp_path: Path) -> None:
     weights = tiny.weights(tiny.CONFIG)
     half = {name: tensor.astype(ml_dtypes.bfloat16) for name, tensor in weights.items()}
-    mixed = half | {"model.norm.weight": weights["model.norm.weight"]}
-    for content, expected in ((weights, "F32"), (half, "BF16"), (mixed, "F32")):
+    norm, matrix = "model.norm.weight", "model.layers.0.mlp.up_proj.weight"
+    cases = (
+        (weights, "F32"),
+        (half, "BF16"),
+        (half | {norm: weights[norm]}, "BF16"),
+        (half | {matrix: weights[matrix]}, "F32"),
+    )
+    for content, expected in cases:
         folder = tiny.write(tmp_path / "model", tiny.CONFIG, content)
         assert widest(Checkpoint.open(folder)) == expected
 
