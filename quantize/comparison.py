@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
@@ -51,32 +51,72 @@ class Compared:
         return self.figures[ALL].kld if self.figures else None
 
 
-def table(rows: Sequence[Compared]) -> str:
-    """One line for each model: size, divergence from the reference, and that by language."""
-    labels = _labels(rows)
-    timed = any(row.speed for row in rows)
+@dataclass(frozen=True, slots=True)
+class _Column:
+    heading: str
+    cell: Callable[[Compared], str]
+    level: int
+    """0: always shown; 1, 2: where there is room, the latter in wider terminals only."""
+
+
+def table(rows: Sequence[Compared], width: int | None = None) -> str:
+    """One line for each model: size, divergence from the reference, speed, languages.
+
+    Args:
+        rows: what was measured.
+        width: characters of a line at most, for which columns are left out; None: all of them.
+    """
+    for level in (2, 1, 0):
+        lines = _table(rows, [column for column in _columns(rows) if column.level <= level])
+        if width is None or max(map(len, lines)) <= width:
+            break
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[Compared], columns: Sequence[_Column]) -> list[str]:
     made = Table(box=box.MARKDOWN)
     made.add_column(_say("model"), no_wrap=True)
-    headings = ["type", "size", "bpw", "kld", "kld-99", "ppl-ratio", "same-top"]
-    for heading in headings + (["prefill", "decode", "memory"] if timed else []):
-        made.add_column(_say(heading), justify="right", no_wrap=True)
-    for label in labels:
-        made.add_column(f"KLD {label}", justify="right", no_wrap=True)
+    for column in columns:
+        made.add_column(column.heading, justify="right", no_wrap=True)
     for row in rows:
-        made.add_row(
-            escape(row.name),
-            row.header.file_type,
-            decimal_text(row.header.file_size / 1e6, 1),
-            decimal_text(row.header.bits_per_weight, 2),
-            *_divergence(row.figures),
-            *(_speed(row.speed) if timed else []),
-            *(_estimate(row.figures[label].kld, 5) if row.figures else _NOTHING
-              for label in labels),
-        )  # fmt: skip
+        made.add_row(escape(row.name), *(column.cell(row) for column in columns))
     out = StringIO()
     Console(file=out, width=_WIDE).print(made)
     lines = (line.rstrip() for line in out.getvalue().splitlines())
-    return "\n".join(line for line in lines if line)  # without the box's empty edges
+    return [line for line in lines if line]  # without the box's empty edges
+
+
+def _columns(rows: Sequence[Compared]) -> list[_Column]:
+    def column(entry: str, level: int, cell: Callable[[Compared], str]) -> _Column:
+        return _Column(_say(entry), cell, level)
+
+    columns = [
+        column("type", 0, lambda row: row.header.file_type),
+        column("size", 0, lambda row: decimal_text(row.header.file_size / 1e6, 1)),
+        column("bpw", 1, lambda row: decimal_text(row.header.bits_per_weight, 2)),
+        column("kld", 0, _of(lambda found: _estimate(found.kld, 5))),
+        column("kld-99", 1, _of(lambda found: decimal_text(found.kld_99, 4))),
+        column("ppl-ratio", 1, _of(lambda found: _estimate(found.ppl_ratio, 4))),
+        column("same-top", 0, _of(lambda found: _estimate(found.same_top, 2, scale=100))),
+    ]
+    if any(row.speed for row in rows):
+        columns += [
+            column("prefill", 1, _timed(lambda speed: decimal_text(speed.prefill, 1))),
+            column("decode", 0, _timed(lambda speed: decimal_text(speed.decode, 1))),
+            column("memory", 1, _timed(lambda speed: decimal_text(speed.peak_rss / 1e6, 0))),
+        ]
+    for label in _labels(rows):
+        cell = _of(lambda found: _estimate(found.kld, 5), label)
+        columns.append(_Column(f"KLD {label}", cell, 2))
+    return columns
+
+
+def _of(cell: Callable[[Figures], str], label: str = ALL) -> Callable[[Compared], str]:
+    return lambda row: cell(row.figures[label]) if row.figures else _NOTHING
+
+
+def _timed(cell: Callable[[Speed], str]) -> Callable[[Compared], str]:
+    return lambda row: cell(row.speed) if row.speed else _NOTHING
 
 
 def as_data(rows: Sequence[Compared]) -> list[dict[str, Any]]:
@@ -99,28 +139,6 @@ def _labels(rows: Sequence[Compared]) -> list[str]:
     first = next(row.figures for row in rows if row.figures)
     labels = [label for label in first if label != ALL]
     return labels if len(labels) > 1 else []
-
-
-def _divergence(figures: dict[str, Figures] | None) -> list[str]:
-    if figures is None:
-        return [_NOTHING] * 4
-    over_all = figures[ALL]
-    return [
-        _estimate(over_all.kld, 5),
-        decimal_text(over_all.kld_99, 4),
-        _estimate(over_all.ppl_ratio, 4),
-        _estimate(over_all.same_top, 2, scale=100),
-    ]
-
-
-def _speed(speed: Speed | None) -> list[str]:
-    if speed is None:
-        return [_NOTHING] * 3
-    return [
-        decimal_text(speed.prefill, 1),
-        decimal_text(speed.decode, 1),
-        decimal_text(speed.peak_rss / 1e6, 0),
-    ]
 
 
 def _estimate(estimate: Estimate, places: int, scale: float = 1) -> str:

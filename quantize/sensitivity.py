@@ -24,6 +24,7 @@ from edge.progress import Count, Progress
 from quantize import blocks
 from quantize.calibration import Chunk, LabelledText, balanced, digest
 from quantize.divergence import compare
+from quantize.errors import QuantizeError
 from quantize.imatrix import ImportanceMatrix
 from quantize.patched_model import PatchedModel
 
@@ -124,8 +125,7 @@ def _measure(
 ) -> Sensitivity:
     weights = model.tensors.read(name)
     rows, columns = weights.shape
-    entry = settings.imatrix.entries.get(name) if settings.imatrix else None
-    importance = None if entry is None else entry.means
+    importance = _importance(settings.imatrix, name, columns)
     rounded = blocks.round_trip(weights, _PROBE, importance)
     errors = {_PROBE: blocks.relative_error(weights, rounded, importance)}
     klds = []
@@ -140,6 +140,18 @@ def _measure(
             back = blocks.round_trip(sample, kind, importance)
             errors[kind] = blocks.relative_error(sample, back, importance)
     return Sensitivity(shape=(rows, columns), kld=max(0.0, float(np.mean(klds))), errors=errors)
+
+
+def _importance(
+    imatrix: ImportanceMatrix | None, name: str, columns: int
+) -> NDArray[np.float32] | None:
+    """Of each input of a matrix; None where nothing is known of it, as of embeddings."""
+    if imatrix is None or name not in imatrix.entries:
+        return None
+    means = imatrix.entries[name].means
+    if means.size != columns:
+        raise QuantizeError("imatrix.other-model", tensor=name, columns=columns, inputs=means.size)
+    return means
 
 
 def _key(model: PatchedModel, settings: Settings, pieces: Sequence[Chunk]) -> str:

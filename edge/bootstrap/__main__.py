@@ -18,7 +18,7 @@ from edge.errors import InterruptedByUserError, LucieError
 
 __all__ = ["main"]
 
-_GOALS = {"chat": (), "bench": (), "test": ("dev",)}
+_GOALS = {"chat": (), "bench": ("dev",), "test": ("dev",)}
 """The extras that each goal needs."""
 
 

@@ -71,7 +71,8 @@ def compare(
     if as_json:
         click.echo(json.dumps(as_data(rows), ensure_ascii=False, indent=2))
     else:
-        click.echo(table(rows))
+        in_terminal = sys.stdout.isatty()
+        click.echo(table(rows, shutil.get_terminal_size().columns if in_terminal else None))
     _draw(rows, picture, in_terminal=not as_json and sys.stdout.isatty())
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.store import DEFAULT_MODEL, Store
-from tests.benchmarks import serving, speed, start
+from tests.benchmarks import quantizing, serving, speed, start
 from tests.benchmarks.measure import Row, table
 from tests.benchmarks.referee import Referee, build
 
@@ -27,6 +27,9 @@ _FIGURES: dict[int, tuple[Callable[[Referee, Path, int], list[Row]], ...]] = {
     4: (start.help_text, start.first_frame),
     5: (speed.neighbour,),
     6: (serving.memory, start.terminal_memory),
+    11: (quantizing.converter,),
+    12: (quantizing.quantizer,),
+    13: (quantizing.divergence,),
 }
 
 

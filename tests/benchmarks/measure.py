@@ -39,7 +39,7 @@ class Row:
     """One line of the table; values are those of all runs."""
 
     figure: int
-    """Number in the list of figures to reach."""
+    """Number in the list of figures to reach; those of quantizing from 11 on."""
     what: str
     unit: str
     ours: Sequence[float]

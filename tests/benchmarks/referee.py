@@ -1,6 +1,7 @@
 """llama.cpp's own programs, built from the very sources that our wheel was built from.
 
-    <cache>/referee/<key>/bin/llama-bench, llama-server    with our flags
+    <cache>/referee/<key>/bin/llama-bench, llama-server, llama-quantize, …    with our flags
+    <cache>/referee/<key>/convert/convert_hf_to_gguf.py    the converter and what it imports
     <cache>/referee/<key>/openmp/libggml-cpu.so.0          as llama-cpp-python builds it
 
 The default build differs in one library, so only that one is compiled again; a program
@@ -30,6 +31,7 @@ _ALONE = (
     "-DLLAMA_USE_PREBUILT_UI=OFF",
     "-DLLAMA_OPENSSL=OFF",
 )
+_PROGRAMS = ("llama-bench", "llama-server", "llama-quantize", "llama-imatrix", "llama-perplexity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,11 @@ class Referee:
 
     bench: Path
     server: Path
+    quantize: Path
+    imatrix: Path
+    perplexity: Path
+    convert: Path
+    """A program in Python, which wants torch and transformers."""
     openmp: dict[str, str] = field(hash=False)
     """Environment for llama-cpp-python's default build; ours needs none."""
 
@@ -50,15 +57,20 @@ def build() -> Referee:
     """
     root = llamacpp.cache_dir() / "referee"
     with llamacpp.locked(root):
-        finished = root / llamacpp.key()
+        finished = root / f"{llamacpp.key()}-{len(_PROGRAMS)}"
         if not finished.exists():
             _build(llamacpp.cache_dir() / "build" / f"referee-{llamacpp.key()}", finished)
     library_path = os.pathsep.join(
         [str(finished / "openmp"), os.environ.get("LD_LIBRARY_PATH", "")]
     )
+    bench, server, quantize, imatrix, perplexity = (finished / "bin" / each for each in _PROGRAMS)
     return Referee(
-        bench=finished / "bin" / "llama-bench",
-        server=finished / "bin" / "llama-server",
+        bench=bench,
+        server=server,
+        quantize=quantize,
+        imatrix=imatrix,
+        perplexity=perplexity,
+        convert=finished / "convert" / "convert_hf_to_gguf.py",
         openmp={"LD_LIBRARY_PATH": library_path.rstrip(os.pathsep)},
     )
 
@@ -68,8 +80,7 @@ def _build(folder: Path, finished: Path) -> None:
     source = llamacpp.sdist(folder, log) / "vendor" / "llama.cpp"
     llamacpp.python(folder, log)
     ours, theirs = folder / "ours", folder / "openmp"
-    programs = ("llama-bench", "llama-server")
-    _compile(source, ours, log, (*_ALONE, "-DGGML_OPENMP=OFF"), programs)
+    _compile(source, ours, log, (*_ALONE, "-DGGML_OPENMP=OFF"), _PROGRAMS)
     _compile(source, theirs, log, (*_ALONE, "-DLLAMA_BUILD_TOOLS=OFF"), ("ggml-cpu",))
     draft = folder / "finished"
     shutil.rmtree(draft, ignore_errors=True)
@@ -77,6 +88,13 @@ def _build(folder: Path, finished: Path) -> None:
     (draft / "openmp").mkdir()
     for library in (theirs / "bin").glob("libggml-cpu.so*"):
         shutil.copy(library, draft / "openmp", follow_symlinks=False)
+    (draft / "convert").mkdir()
+    for name in ("convert_hf_to_gguf.py", "conversion", "gguf-py"):
+        place = source / name
+        if place.is_dir():
+            shutil.copytree(place, draft / "convert" / name)
+        elif place.exists():
+            shutil.copy(place, draft / "convert")
     draft.rename(finished)
     shutil.rmtree(folder)
 

@@ -218,16 +218,34 @@ def test_matrix_and_comparison(
     lucie("gguf", tiny_folder, "q4", "--type", "q4_0", "--imatrix", "f32.imatrix.gguf")
     lucie("gguf", tiny_folder, "q8", "--type", "q8_0")
     arguments = ("compare", "./f32", "./q4", "./q8", "--text", f"fr={text}", "--text", f"en={text}")
-    heading, _, *rows = lucie(*arguments, "--chunks", "2").stdout.splitlines()
+    quick = (*arguments, "--chunks", "2", "--no-speed")
+    heading, _, *rows = lucie(*quick).stdout.splitlines()
     assert [cell.strip() for cell in heading.strip("|").split("|")] == [
         "model", "type", "MB", "bits/weight", "mean KLD", "99 % KLD", "PPL ratio", "same top, %",
         "KLD fr", "KLD en",
     ]  # fmt: skip
-    assert [row.split("|")[2].strip() for row in rows] == ["Q4_0", "Q8_0"]
-    told: list[dict[str, Any]] = json.loads(lucie(*arguments, "--chunks", "2", "--json").stdout)
-    q4, q8 = (one["figures"]["all"]["kld"]["value"] for one in told)
+    assert [row.split("|")[2].strip() for row in rows] == ["F32", "Q4_0", "Q8_0"]
+    told: list[dict[str, Any]] = json.loads(lucie(*quick, "--json").stdout)
+    q4, q8 = (one["figures"]["all"]["kld"]["value"] for one in told[1:])
     assert 0 < q8 < q4
-    assert set(told[0]["figures"]) == {"fr", "en", "all"}
+    assert set(told[1]["figures"]) == {"fr", "en", "all"}
+    assert (told[0]["figures"], told[1]["speed"]) == ({}, None)
+
+
+def test_a_comparison_with_speed_and_picture(
+    lucie: Callable[..., Result], tiny_folder: Path, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    lucie("gguf", tiny_folder, "q4", "--type", "q4_0")
+    ran = lucie("compare", tiny_gguf, "./q4", "--chunks", "6", "--picture", "q4.svg")
+    assert "q4.svg: the picture." in ran.stderr
+    cells = [line.split("|") for line in ran.stdout.splitlines()]
+    for row in cells[2:]:
+        prefill, decode, memory = (float(row[n].replace(",", "")) for n in (9, 10, 11))
+        assert prefill > decode > 0
+        assert memory > 10
+    assert ">q4<" in (tmp_path / "q4.svg").read_text()
+    with pytest.raises(QuantizeUsageError, match="ends in one of"):
+        lucie("compare", tiny_gguf, "./q4", "--picture", "q4.jpeg")
 
 
 def test_a_mixture_is_found_that_loses_less_at_the_same_size(

@@ -87,3 +87,13 @@ def test_the_reference_stands_in_the_table_with_its_speed(rows: list[Compared]) 
     cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
     assert cells[0] == "f16"
     assert cells[4:] == ["—", "—", "—", "—", "100.0", "30.0", "500"]
+
+
+def test_a_narrow_terminal_has_fewer_columns(rows: list[Compared]) -> None:
+    whole = table(rows).splitlines()
+    narrow = table(rows, 80).splitlines()
+    assert len(narrow) == len(whole)
+    assert max(map(len, narrow)) <= 80 < max(map(len, whole))
+    for heading in ("model", "type", "MB", "mean KLD", "decode"):
+        assert heading in narrow[0]
+    assert table(rows, 400).splitlines() == whole
