@@ -14,7 +14,7 @@ from scipy.sparse import coo_array
 
 from quantize import blocks
 from quantize.errors import QuantizeError
-from quantize.sensitivity import Sensitivity
+from quantize.sensitivity_notes import Sensitivity
 
 __all__ = ["allocate", "least_size", "size_of"]
 
@@ -59,7 +59,13 @@ def allocate(
     )
     if found.x is None:
         raise QuantizeError("search.unsolved", reason=found.message)
-    return {name: kind for (name, kind), taken in zip(choices, found.x, strict=True) if taken > 0.5}
+    chosen = {
+        name: kind for (name, kind), taken in zip(choices, found.x, strict=True) if taken > 0.5
+    }
+    over = size_of(tensors, chosen) - budget
+    if over > 0:  # by what the solver tolerates
+        return allocate(tensors, types, budget - over)
+    return chosen
 
 
 def size_of(tensors: Mapping[str, Sensitivity], chosen: Mapping[str, str]) -> int:

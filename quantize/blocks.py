@@ -11,7 +11,6 @@ where w_j is the importance of input j: how strongly it is used (see `quantize.i
 from __future__ import annotations
 
 import ctypes
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from math import prod
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import gguf
 import numpy as np
 
+from edge.device import detect
 from edge.gguf_types import TENSOR_TYPES, TensorType
 from edge.llamacpp.native import api
 
@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 __all__ = ["KNOWN", "fits", "relative_error", "round_trip", "size"]
 
 _BY_NAME = {kind.name: (number, kind) for number, kind in TENSOR_TYPES.items()}
-KNOWN = tuple(name for name in _BY_NAME if name not in ("F32", "F16", "BF16"))
-"""All formats but floats."""
+KNOWN = (
+    "Q2_K", "Q3_K", "Q4_0", "Q4_1", "Q4_K", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0",
+    "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS", "MXFP4",
+)  # fmt: skip
+"""Formats that can be had without an importance matrix, which embeddings have none of."""
 _SLICE = 1 << 20
 """Weights that are quantized at once: few enough that all threads have work."""
 
@@ -51,7 +54,10 @@ def _type(kind: str) -> TensorType:
 
 
 def round_trip(
-    weights: NDArray[np.float32], kind: str, importance: NDArray[np.float32] | None
+    weights: NDArray[np.float32],
+    kind: str,
+    importance: NDArray[np.float32] | None,
+    threads: int = 0,
 ) -> NDArray[np.float32]:
     """Weights [out, in] as they come back from a format, whose blocks their rows must fill.
 
@@ -59,10 +65,13 @@ def round_trip(
         weights: the matrix.
         kind: the format, as llama.cpp calls it.
         importance: of each input [in]; None: all the same.
+        threads: threads to compute with; 0: one for each core.
     """
     number = _BY_NAME[kind][0]
     weights = np.ascontiguousarray(weights, dtype=np.float32)
     rows, columns = weights.shape
+    if not fits(kind, columns) or (importance is not None and importance.size != columns):
+        raise ValueError(f"{kind}, {columns} columns")  # native code would read past the end
     _lib().ggml_quantize_init(number)
     result = np.empty_like(weights)
     step = max(1, _SLICE // columns)
@@ -79,7 +88,7 @@ def round_trip(
 
     if importance is not None:
         importance = np.ascontiguousarray(importance, dtype=np.float32)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads or detect().cpu.cores) as pool:
         list(pool.map(convert, range(0, rows, step)))
     return result
 

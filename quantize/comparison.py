@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from io import StringIO
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rich.table import Table
 from edge.gguf_header import GGUFHeader, read_header
 from edge.messages import text
 from edge.quantity import decimal_text
+from edge.text import one_line
 from quantize.divergence import Estimate, Figures
 from quantize.measure import ALL
 from quantize.speed import Speed
@@ -23,7 +25,7 @@ from quantize.speed import Speed
 __all__ = ["Compared", "as_data", "table"]
 
 _FOLDER = Path(__file__).parent / "locale"
-_WIDE = 400
+_WIDE = 10_000
 _NOTHING = "—"
 
 
@@ -79,11 +81,16 @@ def _table(rows: Sequence[Compared], columns: Sequence[_Column]) -> list[str]:
     for column in columns:
         made.add_column(column.heading, justify="right", no_wrap=True)
     for row in rows:
-        made.add_row(escape(row.name), *(column.cell(row) for column in columns))
+        made.add_row(_shown(row.name), *(column.cell(row) for column in columns))
     out = StringIO()
     Console(file=out, width=_WIDE).print(made)
     lines = (line.rstrip() for line in out.getvalue().splitlines())
     return [line for line in lines if line]  # without the box's empty edges
+
+
+def _shown(name: str) -> str:
+    """A name that can stand in a table of Markdown."""
+    return escape(one_line(name).replace("|", "\\|"))
 
 
 def _columns(rows: Sequence[Compared]) -> list[_Column]:
@@ -127,11 +134,20 @@ def as_data(rows: Sequence[Compared]) -> list[dict[str, Any]]:
             "type": row.header.file_type,
             "file_size": row.header.file_size,
             "bits_per_weight": row.header.bits_per_weight,
-            "figures": {label: asdict(each) for label, each in (row.figures or {}).items()},
+            "figures": {
+                label: _finite(asdict(each)) for label, each in (row.figures or {}).items()
+            },
             "speed": asdict(row.speed) if row.speed else None,
         }
         for row in rows
     ]
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity, and no NaN, which a damaged model gives."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _labels(rows: Sequence[Compared]) -> list[str]:

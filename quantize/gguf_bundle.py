@@ -22,6 +22,7 @@ from quantize import gguf_quantize
 from quantize.built_in_texts import MEASURE
 from quantize.calibration import LabelledText
 from quantize.divergence_gate import DivergenceReport, compare_predictions, limit
+from quantize.errors import QuantizeUsageError
 from quantize.floats import FLOATS
 from quantize.gguf_export import export, widest
 from quantize.gguf_quantize import QuantizeOptions
@@ -73,11 +74,13 @@ def export_gguf(
     Raises:
         LucieError: something of it fails; nothing is left.
     """
+    _check(options)
     opened = open_source(source, stage("verify"))
     with workshop(out) as folder:
         made = _make(opened, folder / f"{out.name}.gguf", options, texts, stage)
         if made.predictions is not None:
-            made.predictions.require(out, most_kld or limit(made.header.bits_per_weight))
+            most = limit(made.header.bits_per_weight) if most_kld is None else most_kld
+            made.predictions.require(out, most)
         manifest = opened.inherit(
             Manifest(
                 kind="gguf",
@@ -89,6 +92,14 @@ def export_gguf(
             )
         )
         return Bundle.write(out, manifest, {made.file.name: made.file}, move=True)
+
+
+def _check(options: QuantizeOptions) -> None:
+    """Before anything is done."""
+    if options.type not in FLOATS:
+        gguf_quantize.check(options)
+    elif options.imatrix or options.overrides or options.pure:
+        raise QuantizeUsageError("quantize.floats", type=options.type)
 
 
 def _make(

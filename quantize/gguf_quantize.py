@@ -26,7 +26,7 @@ from quantize.errors import QuantizeError, QuantizeUsageError
 from quantize.imatrix import ImportanceMatrix
 from quantize.own_process import DiedError, Tell, in_own_process
 
-__all__ = ["NEEDS_IMATRIX", "TYPES", "Override", "QuantizeOptions", "quantize"]
+__all__ = ["NEEDS_IMATRIX", "TYPES", "Override", "QuantizeOptions", "check", "quantize"]
 
 _FLOATS = frozenset({"F32", "F16", "BF16"})
 _STEP = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
@@ -84,7 +84,8 @@ def quantize(
         QuantizeError: llama.cpp refuses.
         StoreError: `target` is there already.
     """
-    _check(source, target, options)
+    check(options)
+    _check_files(source, target)
     draft = target.with_name(f".{target.name}.part")
     try:
         in_own_process(_quantize, source, draft, options, told=progress)
@@ -95,7 +96,12 @@ def quantize(
         draft.unlink(missing_ok=True)
 
 
-def _check(source: Path, target: Path, options: QuantizeOptions) -> None:
+def check(options: QuantizeOptions) -> None:
+    """See that options can be met, before anything is done.
+
+    Raises:
+        QuantizeUsageError: an unknown type, or one that cannot be had without an importance matrix.
+    """
     if options.type not in TYPES:
         raise QuantizeUsageError("quantize.unknown-type", type=options.type, known=_names())
     if options.type in NEEDS_IMATRIX and options.imatrix is None:
@@ -105,6 +111,9 @@ def _check(source: Path, target: Path, options: QuantizeOptions) -> None:
             raise QuantizeUsageError(
                 "quantize.unknown-type", type=override.type, known=_tensor_names()
             )
+
+
+def _check_files(source: Path, target: Path) -> None:
     if target.exists():
         raise StoreError("bundle.exists", path=str(target))
     header = read_header(source)

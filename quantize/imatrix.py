@@ -83,7 +83,8 @@ class ImportanceMatrix:
                 raise QuantizeError("imatrix.incomplete", path=str(path), tensor=name)
             sums = file.read(f"{name}{_SUMS}").reshape(-1)
             counts = file.read(f"{name}{_COUNTS}").reshape(-1)
-            if sums.size % counts.size or not np.isfinite(sums).all() or (sums < 0).any():
+            both = np.concatenate([sums, counts])
+            if sums.size % counts.size or not np.isfinite(both).all() or (both < 0).any():
                 raise QuantizeError("imatrix.incomplete", path=str(path), tensor=name)
             entries[name] = Importance(sums, counts)
         if not entries:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -46,7 +47,8 @@ def in_own_process(
     context = multiprocessing.get_context("spawn")
     worker = context.Process(target=_work, args=(sender, work, arguments), daemon=True)
     try:
-        worker.start()
+        with _deaf_to_ctrl_c():
+            worker.start()
         sender.close()
         while True:
             message = receiver.recv()
@@ -58,13 +60,27 @@ def in_own_process(
             else:
                 worker.join()
                 return message.result
-    except EOFError:
+    except (EOFError, OSError):  # the latter in the middle of a message
         worker.join()
         raise DiedError(worker.exitcode) from None
     finally:
-        worker.kill()
-        worker.join()
+        if worker.pid is not None:
+            worker.kill()
+            worker.join()
         receiver.close()
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """For the new process, which inherits that: Ctrl-C reaches the whole group, we answer it.
+
+    One that comes meanwhile comes afterwards.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +103,6 @@ class _Failed:
 
 
 def _work(sender: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    # Ctrl-C reaches the whole group; the parent answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         result = work(lambda *told: sender.send(_Told(told)), *arguments)
     except LucieError as error:

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from quantize.floats import convert
+from quantize.errors import QuantizeError
+from quantize.floats import NotFiniteError, convert
 from quantize.gguf_tensors import GGUFTensors
 from quantize.reading import Reader
 
@@ -49,14 +50,24 @@ class PatchedModel:
     def patched(self, name: str, weights: NDArray[np.float32]) -> Iterator[Reader]:
         """The model with other numbers in the tensor of that name."""
         info = self.tensors.tensors[name]
-        before = os.pread(self._file, info.n_bytes, info.offset)
+        before = self.tensors.read_bytes(name)
         try:
             at = info.offset
             for part in convert(weights, info.type):
-                at += os.pwrite(self._file, part.tobytes(), at)
+                at = self._write(part, at)
             yield self.reader
+        except NotFiniteError as error:  # out of the range of halves
+            raise QuantizeError("search.not-finite", tensor=name) from error
         finally:
-            os.pwrite(self._file, before, info.offset)
+            self._write(before, info.offset)
+
+    def _write(self, data: NDArray[Any], at: int) -> int:
+        """All bytes of an array, of which one call takes two gigabytes at most; where they end."""
+        left = memoryview(data.tobytes())
+        while left:
+            written = os.pwrite(self._file, left, at)
+            left, at = left[written:], at + written
+        return at
 
     def logits(self, ids: array[int], first: int) -> NDArray[np.float32]:
         """A copy of what `Reader.read` gives."""

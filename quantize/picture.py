@@ -5,12 +5,15 @@ The line joins those that no other beats, the Pareto front.
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.messages import text
+from edge.text import one_line
 from quantize.comparison import Compared
 from quantize.errors import QuantizeError, QuantizeUsageError
 from quantize.pareto import front
@@ -30,7 +33,11 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LETTERS = string.ascii_uppercase + string.ascii_lowercase + string.digits
+
+
+_MOST = len(_LETTERS)
+"""More models than that would be no picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,8 @@ def _fill(axes: Axes, panel: _Panel) -> None:
               zorder=1, label=_say("front"))  # fmt: skip
     axes.errorbar(panel.x, panel.kld, yerr=panel.error, fmt="o", color=_INK, ms=4, capsize=2)
     for name, x, y in zip(panel.names, panel.x, panel.kld, strict=True):
-        axes.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
+        axes.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points",
+                      fontsize=8, parse_math=False)  # fmt: skip
     axes.margins(x=0.14, y=0.12)
     axes.legend(frameon=False)
 
@@ -119,7 +127,7 @@ def draw_in_terminal(rows: Sequence[Compared], width: int, height: int = 14) -> 
 
 
 def _panels(rows: Sequence[Compared]) -> list[_Panel]:
-    shown = [row for row in rows if row.kld is not None and row.kld.value > 0]
+    shown = [row for row in rows if row.kld is not None and 0 < row.kld.value < inf][:_MOST]
     if not shown:
         raise QuantizeError("compare.nothing-to-draw")
     panels = [_panel("size-axis", shown, [row.header.file_size / 1e6 for row in shown])]
@@ -135,7 +143,7 @@ def _panel(
     estimates = [row.kld for row in rows if row.kld]
     return _Panel(
         _say(title),
-        [row.name.removeprefix("./") for row in rows],
+        [one_line(row.name).removeprefix("./") for row in rows],
         x,
         [each.value for each in estimates],
         [each.error for each in estimates],

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,10 +22,12 @@ from quantize.built_in_texts import MEASURE
 from quantize.calibration import LabelledText
 from quantize.divergence_gate import DivergenceReport, compare_predictions
 from quantize.errors import QuantizeUsageError
+from quantize.floats import FLOATS
 from quantize.gguf_bundle import Stage, export_gguf
 from quantize.gguf_export import export, widest
-from quantize.gguf_quantize import Override, QuantizeOptions
-from quantize.sensitivity import Sensitivity, Settings, measure_sensitivity
+from quantize.gguf_quantize import NEEDS_IMATRIX, Override, QuantizeOptions
+from quantize.sensitivity import LEAST_ERROR, Settings, is_matrix, measure_sensitivity
+from quantize.sensitivity_notes import Sensitivity
 from quantize.sources import open_source
 from quantize.workshop import workshop
 
@@ -56,6 +58,11 @@ class Budget:
     like: str | None = None
     """As large as this mixture of llama.cpp's, which is measured as well."""
 
+    def __post_init__(self) -> None:
+        given = [value for value in (self.file_size, self.bits_per_weight, self.like) if value]
+        if len(given) != 1 or self.like in FLOATS:
+            raise QuantizeUsageError("search.no-budget")
+
 
 @dataclass(frozen=True, slots=True)
 class Stock:
@@ -76,6 +83,8 @@ class Found:
     predicted: float
     """Mean KL divergence, as the sum of all costs."""
     stock: Stock | None
+    grid: str | None
+    """A format that the source's weights are exactly of: it was made from such a file."""
 
     @property
     def types(self) -> list[tuple[str, int]]:
@@ -91,10 +100,12 @@ def search(
     stage: Stage,
     *,
     imatrix: Path | None = None,
-    notes: Path | None = None,
+    most_kld: float | None = None,
     measured_on: Sequence[LabelledText] = MEASURE,
 ) -> Found:
     """Make the bundle `out` with the mixture that diverges least within a budget.
+
+    Measurements are kept beside `out`.
 
     Args:
         source: a model folder of Hugging Face's layout, plain or a bundle.
@@ -103,40 +114,69 @@ def search(
         settings: how matrices are measured.
         stage: told what is being done.
         imatrix: the file of `settings.imatrix`.
-        notes: where measurements are kept; None: `notes_of(source, out)`.
+        most_kld: mean KL divergence, in nats, above which nothing is published; None: by size.
         measured_on: texts for the gate, other than those of `settings`.
 
     Raises:
         QuantizeError: nothing is as small as the budget.
         LucieError: something of it fails; only the measurements are left.
     """
-    notes = notes or notes_of(source, out)
-    opened = open_source(source, stage("verify"))
     common = QuantizeOptions("Q4_K_M", imatrix, threads=settings.threads)
+    if budget.like is not None:
+        common = replace(common, type=budget.like)
+        gguf_quantize.check(common)
+    opened = open_source(source, stage("verify"))
     with workshop(out) as folder:
         floats = folder / "floats.gguf"
         export(opened.checkpoint, floats, widest(opened.checkpoint), progress=stage("floats"))
         header = read_header(floats)
-        stock = None
-        if budget.like is not None:
-            options = replace(common, type=budget.like)
-            stock = _stock(floats, options, measured_on, stage)
-        tensors = measure_sensitivity(floats, settings, notes, stage("sensitivity"))
+        _check_types(header, settings.types)
+        stock = _stock(floats, common, measured_on, stage) if budget.like is not None else None
+        beside = out.absolute().parent
+        tensors = measure_sensitivity(
+            floats, settings, beside, source.absolute().name, stage("sensitivity")
+        )
     room = _room(budget, stock, header, tensors)
     chosen = allocation.allocate(tensors, settings.types, room)
     predicted = sum(tensors[name].cost(kind) for name, kind in chosen.items())
     overrides = tuple(Override(f"^{re.escape(name)}$", kind) for name, kind in chosen.items())
-    options = replace(common, type=_title(tensors, chosen), overrides=overrides)
-    figures: dict[str, JsonValue] = {"bytes for matrices": room, "predicted kld": predicted}
+    options = replace(common, type=_title(tensors, chosen, imatrix), overrides=overrides)
+    found_by: dict[str, JsonValue] = {
+        "search": {
+            **asdict(budget),
+            "bytes for matrices": room,
+            "predicted kld": predicted,
+            "types": list(settings.types),
+            "chunks": settings.chunks,
+            "texts": [f"{text.label}={text.path.name}" for text in settings.texts],
+        }
+    }
     bundle = export_gguf(
-        source, out, options, stage, texts=measured_on, found_by={"search": figures}
+        source, out, options, stage, texts=measured_on, most_kld=most_kld, found_by=found_by
     )
-    return Found(bundle, chosen, predicted, stock)
+    return Found(bundle, chosen, predicted, stock, _grid(tensors))
 
 
-def notes_of(source: Path, out: Path) -> Path:
-    """Where measurements of a model are kept: beside what is made of it."""
-    return out.absolute().parent / f"{source.absolute().name}.sensitivity.json"
+def _check_types(header: GGUFHeader, types: tuple[str, ...]) -> None:
+    """Before hours of measuring: every matrix has a type."""
+    for tensor in header.tensors:
+        if is_matrix(tensor.shape) and not any(blocks.fits(t, tensor.shape[0]) for t in types):
+            raise QuantizeUsageError(
+                "search.no-type",
+                types=", ".join(types), tensor=tensor.name, columns=tensor.shape[0],
+            )  # fmt: skip
+
+
+def _grid(tensors: Mapping[str, Sensitivity]) -> str | None:
+    """The format on whose grid most matrices stand: the source was quantized before."""
+    found = Counter(
+        kind
+        for tensor in tensors.values()
+        for kind, error in tensor.errors.items()
+        if error < LEAST_ERROR and kind != "Q8_0"
+    )
+    kind, count = found.most_common(1)[0] if found else ("", 0)
+    return kind if 2 * count > len(tensors) else None
 
 
 def _stock(
@@ -151,7 +191,7 @@ def _stock(
 
 
 def _room(
-    budget: Budget, stock: Stock | None, header: GGUFHeader, tensors: dict[str, Sensitivity]
+    budget: Budget, stock: Stock | None, header: GGUFHeader, tensors: Mapping[str, Sensitivity]
 ) -> int:
     """Bytes that the weight matrices may take: the budget without all else that is in a file."""
     matrices = sum(t.n_bytes for t in header.tensors if t.name in tensors)
@@ -159,16 +199,17 @@ def _room(
     rest = header.file_size - matrices + _SLACK + _ALIGNMENT * len(header.tensors)
     if budget.bits_per_weight is not None:
         return int(budget.bits_per_weight * header.n_params / 8) - (weights - matrices)
-    file_size = stock.file_size if stock else budget.file_size
-    if file_size is None:
-        raise QuantizeUsageError("search.no-budget")
-    return file_size - rest
+    return (stock.file_size if stock else budget.file_size or 0) - rest
 
 
-def _title(tensors: dict[str, Sensitivity], chosen: dict[str, str]) -> str:
+def _title(
+    tensors: Mapping[str, Sensitivity], chosen: Mapping[str, str], imatrix: Path | None
+) -> str:
     """The mixture that the file is called after: by the type that most of it has."""
     sizes: Counter[str] = Counter()
     for name, kind in chosen.items():
         sizes[kind] += blocks.size(kind, tensors[name].shape)
     most = sizes.most_common(1)[0][0]
-    return _MIXTURES.get(most, most)
+    title = _MIXTURES.get(most, most)
+    known = title in gguf_quantize.TYPES
+    return title if known and (imatrix or title not in NEEDS_IMATRIX) else "Q4_K_M"

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
 
 from edge.progress import Count, Progress
 from quantize import blocks
@@ -27,18 +26,24 @@ from quantize.divergence import compare
 from quantize.errors import QuantizeError
 from quantize.imatrix import ImportanceMatrix
 from quantize.patched_model import PatchedModel
+from quantize.sensitivity_notes import Notes, Sensitivity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Sensitivity", "Settings", "measure_sensitivity"]
+__all__ = ["LEAST_ERROR", "MOST_CHUNKS", "Settings", "is_matrix", "measure_sensitivity"]
 
 _CHUNK, _FIRST = 128, 32
 """Tokens that are read together, and from which on their predictions count."""
-_PROBE = "Q4_0"
-"""Rounding that every matrix takes: coarse enough to be seen, fine enough to be small."""
-_ERROR_ROWS = 1 << 20
-"""Errors of a format are estimated from so many weights of a matrix, evenly drawn rows."""
+_PROBES = ("Q4_0", "IQ4_NL")
+"""Rounding that every matrix takes: coarse enough to be seen, fine enough to be small. The
+second is for weights that the first says exactly."""
+LEAST_ERROR = 1e-6
+"""An e² below this is none: the weights stand on the format's grid."""
+_SAMPLE = 1 << 20
+"""Errors of a format are estimated from so many weights of a matrix, rows drawn at random."""
+MOST_CHUNKS = 96
+"""The logits of all pieces are held: for a vocabulary of 65,000, 25 MB of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,38 +55,16 @@ class Settings:
     """Formats to choose from."""
     imatrix: ImportanceMatrix | None = None
     chunks: int = 6
-    """Pieces of 128 tokens that are read for each matrix."""
+    """Pieces of 128 tokens that are read for each matrix, at most `MOST_CHUNKS`."""
     threads: int = 0
     """0: one for each core."""
-
-
-class Sensitivity(BaseModel, frozen=True):
-    """Of one weight matrix."""
-
-    shape: tuple[int, int]
-    """[out, in]"""
-    kld: float
-    """Mean KL divergence, in nats, with this matrix alone rounded to `Q4_0`."""
-    errors: dict[str, float]
-    """e² in each format that its rows fit; with `Q4_0`."""
-
-    def cost(self, kind: str) -> float:
-        """The KL divergence to expect of that format."""
-        probe = self.errors[_PROBE]
-        return self.kld / probe * self.errors[kind] if probe else 0.0
-
-
-class _Draft(BaseModel):
-    """The file in which measurements are saved."""
-
-    key: str
-    tensors: dict[str, Sensitivity] = {}
 
 
 def measure_sensitivity(
     floats: Path,
     settings: Settings,
-    notes: Path,
+    folder: Path,
+    name: str,
     progress: Progress | None = None,
 ) -> dict[str, Sensitivity]:
     """Measure every weight matrix of a model.
@@ -89,75 +72,127 @@ def measure_sensitivity(
     Args:
         floats: a GGUF file of floats that is ours to write into meanwhile.
         settings: what is read and which formats there are.
-        notes: a JSON file in which measurements are kept; what stands in it of the same model
-            and settings is taken from there.
+        folder: where measurements are kept; what is there of the same model, texts and
+            importance matrix is taken from there.
+        name: how the model is called.
         progress: called with matrices measured.
 
     Raises:
         ModelError: the model is damaged or of an unknown kind.
-        QuantizeError: a text is too short or cannot be read.
+        QuantizeError: a text is too short or cannot be read; the importance matrix is of another
+            model; the model computes no numbers.
     """
     with PatchedModel(floats, _CHUNK, settings.threads) as model:
         pieces = balanced(settings.texts, model.reader.tokens, _CHUNK, settings.chunks)
-        draft = _resume(notes, _key(model, settings, pieces))
-        names = [n for n, info in model.tensors.tensors.items() if _is_matrix(info.shape)]
-        reference = [model.logits(piece.ids, _FIRST) for piece in pieces]
-        count = Count(len(names), progress)
-        for name in names:
-            if name not in draft.tensors:
-                draft.tensors[name] = _measure(model, name, settings, pieces, reference)
-                _save(notes, draft)
+        shapes = {
+            tensor: (info.shape[1], info.shape[0])
+            for tensor, info in model.tensors.tensors.items()
+            if is_matrix(info.shape)
+        }
+        key = _key(model, settings, pieces)
+        notes = Notes(folder / f"{name}.{key[:8]}.sensitivity.json", key, shapes)
+        probing = _Probing(model, settings, pieces)
+        count = Count(len(shapes), progress)
+        for tensor in shapes:
+            if tensor not in notes.tensors:
+                notes.add(tensor, probing.measure(tensor))
+            elif missing := probing.missing(notes.tensors[tensor]):
+                notes.add(tensor, probing.completed(tensor, notes.tensors[tensor], missing))
             count.add(1)
-    return {name: draft.tensors[name] for name in names}
+    found = {tensor: notes.tensors[tensor] for tensor in shapes}
+    if not any(each.kld for each in found.values()):  # a disk that does not map what is written
+        raise QuantizeError("search.no-effect", path=str(floats.parent))
+    return found
 
 
-def _is_matrix(shape: tuple[int, ...]) -> bool:
-    """Norms stay as they are; GGUF's shapes have the columns first."""
-    return len(shape) == 2 and blocks.fits(_PROBE, shape[0])
+def is_matrix(shape: tuple[int, ...]) -> bool:
+    """Whether a tensor of that shape, columns first, is quantized; norms are not."""
+    return len(shape) == 2 and blocks.fits(_PROBES[0], shape[0])
 
 
-def _measure(
-    model: PatchedModel,
-    name: str,
-    settings: Settings,
-    pieces: Sequence[Chunk],
-    reference: Sequence[NDArray[np.float32]],
-) -> Sensitivity:
-    weights = model.tensors.read(name)
-    rows, columns = weights.shape
-    importance = _importance(settings.imatrix, name, columns)
-    rounded = blocks.round_trip(weights, _PROBE, importance)
-    errors = {_PROBE: blocks.relative_error(weights, rounded, importance)}
-    klds = []
-    with model.patched(name, rounded) as reader:
-        for piece, expected in zip(pieces, reference, strict=True):
-            following = np.array(piece.ids[_FIRST + 1 :], dtype=np.int32)
-            found = reader.read(piece.ids, _FIRST)[:-1]
-            klds.append(compare(expected[:-1], found, following).kld.mean())
-    sample = np.ascontiguousarray(weights[:: -(-weights.size // _ERROR_ROWS)])
-    for kind in settings.types:
-        if kind not in errors and blocks.fits(kind, columns):
-            back = blocks.round_trip(sample, kind, importance)
-            errors[kind] = blocks.relative_error(sample, back, importance)
-    return Sensitivity(shape=(rows, columns), kld=max(0.0, float(np.mean(klds))), errors=errors)
+class _Probing:
+    """Rounds one matrix after the other and sees what it costs."""
 
+    def __init__(self, model: PatchedModel, settings: Settings, pieces: Sequence[Chunk]) -> None:
+        self._model = model
+        self._settings = settings
+        self._pieces = pieces
+        self._reference = [model.logits(piece.ids, _FIRST) for piece in pieces]
 
-def _importance(
-    imatrix: ImportanceMatrix | None, name: str, columns: int
-) -> NDArray[np.float32] | None:
-    """Of each input of a matrix; None where nothing is known of it, as of embeddings."""
-    if imatrix is None or name not in imatrix.entries:
-        return None
-    means = imatrix.entries[name].means
-    if means.size != columns:
-        raise QuantizeError("imatrix.other-model", tensor=name, columns=columns, inputs=means.size)
-    return means
+    def measure(self, name: str) -> Sensitivity:
+        """All there is to know of a matrix."""
+        weights = self._model.tensors.read(name)
+        importance = self._importance(name, weights.shape[1])
+        probe, errors = self._probe(weights, importance)
+        rounded = blocks.round_trip(weights, probe, importance, self._settings.threads)
+        kld = self._kld(name, rounded)
+        rows, columns = weights.shape
+        made = Sensitivity(shape=(rows, columns), probe=probe, kld=kld, errors=errors)
+        return self.completed(name, made, self.missing(made))
+
+    def missing(self, known: Sensitivity) -> list[str]:
+        """The formats to choose from that are not known yet."""
+        return [
+            kind
+            for kind in self._settings.types
+            if kind not in known.errors and blocks.fits(kind, known.shape[1])
+        ]
+
+    def completed(self, name: str, known: Sensitivity, missing: Sequence[str]) -> Sensitivity:
+        """`known` with the errors of more formats."""
+        weights = self._model.tensors.read(name)
+        importance = self._importance(name, weights.shape[1])
+        errors = {kind: self._error(weights, kind, importance) for kind in missing}
+        return known.model_copy(update={"errors": known.errors | errors})
+
+    def _probe(
+        self, weights: NDArray[np.float32], importance: NDArray[np.float32] | None
+    ) -> tuple[str, dict[str, float]]:
+        errors = {}
+        for kind in _PROBES:
+            errors[kind] = self._error(weights, kind, importance)
+            if errors[kind] > LEAST_ERROR:
+                break
+        return kind, errors
+
+    def _error(
+        self, weights: NDArray[np.float32], kind: str, importance: NDArray[np.float32] | None
+    ) -> float:
+        rows = max(1, _SAMPLE // weights.shape[1])
+        if len(weights) > rows:  # the same ones for all formats
+            chosen = np.random.default_rng(0).choice(len(weights), rows, replace=False)
+            weights = weights[np.sort(chosen)]
+        back = blocks.round_trip(weights, kind, importance, self._settings.threads)
+        return blocks.relative_error(weights, back, importance)
+
+    def _kld(self, name: str, rounded: NDArray[np.float32]) -> float:
+        klds = []
+        with self._model.patched(name, rounded) as reader:
+            for piece, expected in zip(self._pieces, self._reference, strict=True):
+                following = np.array(piece.ids[_FIRST + 1 :], dtype=np.int32)
+                found = reader.read(piece.ids, _FIRST)[:-1]
+                klds.append(compare(expected[:-1], found, following).kld.mean())
+        mean = float(np.mean(klds))
+        if not np.isfinite(mean):
+            raise QuantizeError("search.not-finite", tensor=name)
+        return max(0.0, mean)
+
+    def _importance(self, name: str, columns: int) -> NDArray[np.float32] | None:
+        """Of each input of a matrix; None where nothing is known of it, as of embeddings."""
+        imatrix = self._settings.imatrix
+        if imatrix is None or (name not in imatrix.entries and not name.startswith("blk.")):
+            return None
+        entry = imatrix.entries.get(name)
+        inputs = 0 if entry is None else entry.means.size
+        if entry is None or inputs != columns:
+            raise QuantizeError("imatrix.other-model", tensor=name, columns=columns, inputs=inputs)
+        return entry.means
 
 
 def _key(model: PatchedModel, settings: Settings, pieces: Sequence[Chunk]) -> str:
     """By which measurements of the same model with the same settings are recognised."""
     sha256 = hashlib.sha256(digest(pieces).encode())
-    sha256.update(repr((_CHUNK, _FIRST, _PROBE, settings.types)).encode())
+    sha256.update(repr((_CHUNK, _FIRST, _PROBES, _SAMPLE)).encode())
     for name, info in sorted(model.tensors.tensors.items()):
         sha256.update(f"{name} {info.shape} {info.type}".encode())
         sha256.update(model.tensors.read_bytes(name, most=4096).tobytes())
@@ -165,17 +200,3 @@ def _key(model: PatchedModel, settings: Settings, pieces: Sequence[Chunk]) -> st
         for name, entry in sorted(settings.imatrix.entries.items()):
             sha256.update(name.encode() + entry.means.tobytes())
     return sha256.hexdigest()
-
-
-def _resume(notes: Path, key: str) -> _Draft:
-    try:
-        draft = _Draft.model_validate_json(notes.read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return _Draft(key=key)
-    return draft if draft.key == key else _Draft(key=key)
-
-
-def _save(notes: Path, draft: _Draft) -> None:
-    part = notes.with_name(f".{notes.name}.part")
-    part.write_text(draft.model_dump_json(indent=1), encoding="utf-8")
-    part.replace(notes)

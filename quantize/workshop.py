@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,8 +36,11 @@ def workshop(out: Path) -> Iterator[Path]:
     folder: Path | None = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{DRAFT_PREFIX}{out.name}-", dir=out.parent))
-        yield folder
+        prefix = f"{DRAFT_PREFIX}{out.name}-"
+        _sweep(out.parent, prefix)
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=out.parent))
+        with _held(folder):
+            yield folder
     except OSError as error:
         code = "workshop.full" if error.errno == errno.ENOSPC else "workshop.unwritable"
         reason = error.strerror or str(error)
@@ -43,6 +48,25 @@ def workshop(out: Path) -> Iterator[Path]:
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Show others that somebody is at work there; `BlockingIOError` if somebody else is."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _sweep(parent: Path, prefix: str) -> None:
+    """Clear what a killed process has left of making the same bundle."""
+    for left in parent.iterdir():
+        if left.name.startswith(prefix) and left.is_dir() and not left.is_symlink():
+            with suppress(OSError), _held(left):
+                shutil.rmtree(left)
 
 
 def software(*packages: str) -> dict[str, str]:

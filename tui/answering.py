@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Answering", "connect"]
 
 _CODE = re.compile(r"[a-z-]+\.[a-z-]+")
+_TOO_LONG = ("engine.prompt-too-long", "prompt.context-full", "server.prompt-too-long")
 _NOTES = {"length": "chat.length", "content_filter": "chat.filtered"}
 """What is said of an answer that ended for such a reason."""
 
@@ -66,8 +67,8 @@ class Answering:
         """All of the answer; if what was stopped before makes the question too long, without it."""
         try:
             await self._receive_to(self._messages)
-        except UsageError:
-            if self.turn.content or self._alone == self._messages:
+        except UsageError as error:
+            if error.code not in _TOO_LONG or self._alone == self._messages:
                 raise
             remark = Remark(say("chat.unanswered-left-out"), ".remark")
             self._transcript.add(remark, before=self.entry)

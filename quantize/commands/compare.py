@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from edge.errors import InterruptedByUserError
 from edge.messages import text
 from edge.store import Store
 from quantize.commands import options
@@ -19,6 +21,7 @@ from quantize.errors import QuantizeUsageError
 
 if TYPE_CHECKING:
     from quantize.comparison import Compared
+    from quantize.speed import Speed
 
 __all__ = ["compare"]
 
@@ -62,18 +65,23 @@ def compare(
             threads=threads,
             progress=stages("read"),
         )
-        speeds = (
-            measure_speed(paths, threads, progress=stages("speed"))
-            if timed
-            else [None] * len(paths)
-        )
+    speeds: Sequence[Speed | None] = [None] * len(paths)
+    interrupted: InterruptedByUserError | None = None
+    if timed:
+        try:
+            with Stages("speed-interrupted") as stages:
+                speeds = measure_speed(paths, threads, progress=stages("speed"))
+        except InterruptedByUserError as error:  # what has been measured is shown
+            interrupted = error
     rows = [Compared.of(*row) for row in zip(names, paths, [None, *figures], speeds, strict=True)]
+    in_terminal = sys.stdout.isatty()
     if as_json:
-        click.echo(json.dumps(as_data(rows), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(as_data(rows), ensure_ascii=False, indent=2, allow_nan=False))
     else:
-        in_terminal = sys.stdout.isatty()
         click.echo(table(rows, shutil.get_terminal_size().columns if in_terminal else None))
-    _draw(rows, picture, in_terminal=not as_json and sys.stdout.isatty())
+    _draw(rows, picture, in_terminal=in_terminal and not as_json)
+    if interrupted is not None:
+        raise interrupted
 
 
 def _check(picture: Path) -> None:

@@ -29,10 +29,11 @@ __all__ = ["search"]
 @click.option("--like", metavar="TYPE", help=say("like"))
 @click.option("--imatrix", type=click.Path(path_type=Path), help=say("imatrix"))
 @click.option("--types", metavar="TYPE,…", help=say("search-types"))
-@click.option("--chunks", type=Whole(min=1), default=6, show_default=True, metavar="N",
+@click.option("--chunks", type=Whole(1, 96), default=6, show_default=True, metavar="N",
               help=say("search-chunks"))  # fmt: skip
 @click.option("--calibration", multiple=True, metavar="[LANG=]TEXT", help=say("calibration-text"))
 @options.texts
+@click.option("--max-kld", type=Real(min=0, min_open=True), metavar="NATS", help=say("max-kld"))
 @options.threads
 def search(
     source: Path,
@@ -45,17 +46,16 @@ def search(
     chunks: int,
     calibration: tuple[str, ...],
     texts: tuple[str, ...],
+    max_kld: float | None,
     threads: int,
 ) -> None:
     """Find the best mixture of types within a budget."""
     from quantize.built_in_texts import CALIBRATION, MEASURE
     from quantize.imatrix import ImportanceMatrix
-    from quantize.search import Budget, notes_of
+    from quantize.search import Budget
     from quantize.search import search as find
     from quantize.sensitivity import Settings
 
-    if sum(given is not None for given in (budget_mb, bpw, like)) != 1:
-        raise QuantizeUsageError("search.no-budget")
     budget = Budget(
         None if budget_mb is None else int(budget_mb * 1e6), bpw, like.upper() if like else None
     )
@@ -66,10 +66,10 @@ def search(
         chunks,
         threads,
     )
-    with Stages("search-interrupted", path=notes_of(source, out)) as stages:
+    with Stages("search-interrupted") as stages:
         found = find(
             source, out, budget, settings, stages,
-            imatrix=imatrix, measured_on=options.texts_or(texts, MEASURE),
+            imatrix=imatrix, most_kld=max_kld, measured_on=options.texts_or(texts, MEASURE),
         )  # fmt: skip
     _report(found)
 
@@ -91,6 +91,8 @@ def _report(found: Found) -> None:
     types = ", ".join(f"{kind} × {count}" for kind, count in found.types)
     report(found.bundle)
     click.echo(say("chosen", types=types, kld=decimal_text(found.predicted, 4)), err=True)
+    if found.grid is not None:
+        click.echo(say("on-grid", type=found.grid), err=True)
     if found.stock is not None:
         kld = found.stock.predictions.figures["all"].kld
         ours = found.bundle.manifest.metrics["kld, all"]
@@ -101,7 +103,7 @@ def _report(found: Found) -> None:
                 size=size_text(found.stock.file_size),
                 kld=decimal_text(kld.value, 4),
                 error=decimal_text(kld.error, 4),
-                ratio=decimal_text(ours / kld.value, 2),
+                ratio=decimal_text(ours / kld.value, 2) if kld.value > 0 else "—",
             ),
             err=True,
         )

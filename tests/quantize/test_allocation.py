@@ -10,7 +10,7 @@ import pytest
 from quantize import blocks
 from quantize.allocation import allocate, least_size, size_of
 from quantize.errors import QuantizeError
-from quantize.sensitivity import Sensitivity
+from quantize.sensitivity_notes import Sensitivity
 
 TYPES = ("Q4_0", "Q5_0", "Q4_K", "Q8_0")
 ERRORS = {"Q4_0": 8e-3, "Q5_0": 2e-3, "Q4_K": 6e-3, "Q8_0": 4e-5}
@@ -26,7 +26,9 @@ def tensors(seed: int) -> dict[str, Sensitivity]:
             for kind, error in ERRORS.items()
             if blocks.fits(kind, shape[1])
         }
-        made[str(n)] = Sensitivity(shape=shape, kld=10 ** dice.uniform(-5, -1), errors=errors)
+        made[str(n)] = Sensitivity(
+            shape=shape, probe="Q4_0", kld=10 ** dice.uniform(-5, -1), errors=errors
+        )
     return made
 
 
@@ -57,6 +59,23 @@ def test_the_smallest_types_just_fit() -> None:
 
 def test_a_matrix_that_does_not_matter_is_made_small() -> None:
     given = tensors(2)
-    given["0"] = Sensitivity(shape=(100, 256), kld=0, errors=ERRORS)
+    given["0"] = Sensitivity(shape=(100, 256), probe="Q4_0", kld=0, errors=ERRORS)
     budget = size_of(given, dict.fromkeys(given, "Q8_0")) - 1
     assert blocks.size(allocate(given, TYPES, budget)["0"], (100, 256)) < 100 * 256
+
+
+def test_costs_of_many_orders_of_magnitude_among_many_matrices() -> None:
+    dice = np.random.default_rng(4)
+    given = {
+        str(n): Sensitivity(
+            shape=(64, 512), probe="Q4_0", kld=10 ** dice.uniform(-9, 0), errors=ERRORS
+        )
+        for n in range(200)
+    }
+    budget = int(1.4 * least_size(given, TYPES))
+    found = allocate(given, TYPES, budget)
+    assert size_of(given, found) <= budget
+    # Alike but for what they cost: none that costs more may have the coarser type.
+    order = sorted(given, key=lambda name: given[name].kld)
+    errors = [ERRORS[found[name]] for name in order if given[name].kld > 1e-5]
+    assert errors == sorted(errors, reverse=True)

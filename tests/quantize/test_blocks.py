@@ -63,3 +63,17 @@ def test_only_whole_blocks_fit() -> None:
     assert blocks.fits("Q4_0", 576)
     assert not blocks.fits("Q4_K", 576)
     assert blocks.fits("Q4_K", 1536)
+
+
+@pytest.mark.parametrize("kind", blocks.KNOWN)
+def test_every_known_format_can_be_had_without_importance(kind: str) -> None:
+    weights = matrix(8)
+    error = blocks.relative_error(weights, blocks.round_trip(weights, kind, None), None)
+    assert 0 < error < 0.3
+
+
+def test_native_code_is_not_let_past_the_end() -> None:
+    with pytest.raises(ValueError, match="Q4_0, 256 columns"):
+        blocks.round_trip(matrix(), "Q4_0", np.ones(8, dtype=np.float32))
+    with pytest.raises(ValueError, match="Q4_K, 64 columns"):
+        blocks.round_trip(matrix(4, 64), "Q4_K", None)

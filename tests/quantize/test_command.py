@@ -20,9 +20,10 @@ from edge.errors import InterruptedByUserError, LucieError, StoreError
 from edge.gguf_header import read_header
 from edge.manifest import DataSource, Manifest
 from edge.store import Store
-from quantize import gguf_bundle
+from quantize import gguf_bundle, workshop
 from quantize.commands import quantize
 from quantize.errors import QuantizeError, QuantizeUsageError
+from tests.quantize import tiny
 from tests.quantize.tiny import prose
 
 pytestmark = pytest.mark.model
@@ -129,6 +130,8 @@ def test_a_damaged_source_bundle_is_not_exported(
         (("gguf", "{folder}", "x", "--type", "Q9"), QuantizeUsageError),
         (("gguf", "{folder}", "x", "--tensor-type", "ffn_down"), QuantizeUsageError),
         (("gguf", "{folder}", "taken"), StoreError),
+        (("gguf", "{folder}", "x", "--type", "f16", "--pure"), QuantizeUsageError),
+        (("gguf", "{folder}", "x", "--type", "f16", "--imatrix", "taken"), QuantizeUsageError),
         (("gguf", "no-such-folder", "x"), LucieError),
         (("gguf", "{folder}/config.json", "x"), LucieError),
         (("dequantize", "no-such-model", "x"), LucieError),
@@ -252,7 +255,9 @@ def test_a_mixture_is_found_that_loses_less_at_the_same_size(
     lucie: Callable[..., Result], tiny_folder: Path, tmp_path: Path
 ) -> None:
     said = lucie("search", tiny_folder, "best", "--like", "q4_k_m").stderr
-    assert left(tmp_path) == ["best", "model.sensitivity.json"]
+    assert [re.sub(r"[0-9a-f]{8}", "KEY", name) for name in left(tmp_path)] == [
+        "best", "model.KEY.sensitivity.json"
+    ]  # fmt: skip
     made = Bundle.open(tmp_path / "best", verify=True)
     figures = made.manifest.metrics
     stock = re.search(r"Q4_K_M, \S+ MB: mean KL divergence (\S+) ±.*Ours is (\S+) of it", said)
@@ -276,7 +281,11 @@ def test_a_mixture_is_found_that_loses_less_at_the_same_size(
         (("--bpw", "4", "--like", "q4_0"), "Give one of"),
         (("--bpw", "4", "--types", "q4_0,q9"), "Q9"),
         (("--like", "q9"), "Q9"),
+        (("--like", "f16"), "Give one of"),
+        (("--like", "iq2_xs"), "importance matrix"),
+        (("--bpw", "5", "--types", "iq2_xxs"), "IQ2_XXS"),
         (("--bpw", "2"), "in their smallest types"),
+        (("--bpw", "5", "--max-kld", "1e-9"), "is not published"),
     ],
 )
 def test_a_search_that_cannot_be_is_one_line(
@@ -290,6 +299,27 @@ def test_a_search_that_cannot_be_is_one_line(
         lucie("search", tiny_folder, "best", *arguments)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "best").exists()
+
+
+def test_what_a_killed_export_left_is_cleared_and_what_is_at_work_is_not(
+    lucie: Callable[..., Result], tiny_folder: Path, tmp_path: Path
+) -> None:
+    for name in ("dead", "alive"):
+        (tmp_path / f".tmp-export-{name}").mkdir()
+        (tmp_path / f".tmp-export-{name}" / "floats.gguf").write_bytes(b"x")
+    with workshop._held(tmp_path / ".tmp-export-alive"):
+        lucie("gguf", tiny_folder, "export", "--type", "f32")
+    assert left(tmp_path) == [".tmp-export-alive", "export"]
+
+
+def test_matrices_that_no_type_fits_are_told_before_they_are_measured(
+    lucie: Callable[..., Result], tmp_path: Path
+) -> None:
+    config = tiny.CONFIG | {"hidden_size": 288, "num_attention_heads": 9, "num_key_value_heads": 3}
+    tiny.write(tmp_path / "odd", config, tiny.weights(config))
+    with pytest.raises(QuantizeUsageError, match="whose rows have 288 weights"):
+        lucie("search", "odd", "best", "--bpw", "5", "--types", "q4_k,q6_k")
+    assert left(tmp_path) == ["odd"]
 
 
 def test_one_language_only_is_said(

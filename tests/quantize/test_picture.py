@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge.gguf_header import read_header
-from quantize.comparison import Compared, table
+from quantize.comparison import Compared, as_data, table
 from quantize.divergence import Estimate, Figures
 from quantize.errors import QuantizeError, QuantizeUsageError
 from quantize.pareto import front
@@ -97,3 +100,24 @@ def test_a_narrow_terminal_has_fewer_columns(rows: list[Compared]) -> None:
     for heading in ("model", "type", "MB", "mean KLD", "decode"):
         assert heading in narrow[0]
     assert table(rows, 400).splitlines() == whole
+
+
+def test_odd_names_and_figures_do_not_stop_it(rows: list[Compared], tmp_path: Path) -> None:
+    name = "a$\\frac$|[b]\x1b[31m"
+    odd = replace(rows[1], name=name)
+    endless = [replace(rows[2], name=f"m{n}") for n in range(100)]
+    broken = replace(rows[3], figures={"all": replace(figures(rows[3]), kld=Estimate(inf, 0.0))})
+    draw([rows[0], odd, broken], tmp_path / "odd.svg")
+    assert "\x1b" not in (tmp_path / "odd.svg").read_text()
+    shown = draw_in_terminal([odd, broken, *endless], 80)
+    assert "m60" in shown
+    assert "m61" not in shown
+    lines = table([rows[0], odd, broken]).splitlines()
+    assert "\x1b" not in "".join(lines)
+    assert "a$\\frac$\\|[b]" in lines[3]
+    json.dumps(as_data([broken]), allow_nan=False)
+
+
+def figures(row: Compared) -> Figures:
+    assert row.figures is not None
+    return row.figures["all"]
