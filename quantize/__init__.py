@@ -1,3 +1,3 @@
-"""From a trained model to GGUF and ONNX, checked against their source. Not built yet."""
+"""From a trained model to the files that boards run, checked against their source."""
 
 __all__: list[str] = []

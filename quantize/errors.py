@@ -6,25 +6,24 @@ from pathlib import Path
 from typing import ClassVar
 
 from edge.errors import LucieError, ModelError, UsageError
+from quantize.words import FOLDER
 
 __all__ = ["CheckpointError", "QuantizeError", "QuantizeUsageError"]
-
-_FOLDER = Path(__file__).parent / "locale"
 
 
 class QuantizeError(LucieError):
     """An export, a measurement or a search failed."""
 
-    folder: ClassVar[Path] = _FOLDER
+    folder: ClassVar[Path] = FOLDER
 
 
 class QuantizeUsageError(UsageError):
     """The command is wrong as written."""
 
-    folder: ClassVar[Path] = _FOLDER
+    folder: ClassVar[Path] = FOLDER
 
 
 class CheckpointError(ModelError):
     """A Hugging Face folder is incomplete, damaged, or of an architecture that is not exported."""
 
-    folder: ClassVar[Path] = _FOLDER
+    folder: ClassVar[Path] = FOLDER

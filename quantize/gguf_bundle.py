@@ -18,17 +18,17 @@ from edge.bundle import Bundle
 from edge.gguf_header import GGUFHeader, read_header
 from edge.manifest import Manifest
 from edge.progress import Progress
-from quantize import gguf_quantize
-from quantize.built_in_texts import MEASURE
-from quantize.calibration import LabelledText
-from quantize.divergence_gate import DivergenceReport, compare_predictions, limit
+from quantize.checkpoint.floats import FLOATS
+from quantize.checkpoint.source import Source, open_source
 from quantize.errors import QuantizeUsageError
-from quantize.floats import FLOATS
-from quantize.gguf_export import export, widest
-from quantize.gguf_quantize import QuantizeOptions
-from quantize.sample_texts import texts as sample_texts
-from quantize.sources import Source, open_source
-from quantize.token_gate import TokenReport, compare_tokens
+from quantize.gates.predictions import DivergenceReport, compare_predictions, limit
+from quantize.gates.sample_texts import texts as sample_texts
+from quantize.gates.tokens import TokenReport, compare_tokens
+from quantize.ggml import quantizer
+from quantize.ggml.export import export, widest
+from quantize.ggml.quantizer import QuantizeOptions
+from quantize.measuring.built_in_texts import MEASURE
+from quantize.measuring.calibration import LabelledText
 from quantize.workshop import software, workshop
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def export_gguf(
 def _check(options: QuantizeOptions) -> None:
     """Before anything is done."""
     if options.type not in FLOATS:
-        gguf_quantize.check(options)
+        quantizer.check(options)
     elif options.imatrix or options.overrides or options.pure:
         raise QuantizeUsageError("quantize.floats", type=options.type)
 
@@ -121,7 +121,7 @@ def _make(
     if options.type in FLOATS:
         export(source.checkpoint, target, options.type, progress=stage("floats"))
     else:
-        gguf_quantize.quantize(floats, target, options, stage("quantize"))
+        quantizer.quantize(floats, target, options, stage("quantize"))
     predictions = compare_predictions(floats, target, texts, threads=options.threads, stage=stage)
     floats.unlink()
     return _Made(target, read_header(target), tokens, predictions)

@@ -8,11 +8,11 @@ from edge.bundle import Bundle
 from edge.manifest import Manifest, Parent
 from edge.progress import Progress
 from edge.store import Store
-from quantize.checkpoint import Checkpoint
-from quantize.dequantize import write_checkpoint
+from quantize.checkpoint.folder import Checkpoint
+from quantize.gates.sample_texts import texts
+from quantize.gates.tokens import compare_tokens
+from quantize.ggml.dequantize import write_checkpoint
 from quantize.gguf_bundle import Stage
-from quantize.sample_texts import texts
-from quantize.token_gate import compare_tokens
 from quantize.workshop import software, workshop
 
 __all__ = ["dequantize_gguf"]

@@ -20,8 +20,8 @@ from quantize.commands.words import say, words
 from quantize.errors import QuantizeUsageError
 
 if TYPE_CHECKING:
-    from quantize.comparison import Compared
-    from quantize.speed import Speed
+    from quantize.measuring.speed import Speed
+    from quantize.report.table import Compared
 
 __all__ = ["compare"]
 
@@ -46,10 +46,10 @@ def compare(
     as_json: bool,
 ) -> None:
     """Say how far quantized models are from their source."""
-    from quantize.built_in_texts import MEASURE
-    from quantize.comparison import Compared, as_data, table
-    from quantize.measure import measure
-    from quantize.speed import measure_speed
+    from quantize.measuring.built_in_texts import MEASURE
+    from quantize.measuring.candidates import measure
+    from quantize.measuring.speed import measure_speed
+    from quantize.report.table import Compared, as_data, table
 
     if picture is not None:
         _check(picture)
@@ -86,14 +86,14 @@ def compare(
 
 def _check(picture: Path) -> None:
     """Before minutes of measuring."""
-    from quantize.picture import FORMATS
+    from quantize.report.picture import FORMATS
 
     if picture.suffix.lower() not in FORMATS:
         raise QuantizeUsageError("compare.format", path=str(picture), known=", ".join(FORMATS))
 
 
 def _draw(rows: list[Compared], path: Path | None, *, in_terminal: bool) -> None:
-    from quantize.picture import draw, draw_in_terminal
+    from quantize.report.picture import draw, draw_in_terminal
 
     if path is not None:
         draw(rows, path)

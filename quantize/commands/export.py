@@ -16,7 +16,7 @@ from quantize.commands.words import say, words
 from quantize.errors import QuantizeUsageError
 
 if TYPE_CHECKING:
-    from quantize.gguf_quantize import Override
+    from quantize.ggml.quantizer import Override
 
 __all__ = ["dequantize", "gguf", "report"]
 
@@ -44,9 +44,9 @@ def gguf(
     threads: int,
 ) -> None:
     """Export a model as GGUF."""
-    from quantize.built_in_texts import MEASURE
+    from quantize.ggml.quantizer import QuantizeOptions
     from quantize.gguf_bundle import export_gguf
-    from quantize.gguf_quantize import QuantizeOptions
+    from quantize.measuring.built_in_texts import MEASURE
 
     chosen = QuantizeOptions(
         kind.upper(), imatrix, tuple(_override(each) for each in overrides), pure, threads
@@ -58,7 +58,7 @@ def gguf(
 
 
 def _override(given: str) -> Override:
-    from quantize.gguf_quantize import Override
+    from quantize.ggml.quantizer import Override
 
     pattern, _, kind = given.rpartition("=")
     if not pattern or not kind:

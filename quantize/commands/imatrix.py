@@ -25,8 +25,8 @@ def imatrix(
     model: str, texts: tuple[str, ...], output: Path | None, chunks: int | None, threads: int
 ) -> None:
     """Collect an importance matrix."""
-    from quantize.built_in_texts import CALIBRATION
-    from quantize.importance import collect
+    from quantize.measuring.built_in_texts import CALIBRATION
+    from quantize.measuring.importance import collect
 
     path = Store().find(model).weights
     target = output or Path(f"{path.stem}.imatrix.gguf")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import click
 
 from edge.commands.numbers import Whole
-from quantize.calibration import LabelledText, parse
 from quantize.commands.words import say
+from quantize.measuring.calibration import LabelledText, parse
 
 __all__ = ["chunks", "texts", "texts_or", "threads"]
 

@@ -16,7 +16,7 @@ from quantize.commands.words import say, words
 from quantize.errors import QuantizeUsageError
 
 if TYPE_CHECKING:
-    from quantize.search import Found
+    from quantize.search.mixture import Found
 
 __all__ = ["search"]
 
@@ -50,11 +50,11 @@ def search(
     threads: int,
 ) -> None:
     """Find the best mixture of types within a budget."""
-    from quantize.built_in_texts import CALIBRATION, MEASURE
-    from quantize.imatrix import ImportanceMatrix
-    from quantize.search import Budget
-    from quantize.search import search as find
-    from quantize.sensitivity import Settings
+    from quantize.ggml.imatrix import ImportanceMatrix
+    from quantize.measuring.built_in_texts import CALIBRATION, MEASURE
+    from quantize.search.mixture import Budget
+    from quantize.search.mixture import search as find
+    from quantize.search.sensitivity import Settings
 
     budget = Budget(
         None if budget_mb is None else int(budget_mb * 1e6), bpw, like.upper() if like else None
@@ -75,8 +75,8 @@ def search(
 
 
 def _types(given: str | None) -> tuple[str, ...]:
-    from quantize.blocks import KNOWN
-    from quantize.search import TYPES
+    from quantize.ggml.blocks import KNOWN
+    from quantize.search.mixture import TYPES
 
     if given is None:
         return TYPES

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from edge.messages import text
+from quantize import words as stage
 
 __all__ = ["HELP", "say", "words"]
-
-_FOLDER = Path(__file__).parent.parent / "locale"
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
 def say(entry: str, /, **facts: Any) -> str:
     """A sentence of `locale/command.toml` in the user's language."""
-    return text(f"command.{entry}", folder=_FOLDER, **facts)
+    return stage.say(f"command.{entry}", **facts)
 
 
 def words(command: str) -> dict[str, Any]:

@@ -21,15 +21,15 @@ from typing import Any
 import gguf
 import numpy as np
 
-from quantize.built_in_texts import MEASURE
-from quantize.calibration import LabelledText
-from quantize.checkpoint import Checkpoint
-from quantize.dequantize import write_checkpoint
-from quantize.gguf_export import export
-from quantize.gguf_quantize import QuantizeOptions, quantize
-from quantize.imatrix import ImportanceMatrix
-from quantize.importance import collect
-from quantize.measure import ALL, measure
+from quantize.checkpoint.folder import Checkpoint
+from quantize.ggml.dequantize import write_checkpoint
+from quantize.ggml.export import export
+from quantize.ggml.imatrix import ImportanceMatrix
+from quantize.ggml.quantizer import QuantizeOptions, quantize
+from quantize.measuring.built_in_texts import MEASURE
+from quantize.measuring.calibration import LabelledText
+from quantize.measuring.candidates import ALL, measure
+from quantize.measuring.importance import collect
 from tests.benchmarks.measure import Row, Target, interleave
 from tests.benchmarks.referee import Referee
 
@@ -40,8 +40,8 @@ _CHUNKS = 4
 _EXPORT = """
 import sys
 from pathlib import Path
-from quantize.checkpoint import Checkpoint
-from quantize.gguf_export import export
+from quantize.checkpoint.folder import Checkpoint
+from quantize.ggml.export import export
 export(Checkpoint.open(Path(sys.argv[1])), Path(sys.argv[2]), "F16")
 """
 _MEAN = re.compile(r"Mean\s+(KLD|PPL\(Q\)/PPL\(base\))\s*:\s*([0-9.eE+-]+)")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from quantize.checkpoint import Checkpoint
-from quantize.dequantize import write_checkpoint
-from quantize.gguf_export import export
+from quantize.checkpoint.folder import Checkpoint
+from quantize.ggml.dequantize import write_checkpoint
+from quantize.ggml.export import export
 from tests.quantize import tiny
 
 

@@ -7,10 +7,10 @@ import itertools
 import numpy as np
 import pytest
 
-from quantize import blocks
-from quantize.allocation import allocate, least_size, size_of
 from quantize.errors import QuantizeError
-from quantize.sensitivity_notes import Sensitivity
+from quantize.ggml import blocks
+from quantize.search.allocation import allocate, least_size, size_of
+from quantize.search.notes import Sensitivity
 
 TYPES = ("Q4_0", "Q5_0", "Q4_K", "Q8_0")
 ERRORS = {"Q4_0": 8e-3, "Q5_0": 2e-3, "Q4_K": 6e-3, "Q8_0": 4e-5}

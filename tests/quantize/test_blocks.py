@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from quantize import blocks
+from quantize.ggml import blocks
 
 pytestmark = pytest.mark.model
 

@@ -187,7 +187,7 @@ def test_ctrl_c_at_any_stage_leaves_nothing(
         raise KeyboardInterrupt
 
     place = {"floats": "export", "tokens": "compare_tokens", "divergence": "compare_predictions"}
-    target = gguf_bundle.gguf_quantize if stage == "quantize" else gguf_bundle
+    target = gguf_bundle.quantizer if stage == "quantize" else gguf_bundle
     monkeypatch.setattr(target, place.get(stage, stage), interrupt)
     with pytest.raises(InterruptedByUserError):
         lucie("gguf", tiny_folder, "export")

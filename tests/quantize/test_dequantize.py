@@ -9,12 +9,12 @@ import gguf
 import numpy as np
 import pytest
 
-from quantize.checkpoint import Checkpoint
-from quantize.dequantize import write_checkpoint
+from quantize.checkpoint.folder import Checkpoint
 from quantize.errors import QuantizeError
-from quantize.gguf_export import export
-from quantize.sample_texts import texts
-from quantize.token_gate import compare_tokens
+from quantize.gates.sample_texts import texts
+from quantize.gates.tokens import compare_tokens
+from quantize.ggml.dequantize import write_checkpoint
+from quantize.ggml.export import export
 
 pytestmark = pytest.mark.model
 

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quantize.calibration import LabelledText
-from quantize.checkpoint import Checkpoint
-from quantize.divergence import Figures, Positions, compare, summarise
+from quantize.checkpoint.folder import Checkpoint
 from quantize.errors import QuantizeError
-from quantize.gguf_export import export
-from quantize.gguf_quantize import QuantizeOptions, quantize
-from quantize.measure import measure
-from quantize.reading import Reader
+from quantize.ggml.export import export
+from quantize.ggml.quantizer import QuantizeOptions, quantize
+from quantize.measuring.calibration import LabelledText
+from quantize.measuring.candidates import measure
+from quantize.measuring.divergence import Figures, Positions, compare, summarise
+from quantize.measuring.reading import Reader
 from tests.quantize import tiny
 from tests.quantize.tiny import prose
 

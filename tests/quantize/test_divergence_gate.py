@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from edge.progress import Progress
-from quantize.built_in_texts import CALIBRATION, MEASURE
-from quantize.calibration import LabelledText
-from quantize.checkpoint import Checkpoint
-from quantize.divergence_gate import compare_predictions, greedy_agreement, limit
+from quantize.checkpoint.folder import Checkpoint
 from quantize.errors import QuantizeError
-from quantize.gguf_export import export
-from quantize.gguf_quantize import QuantizeOptions, quantize
-from quantize.measure import measure
-from quantize.reading import Reader
+from quantize.gates.predictions import compare_predictions, greedy_agreement, limit
+from quantize.ggml.export import export
+from quantize.ggml.quantizer import QuantizeOptions, quantize
+from quantize.measuring.built_in_texts import CALIBRATION, MEASURE
+from quantize.measuring.calibration import LabelledText
+from quantize.measuring.candidates import measure
+from quantize.measuring.reading import Reader
 from tests.quantize import tiny
 
 pytestmark = pytest.mark.model

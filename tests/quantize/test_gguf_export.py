@@ -15,10 +15,10 @@ from safetensors.numpy import save_file
 
 from edge.errors import StoreError
 from edge.gguf_header import read_header
-from quantize.checkpoint import Checkpoint
+from quantize.checkpoint.folder import Checkpoint
 from quantize.errors import CheckpointError
-from quantize.gguf_export import export, widest
-from quantize.reading import Reader
+from quantize.ggml.export import export, widest
+from quantize.measuring.reading import Reader
 from tests.quantize import tiny
 
 IDS = [0, 17, 300, 4, 999, 42, 42, 511, 800, 3]

@@ -12,10 +12,10 @@ import pytest
 
 from edge.errors import DamagedModelError, StoreError
 from edge.gguf_header import read_header
-from quantize import gguf_quantize
 from quantize.errors import QuantizeError, QuantizeUsageError
-from quantize.gguf_quantize import Override, QuantizeOptions, quantize
-from quantize.imatrix import Importance, ImportanceMatrix
+from quantize.ggml import quantizer
+from quantize.ggml.imatrix import Importance, ImportanceMatrix
+from quantize.ggml.quantizer import Override, QuantizeOptions, quantize
 
 pytestmark = pytest.mark.model
 
@@ -40,7 +40,7 @@ def matrix(path: Path, favoured: int) -> Path:
 def test_every_type_is_made(tiny_gguf: Path, tmp_path: Path) -> None:
     importance = matrix(tiny_gguf, 5)
     sizes = {}
-    for kind in gguf_quantize.TYPES:
+    for kind in quantizer.TYPES:
         if kind in ("MXFP4", "Q1_0", "Q2_0"):
             continue
         target = tmp_path / f"{kind}.gguf"
@@ -78,10 +78,10 @@ def test_importance_lessens_the_error_where_it_matters(tiny_gguf: Path, tmp_path
 def test_the_file_says_which_matrix(tiny_gguf: Path, tmp_path: Path) -> None:
     quantize(tiny_gguf, tmp_path / "q4.gguf", QuantizeOptions("Q4_K_M", matrix(tiny_gguf, 5)))
     said = read_header(tmp_path / "q4.gguf").metadata
-    assert said["quantize.imatrix.file"] == "favours.imatrix.gguf"
-    assert said["quantize.imatrix.dataset"] == "made up"
-    assert said["quantize.imatrix.entries_count"] == 14
-    assert said["quantize.imatrix.chunks_count"] == 1
+    assert said["quantize.ggml.imatrix.file"] == "favours.imatrix.gguf"
+    assert said["quantize.ggml.imatrix.dataset"] == "made up"
+    assert said["quantize.ggml.imatrix.entries_count"] == 14
+    assert said["quantize.ggml.imatrix.chunks_count"] == 1
 
 
 def test_tensors_of_other_types(tiny_gguf: Path, tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from edge.errors import DamagedModelError, ModelError
-from quantize import importance
-from quantize.calibration import LabelledText, parse
 from quantize.errors import QuantizeError, QuantizeUsageError
-from quantize.imatrix import Importance, ImportanceMatrix
-from quantize.importance import collect
+from quantize.ggml.imatrix import Importance, ImportanceMatrix
+from quantize.measuring import importance
+from quantize.measuring.calibration import LabelledText, parse
+from quantize.measuring.importance import collect
 from tests.quantize import tiny
 from tests.quantize.tiny import prose
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from edge.gguf_header import read_header
-from quantize.comparison import Compared, as_data, table
-from quantize.divergence import Estimate, Figures
 from quantize.errors import QuantizeError, QuantizeUsageError
-from quantize.pareto import front
-from quantize.picture import draw, draw_in_terminal
-from quantize.speed import Speed
+from quantize.measuring.divergence import Estimate, Figures
+from quantize.measuring.speed import Speed
+from quantize.report.pareto import front
+from quantize.report.picture import draw, draw_in_terminal
+from quantize.report.table import Compared, as_data, table
 
 pytestmark = pytest.mark.model
 

@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quantize import blocks
-from quantize.built_in_texts import CALIBRATION
-from quantize.calibration import balanced
-from quantize.checkpoint import Checkpoint
-from quantize.divergence import compare
+from quantize.checkpoint.folder import Checkpoint
 from quantize.errors import QuantizeError
-from quantize.gguf_export import export
-from quantize.imatrix import Importance, ImportanceMatrix
-from quantize.reading import Reader
-from quantize.sensitivity import Settings, _Probing, measure_sensitivity
-from quantize.sensitivity_notes import Sensitivity
+from quantize.ggml import blocks
+from quantize.ggml.export import export
+from quantize.ggml.imatrix import Importance, ImportanceMatrix
+from quantize.measuring.built_in_texts import CALIBRATION
+from quantize.measuring.calibration import balanced
+from quantize.measuring.divergence import compare
+from quantize.measuring.reading import Reader
+from quantize.search.notes import Sensitivity
+from quantize.search.sensitivity import Settings, _Probing, measure_sensitivity
 from tests.quantize import tiny
 
 pytestmark = pytest.mark.model
@@ -205,6 +205,6 @@ def test_a_model_that_computes_no_numbers_is_told(
 def test_a_disk_that_does_not_map_what_is_written_is_told(
     floats: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quantize.patched_model.PatchedModel._write", lambda *_: 0)
+    monkeypatch.setattr("quantize.search.patched_model.PatchedModel._write", lambda *_: 0)
     with pytest.raises(QuantizeError, match="does not map files"):
         find(floats)

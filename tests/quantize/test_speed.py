@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import ModelError
-from quantize.speed import measure_speed
+from quantize.measuring.speed import measure_speed
 
 pytestmark = pytest.mark.model
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from quantize.checkpoint import Checkpoint
+from quantize.checkpoint.folder import Checkpoint
 from quantize.errors import QuantizeError
-from quantize.sample_texts import texts
-from quantize.token_gate import TokenReport, compare_tokens
+from quantize.gates.sample_texts import texts
+from quantize.gates.tokens import TokenReport, compare_tokens
 
 pytestmark = pytest.mark.model
 

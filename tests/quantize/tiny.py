@@ -20,7 +20,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 from tokenizers.trainers import BpeTrainer
 
-from quantize.sample_texts import texts
+from quantize.gates.sample_texts import texts
 
 Weights = dict[str, NDArray[Any]]
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from edge.progress import Progress
-from quantize.calibration import Chunk, LabelledText, balanced
-from quantize.divergence import Figures, Positions, compare, summarise
 from quantize.errors import QuantizeError
-from quantize.reading import Reader
+from quantize.measuring.calibration import Chunk, LabelledText, balanced
+from quantize.measuring.divergence import Figures, Positions, compare, summarise
+from quantize.measuring.reading import Reader
 
 __all__ = ["ALL", "CHUNK", "measure"]
 

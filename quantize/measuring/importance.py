@@ -17,11 +17,11 @@ import numpy as np
 
 from edge.errors import LucieError
 from edge.progress import Progress
-from quantize.activations import watch
-from quantize.calibration import LabelledText, balanced, digest
 from quantize.errors import QuantizeError
-from quantize.imatrix import Importance, ImportanceMatrix
-from quantize.reading import Reader
+from quantize.ggml.imatrix import Importance, ImportanceMatrix
+from quantize.measuring.activations import watch
+from quantize.measuring.calibration import LabelledText, balanced, digest
+from quantize.measuring.reading import Reader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -18,11 +18,9 @@ import numpy as np
 
 from edge.errors import StoreError
 from edge.progress import Count, Progress
-from quantize.checkpoint import Checkpoint
-from quantize.errors import CheckpointError
-from quantize.floats import BYTES, NotFiniteError, convert
-from quantize.gguf_vocab import read_vocab
-from quantize.llama_tensors import (
+from quantize.checkpoint.floats import BYTES, NotFiniteError, convert
+from quantize.checkpoint.folder import Checkpoint
+from quantize.checkpoint.llama_tensors import (
     IGNORED,
     ROPE_FREQS,
     LlamaTensor,
@@ -30,6 +28,8 @@ from quantize.llama_tensors import (
     rope_factors,
     tensors,
 )
+from quantize.errors import CheckpointError
+from quantize.ggml.vocab import read_vocab
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,9 +12,9 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
-from quantize import blocks
 from quantize.errors import QuantizeError
-from quantize.sensitivity_notes import Sensitivity
+from quantize.ggml import blocks
+from quantize.search.notes import Sensitivity
 
 __all__ = ["allocate", "least_size", "size_of"]
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from edge.gguf_types import Array
 from quantize.errors import QuantizeError
-from quantize.gguf_tensors import GGUFTensors
+from quantize.ggml.tensors import GGUFTensors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,7 +5,7 @@ of a matrix W [out, in] is given as the *relative squared error*
 
     e² = Σ w_j (W_ij − Ŵ_ij)² / Σ w_j W_ij²
 
-where w_j is the importance of input j: how strongly it is used (see `quantize.imatrix`).
+where w_j is the importance of input j: how strongly it is used (see `quantize.ggml.imatrix`).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 By the *linearity theorem* (Malinovskii et al., HIGGS, arXiv 2411.17525) the KL divergence that
 quantizing causes is, for small errors, a sum over the matrices of a_t · e²_t: a coefficient of
 the matrix, whatever the format, times the relative squared error of its rounding (see
-`quantize.blocks`). So one measurement of each matrix is enough: it alone is rounded, the model
+`quantize.ggml.blocks`). So one measurement of each matrix is enough: it alone is rounded, the model
 reads a text, and a_t = KL / e².
 
 What has been measured is saved after each matrix, and work goes on there.
@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge.progress import Count, Progress
-from quantize import blocks
-from quantize.calibration import Chunk, LabelledText, balanced, digest
-from quantize.divergence import compare
 from quantize.errors import QuantizeError
-from quantize.imatrix import ImportanceMatrix
-from quantize.patched_model import PatchedModel
-from quantize.sensitivity_notes import Notes, Sensitivity
+from quantize.ggml import blocks
+from quantize.ggml.imatrix import ImportanceMatrix
+from quantize.measuring.calibration import Chunk, LabelledText, balanced, digest
+from quantize.measuring.divergence import compare
+from quantize.search.notes import Notes, Sensitivity
+from quantize.search.patched_model import PatchedModel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -23,7 +23,7 @@ from edge.gguf_types import FILE_TYPES
 from edge.llamacpp.native import api, forget_errors, reason
 from edge.progress import Progress
 from quantize.errors import QuantizeError, QuantizeUsageError
-from quantize.imatrix import ImportanceMatrix
+from quantize.ggml.imatrix import ImportanceMatrix
 from quantize.own_process import DiedError, Tell, in_own_process
 
 __all__ = ["NEEDS_IMATRIX", "TYPES", "Override", "QuantizeOptions", "check", "quantize"]
@@ -199,7 +199,7 @@ def _origin(native: Any, file: str, matrix: ImportanceMatrix) -> Any:
         numbers["chunks_count"] = matrix.chunk_count
     array = (native.llama_model_kv_override * (len(texts) + len(numbers) + 1))()
     for place, (name, value) in zip(array, (texts | numbers).items(), strict=False):
-        place.key = f"quantize.imatrix.{name}".encode()
+        place.key = f"quantize.ggml.imatrix.{name}".encode()
         if isinstance(value, str):
             place.tag = _TEXT
             place.value.val_str = value.encode()[: _TEXT_BYTES - 1]

@@ -8,7 +8,7 @@ from pathlib import Path
 from edge.bundle import Bundle
 from edge.manifest import MANIFEST, Manifest, Parent
 from edge.progress import Progress
-from quantize.checkpoint import Checkpoint
+from quantize.checkpoint.folder import Checkpoint
 from quantize.errors import CheckpointError
 
 __all__ = ["Source", "open_source"]

@@ -15,16 +15,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from edge.gguf_header import GGUFHeader, read_header
-from edge.messages import text
 from edge.quantity import decimal_text
 from edge.text import one_line
-from quantize.divergence import Estimate, Figures
-from quantize.measure import ALL
-from quantize.speed import Speed
+from quantize.measuring.candidates import ALL
+from quantize.measuring.divergence import Estimate, Figures
+from quantize.measuring.speed import Speed
+from quantize.words import say
 
 __all__ = ["Compared", "as_data", "table"]
 
-_FOLDER = Path(__file__).parent / "locale"
 _WIDE = 10_000
 _NOTHING = "—"
 
@@ -77,7 +76,7 @@ def table(rows: Sequence[Compared], width: int | None = None) -> str:
 
 def _table(rows: Sequence[Compared], columns: Sequence[_Column]) -> list[str]:
     made = Table(box=box.MARKDOWN)
-    made.add_column(_say("model"), no_wrap=True)
+    made.add_column(say("compare.model"), no_wrap=True)
     for column in columns:
         made.add_column(column.heading, justify="right", no_wrap=True)
     for row in rows:
@@ -95,7 +94,7 @@ def _shown(name: str) -> str:
 
 def _columns(rows: Sequence[Compared]) -> list[_Column]:
     def column(entry: str, level: int, cell: Callable[[Compared], str]) -> _Column:
-        return _Column(_say(entry), cell, level)
+        return _Column(say(f"compare.{entry}"), cell, level)
 
     columns = [
         column("type", 0, lambda row: row.header.file_type),
@@ -160,7 +159,3 @@ def _labels(rows: Sequence[Compared]) -> list[str]:
 def _estimate(estimate: Estimate, places: int, scale: float = 1) -> str:
     value, error = estimate.value * scale, estimate.error * scale
     return f"{decimal_text(value, places)} ± {decimal_text(error, places)}"
-
-
-def _say(entry: str) -> str:
-    return text(f"compare.{entry}", folder=_FOLDER)

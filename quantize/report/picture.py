@@ -12,18 +12,17 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.messages import text
 from edge.text import one_line
-from quantize.comparison import Compared
 from quantize.errors import QuantizeError, QuantizeUsageError
-from quantize.pareto import front
+from quantize.report.pareto import front
+from quantize.report.table import Compared
+from quantize.words import say
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["FORMATS", "draw", "draw_in_terminal"]
 
-_FOLDER = Path(__file__).parent / "locale"
 FORMATS = (".svg", ".png", ".pdf")
 _INK, _LINE = "#1c5d99", "#c46a1b"
 _STYLE: dict[Any, Any] = {
@@ -92,11 +91,11 @@ def draw(rows: Sequence[Compared], path: Path) -> None:
 def _fill(axes: Axes, panel: _Panel) -> None:
     axes.set_yscale("log")
     axes.set_xlabel(panel.title)
-    axes.set_ylabel(_say("kld-axis"))
+    axes.set_ylabel(say("compare.kld-axis"))
     axes.grid(visible=True, which="major", alpha=0.25)
     best = panel.front
     axes.plot([panel.x[n] for n in best], [panel.kld[n] for n in best], color=_LINE, lw=1,
-              zorder=1, label=_say("front"))  # fmt: skip
+              zorder=1, label=say("compare.front"))  # fmt: skip
     axes.errorbar(panel.x, panel.kld, yerr=panel.error, fmt="o", color=_INK, ms=4, capsize=2)
     for name, x, y in zip(panel.names, panel.x, panel.kld, strict=True):
         axes.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points",
@@ -120,7 +119,7 @@ def draw_in_terminal(rows: Sequence[Compared], width: int, height: int = 14) -> 
         for letter, x, y in zip(_LETTERS, panel.x, panel.kld, strict=False):
             plotext.scatter([x], [y], marker=letter)
         plotext.xlabel(panel.title)
-        plotext.title(_say("kld-axis"))
+        plotext.title(say("compare.kld-axis"))
         drawn.append(plotext.uncolorize(plotext.build()))
     named = zip(_LETTERS, _panels(rows)[0].names, strict=False)
     return "\n".join([*drawn, "  ".join(f"{letter} {name}" for letter, name in named)])
@@ -142,14 +141,10 @@ def _panel(
 ) -> _Panel:
     estimates = [row.kld for row in rows if row.kld]
     return _Panel(
-        _say(title),
+        say(f"compare.{title}"),
         [one_line(row.name).removeprefix("./") for row in rows],
         x,
         [each.value for each in estimates],
         [each.error for each in estimates],
         more_is_better,
     )
-
-
-def _say(entry: str) -> str:
-    return text(f"compare.{entry}", folder=_FOLDER)

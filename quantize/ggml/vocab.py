@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from quantize.checkpoint import Checkpoint
+from quantize.checkpoint.folder import Checkpoint
 from quantize.errors import CheckpointError
-from quantize.pretokenizers import name_of
+from quantize.ggml.pretokenizers import name_of
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter

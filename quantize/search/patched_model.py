@@ -13,10 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from quantize.checkpoint.floats import NotFiniteError, convert
 from quantize.errors import QuantizeError
-from quantize.floats import NotFiniteError, convert
-from quantize.gguf_tensors import GGUFTensors
-from quantize.reading import Reader
+from quantize.ggml.tensors import GGUFTensors
+from quantize.measuring.reading import Reader
 
 if TYPE_CHECKING:
     from array import array

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quantize.calibration import LabelledText
+from quantize.measuring.calibration import LabelledText
 
 __all__ = ["CALIBRATION", "MEASURE"]
 
-_FOLDER = Path(__file__).parent / "texts"
+_FOLDER = Path(__file__).parents[1] / "texts"
 _LABELS = ("fr", "en", "de", "es", "it", "code")
 
 

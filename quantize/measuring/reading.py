@@ -36,7 +36,7 @@ class Reader:
         path: a GGUF file.
         chunk: tokens that are read together.
         threads: threads to compute with; 0: one for each core.
-        callback: for `cb_eval`; see `quantize.activations`.
+        callback: for `cb_eval`; see `quantize.measuring.activations`.
         rearrange: let llama.cpp make copies of weights in an order that it multiplies faster.
 
     Raises:

@@ -19,12 +19,12 @@ import numpy as np
 from edge.errors import ModelError
 from edge.gguf_header import GGUFHeader, read_header
 from edge.progress import Count, Progress
+from quantize.checkpoint.llama_config import LlamaConfig
+from quantize.checkpoint.llama_tensors import LlamaTensor, separate, tensors
 from quantize.errors import QuantizeError
-from quantize.gguf_tensors import GGUFTensors
-from quantize.gguf_vocab import TokenType
-from quantize.llama_config import LlamaConfig
-from quantize.llama_tensors import LlamaTensor, separate, tensors
-from quantize.pretokenizers import rules_of
+from quantize.ggml.pretokenizers import rules_of
+from quantize.ggml.tensors import GGUFTensors
+from quantize.ggml.vocab import TokenType
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -2,7 +2,7 @@
 
 Measured on texts of five languages and code, and published with the file:
 
-- the figures of `quantize.divergence` (KL divergence, perplexity ratio, same top), for each
+- the figures of `measuring.divergence` (KL divergence, perplexity ratio, same top), for each
   language and over all;
 - *greedy agreement*: both continue a text with their likeliest tokens; how many are equal
   before the first that is not, as a share.
@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from edge.progress import Count, Progress
-from quantize.calibration import LabelledText, balanced
-from quantize.divergence import Estimate, Figures
 from quantize.errors import QuantizeError
-from quantize.measure import measure
-from quantize.reading import Reader
+from quantize.measuring.calibration import LabelledText, balanced
+from quantize.measuring.candidates import measure
+from quantize.measuring.divergence import Estimate, Figures
+from quantize.measuring.reading import Reader
 
 __all__ = ["DivergenceReport", "compare_predictions", "limit"]
 

@@ -15,7 +15,7 @@ from edge.errors import DamagedModelError
 from edge.llamacpp.native import api, forget_errors, reason
 from edge.llamacpp.vocab import Vocab
 from edge.progress import Count, Progress
-from quantize.checkpoint import Checkpoint
+from quantize.checkpoint.folder import Checkpoint
 from quantize.errors import QuantizeError
 
 __all__ = ["Difference", "TokenReport", "compare_tokens"]

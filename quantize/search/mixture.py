@@ -17,18 +17,19 @@ from typing import TYPE_CHECKING
 
 from edge.bundle import Bundle
 from edge.gguf_header import GGUFHeader, read_header
-from quantize import allocation, blocks, gguf_quantize
-from quantize.built_in_texts import MEASURE
-from quantize.calibration import LabelledText
-from quantize.divergence_gate import DivergenceReport, compare_predictions
+from quantize.checkpoint.floats import FLOATS
+from quantize.checkpoint.source import open_source
 from quantize.errors import QuantizeUsageError
-from quantize.floats import FLOATS
+from quantize.gates.predictions import DivergenceReport, compare_predictions
+from quantize.ggml import blocks, quantizer
+from quantize.ggml.export import export, widest
+from quantize.ggml.quantizer import NEEDS_IMATRIX, Override, QuantizeOptions
 from quantize.gguf_bundle import Stage, export_gguf
-from quantize.gguf_export import export, widest
-from quantize.gguf_quantize import NEEDS_IMATRIX, Override, QuantizeOptions
-from quantize.sensitivity import LEAST_ERROR, Settings, is_matrix, measure_sensitivity
-from quantize.sensitivity_notes import Sensitivity
-from quantize.sources import open_source
+from quantize.measuring.built_in_texts import MEASURE
+from quantize.measuring.calibration import LabelledText
+from quantize.search import allocation
+from quantize.search.notes import Sensitivity
+from quantize.search.sensitivity import LEAST_ERROR, Settings, is_matrix, measure_sensitivity
 from quantize.workshop import workshop
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def search(
     common = QuantizeOptions("Q4_K_M", imatrix, threads=settings.threads)
     if budget.like is not None:
         common = replace(common, type=budget.like)
-        gguf_quantize.check(common)
+        quantizer.check(common)
     opened = open_source(source, stage("verify"))
     with workshop(out) as folder:
         floats = folder / "floats.gguf"
@@ -183,7 +184,7 @@ def _stock(
     floats: Path, options: QuantizeOptions, texts: Sequence[LabelledText], stage: Stage
 ) -> Stock:
     target = floats.with_name("stock.gguf")
-    gguf_quantize.quantize(floats, target, options, stage("quantize"))
+    quantizer.quantize(floats, target, options, stage("quantize"))
     report = compare_predictions(floats, target, texts, threads=options.threads, stage=stage)
     size = target.stat().st_size
     target.unlink()
@@ -211,5 +212,5 @@ def _title(
         sizes[kind] += blocks.size(kind, tensors[name].shape)
     most = sizes.most_common(1)[0][0]
     title = _MIXTURES.get(most, most)
-    known = title in gguf_quantize.TYPES
+    known = title in quantizer.TYPES
     return title if known and (imatrix or title not in NEEDS_IMATRIX) else "Q4_K_M"

@@ -1,0 +1,3 @@
+"""What an export must pass before it is published."""
+
+__all__: list[str] = []

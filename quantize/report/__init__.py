@@ -1,0 +1,3 @@
+"""Measured figures, for people."""
+
+__all__: list[str] = []
