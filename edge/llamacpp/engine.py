@@ -16,6 +16,7 @@ from edge.errors import (
     ModelChangedError,
     ModelError,
 )
+from edge.llamacpp.abort import ABORTED, AbortFlag
 from edge.llamacpp.batch import Batch
 from edge.llamacpp.cells import CellCount
 from edge.llamacpp.native import ThreadPool, api, build, forget_errors, reason
@@ -25,7 +26,6 @@ from edge.llamacpp.vocab import Vocab
 
 __all__ = ["LlamaEngine"]
 
-_ABORTED = 2  # llama_decode: the abort callback said so
 _NO_CELLS = 1  # llama_decode: no room in the KV cache
 
 
@@ -53,8 +53,7 @@ class LlamaEngine:
         self._cells = CellCount()
         self._pool: ThreadPool | None = None
         self._context: Any = None
-        # A C string, empty while the step may go on; see `_open_context`.
-        self._interrupted = ctypes.create_string_buffer(2)
+        self._abort = AbortFlag()
         self._path = path
         self._file, self._size = _opened(path)
         self._model: Any = None
@@ -111,12 +110,7 @@ class LlamaEngine:
         params.flash_attn_type = self._api.LLAMA_FLASH_ATTN_TYPE_ENABLED
         params.offload_kqv = False
         params.no_perf = True
-        # Asked after each of some 700 operations of a graph. A function in Python would cost
-        # 5 % of decode, and would wait for the interpreter's lock in the middle of a step; the
-        # C library's strlen reads the flag: 0 is false, 1 is true.
-        strlen = ctypes.CDLL(None).strlen
-        params.abort_callback = ctypes.cast(strlen, self._api.ggml_abort_callback)
-        params.abort_callback_data = ctypes.addressof(self._interrupted)
+        self._abort.attach(params)
         forget_errors()
         self._context = self._api.llama_init_from_model(self._model, params)
         if not self._context:
@@ -205,12 +199,12 @@ class LlamaEngine:
         rows = self._batch.fill([(c.seq, self.length(c.seq), c.ids, c.sample) for c in chunks])
         self._use(self._threads.choose(n_tokens, steady=steady))
         forget_errors()
-        self._interrupted[0] = b"\0"
+        self._abort.clear()
         code = self._api.llama_decode(self._context, self._batch.native)
         if code != 0:
             for chunk in chunks:
                 self._api.llama_memory_seq_rm(self._memory, chunk.seq, self.length(chunk.seq), -1)
-            if code == _ABORTED:
+            if code == ABORTED:
                 raise AbortedError
             if code == _NO_CELLS:
                 raise EngineError("engine.no-cells", n_ctx=self.spec.n_ctx)
@@ -226,7 +220,7 @@ class LlamaEngine:
 
     def interrupt(self) -> None:
         """Stop the step in progress, if there is one; the only method for other threads."""
-        self._interrupted[0] = b"\1"
+        self._abort.set()
 
     def sampler(
         self, sampling: Sampling, prompt: Sequence[int], constraint: Constraint | None = None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 from edge.device import detect
 from edge.errors import DamagedModelError, EngineError
 from edge.gguf_header import read_header
+from edge.llamacpp.abort import AbortFlag
 from edge.llamacpp.batch import Batch
 from edge.llamacpp.native import ThreadPool, api, forget_errors, reason
 from edge.llamacpp.vocab import Vocab
@@ -52,6 +54,8 @@ class Reader:
         self._api = api()
         self.chunk = chunk
         self._callback = callback
+        self._abort = AbortFlag()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
         self._context: Any = None
         self._pool: ThreadPool | None = None
         self._model = self._load(path, rearrange)
@@ -82,6 +86,7 @@ class Reader:
         params.n_seq_max = 1
         params.n_threads = params.n_threads_batch = threads
         params.no_perf = True
+        self._abort.attach(params)
         if self._callback is not None:
             params.cb_eval = self._callback
         forget_errors()
@@ -145,12 +150,21 @@ class Reader:
     def _decode(self, placed: list[tuple[int, int, list[int], bool]]) -> None:
         self._batch.fill(placed)
         forget_errors()
-        code = self._api.llama_decode(self._context, self._batch.native)
+        self._abort.clear()
+        # In another thread, so that Ctrl-C does not wait for a large model's chunk.
+        step = self._thread.submit(self._api.llama_decode, self._context, self._batch.native)
+        try:
+            code = step.result()
+        except KeyboardInterrupt:
+            self._abort.set()
+            step.result()
+            raise
         if code != 0:
             raise EngineError("engine.step-failed", status=code, reason=reason())
 
     def close(self) -> None:
         """Free context, threads and model, in this order."""
+        self._thread.shutdown()
         if self._context:
             self._api.llama_free(self._context)
             self._context = None
