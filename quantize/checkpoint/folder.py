@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoint", "TensorPlace"]
 
+_DOCUMENTS = ("tokenizer_config.json", "generation_config.json", "special_tokens_map.json")
+_TEXTS = ("README.md", "chat_template.jinja")
 _CONFIG = "config.json"
 _INDEX = "model.safetensors.index.json"
 _WHOLE = "model.safetensors"
@@ -75,7 +77,9 @@ class Checkpoint:
             CheckpointError: a file is missing, cannot be read or contradicts itself; the
                 architecture is not Llama.
         """
-        return cls(path, _config(path), dict(_tensors(path)))
+        config = _config(path)
+        _check_documents(path)
+        return cls(path, config, dict(_tensors(path)))
 
     def read(self, name: str) -> NDArray[Any]:
         """The tensor of that name, an array of its own in the type of the file.
@@ -140,6 +144,28 @@ def _config(path: Path) -> LlamaConfig:
             field=_shown(".".join(map(str, first["loc"])) or "-"),
             reason=_shown(first["msg"]),
         ) from None
+
+
+def _check_documents(path: Path) -> None:
+    """What is read of these is believed later on; a damaged one is no reason to leave it out."""
+    for name in _DOCUMENTS:
+        if not (path / name).exists():
+            continue
+        template = _json(path / name).get("chat_template")
+        named = isinstance(template, list) and all(
+            isinstance(each, dict) and {"name", "template"} <= each.keys() for each in template
+        )
+        if not (template is None or isinstance(template, str) or named):
+            raise CheckpointError(
+                "checkpoint.bad-json", path=str(path / name), reason="chat_template"
+            )
+    for name in _TEXTS:
+        try:
+            (path / name).read_bytes().decode("utf-8")
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            raise _unreadable(path / name, error) from error
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, TensorPlace]]:

@@ -17,6 +17,16 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
 
+_WANTED = {
+    "default": frozenset[str](),
+    "linear": frozenset({"factor"}),
+    "llama3": frozenset(
+        {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
+    ),
+}
+"""What a kind of scaling cannot be without; transformers refuses it, too."""
+
+
 class RopeScaling(_Strict):
     """How rotary positions are stretched beyond the window of training."""
 
@@ -26,6 +36,13 @@ class RopeScaling(_Strict):
     low_freq_factor: Positive = 1.0
     high_freq_factor: Positive = 4.0
     original_max_position_embeddings: Size = 8192
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        missing = sorted(_WANTED[self.rope_type] - self.model_fields_set)
+        if missing:
+            raise ValueError(f"rope_type {self.rope_type} wants {', '.join(missing)}")
+        return self
 
 
 class LlamaConfig(_Strict):
@@ -69,6 +86,11 @@ class LlamaConfig(_Strict):
             raise ValueError("num_attention_heads is no multiple of num_key_value_heads")
         if self.head_dim % 2:
             raise ValueError("head_dim is odd")
+        for field in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            given = getattr(self, field)
+            for token in given if isinstance(given, list) else [given]:
+                if token is not None and not 0 <= token < self.vocab_size:
+                    raise ValueError(f"{field} {token} is not in the vocabulary; leave it out")
         return self
 
     @property

@@ -15,8 +15,9 @@ from edge.errors import DamagedModelError
 from edge.llamacpp.native import api, forget_errors, reason
 from edge.llamacpp.vocab import Vocab
 from edge.progress import Count, Progress
+from edge.text import one_line
 from quantize.checkpoint.folder import Checkpoint
-from quantize.errors import QuantizeError
+from quantize.errors import CheckpointError, QuantizeError
 
 __all__ = ["Difference", "TokenReport", "compare_tokens"]
 
@@ -80,7 +81,12 @@ def compare_tokens(
     """
     from tokenizers import Tokenizer
 
-    ours = Tokenizer.from_file(str(source.path / "tokenizer.json"))
+    file = source.path / "tokenizer.json"
+    try:
+        ours = Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises nothing narrower
+        reason = one_line(error)
+        raise CheckpointError("checkpoint.bad-json", path=str(file), reason=reason) from error
     report = TokenReport()
     model = _load(export)
     try:

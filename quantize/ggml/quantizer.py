@@ -18,7 +18,7 @@ from typing import Any
 import gguf
 
 from edge.errors import StoreError
-from edge.gguf_header import read_header
+from edge.gguf_header import GGUFHeader, read_header
 from edge.gguf_types import FILE_TYPES
 from edge.llamacpp.native import api, forget_errors, reason
 from edge.progress import Progress
@@ -85,7 +85,7 @@ def quantize(
         StoreError: `target` is there already.
     """
     check(options)
-    _check_files(source, target)
+    _check_files(source, target, options)
     draft = target.with_name(f".{target.name}.part")
     try:
         in_own_process(_quantize, source, draft, options, told=progress)
@@ -111,15 +111,37 @@ def check(options: QuantizeOptions) -> None:
             raise QuantizeUsageError(
                 "quantize.unknown-type", type=override.type, known=_tensor_names()
             )
+        try:
+            re.compile(override.pattern)
+        except re.error as error:
+            raise QuantizeUsageError(
+                "quantize.pattern", pattern=override.pattern, reason=str(error)
+            ) from error
 
 
-def _check_files(source: Path, target: Path) -> None:
+def _check_files(source: Path, target: Path, options: QuantizeOptions) -> None:
     if target.exists():
         raise StoreError("bundle.exists", path=str(target))
     header = read_header(source)
     done = sorted({tensor.type for tensor in header.tensors} - _FLOATS)
     if done:
         raise QuantizeUsageError("quantize.already", path=str(source), type=", ".join(done))
+    for override in options.overrides:
+        if not any(re.search(override.pattern, tensor.name) for tensor in header.tensors):
+            raise QuantizeUsageError("quantize.no-match", pattern=override.pattern)
+    if options.imatrix is not None:
+        _check_imatrix(ImportanceMatrix.read(options.imatrix), header)
+
+
+def _check_imatrix(matrix: ImportanceMatrix, header: GGUFHeader) -> None:
+    """Whether it is of this model: llama.cpp would name neither it nor the model."""
+    for tensor in header.tensors:
+        entry = matrix.entries.get(tensor.name)
+        if entry is not None and entry.means.size % tensor.shape[0]:
+            raise QuantizeError(
+                "imatrix.other-model",
+                tensor=tensor.name, columns=tensor.shape[0], inputs=entry.means.size,
+            )  # fmt: skip
 
 
 def _names() -> str:

@@ -83,6 +83,7 @@ def collect(
         ModelError: the model is damaged or of an unknown kind.
         QuantizeError: a text is too short or cannot be read; the model computes no numbers.
     """
+    _check_place(out)
     sums = _Sums()
     with Reader(model, CHUNK, threads, watch(sums.add)) as reader:
         pieces = balanced(texts, reader.tokens, CHUNK, chunks)
@@ -103,6 +104,16 @@ def collect(
     matrix.write(out)
     draft.unlink(missing_ok=True)
     return matrix
+
+
+def _check_place(out: Path) -> None:
+    """Nothing but an older matrix is overwritten: a model is a GGUF file, too."""
+    if not out.exists():
+        return
+    try:
+        ImportanceMatrix.read(out)
+    except LucieError as error:
+        raise QuantizeError("imatrix.in-the-way", path=str(out)) from error
 
 
 def _draft(out: Path, model: Path) -> Path:

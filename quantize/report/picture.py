@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -85,7 +86,8 @@ def draw(rows: Sequence[Compared], path: Path) -> None:
                 "compare.unwritable", path=str(path), reason=error.strerror or str(error)
             ) from error
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
 
 
 def _fill(axes: Axes, panel: _Panel) -> None:

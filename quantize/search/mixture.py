@@ -61,8 +61,10 @@ class Budget:
 
     def __post_init__(self) -> None:
         given = [value for value in (self.file_size, self.bits_per_weight, self.like) if value]
-        if len(given) != 1 or self.like in FLOATS:
+        if len(given) != 1:
             raise QuantizeUsageError("search.no-budget")
+        if self.like in FLOATS:
+            raise QuantizeUsageError("search.like-floats", type=self.like)
 
 
 @dataclass(frozen=True, slots=True)

@@ -281,7 +281,7 @@ def test_a_mixture_is_found_that_loses_less_at_the_same_size(
         (("--bpw", "4", "--like", "q4_0"), "Give one of"),
         (("--bpw", "4", "--types", "q4_0,q9"), "Q9"),
         (("--like", "q9"), "Q9"),
-        (("--like", "f16"), "Give one of"),
+        (("--like", "f16"), "F16 is no mixture"),
         (("--like", "iq2_xs"), "importance matrix"),
         (("--bpw", "5", "--types", "iq2_xxs"), "IQ2_XXS"),
         (("--bpw", "2"), "in their smallest types"),

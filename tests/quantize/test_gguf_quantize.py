@@ -126,7 +126,7 @@ def test_wrong_use(tiny_gguf: Path, tmp_path: Path, options: QuantizeOptions, co
 
 def test_a_pattern_that_is_none(tiny_gguf: Path, tmp_path: Path) -> None:
     options = QuantizeOptions("Q4_0", overrides=(Override("(", "Q8_0"),))
-    with pytest.raises(QuantizeError, match="regular expression"):
+    with pytest.raises(QuantizeUsageError, match="regular expression"):
         quantize(tiny_gguf, tmp_path / "x.gguf", options)
     assert list(tmp_path.iterdir()) == []
 
@@ -154,7 +154,7 @@ def test_a_matrix_of_another_model(tiny_gguf: Path, tmp_path: Path) -> None:
     ImportanceMatrix(entries, (), 1, 512).write(tmp_path / "other.gguf")
     with pytest.raises(QuantizeError) as caught:
         quantize(tiny_gguf, tmp_path / "x.gguf", QuantizeOptions("Q4_K_M", tmp_path / "other.gguf"))
-    assert caught.value.code == "quantize.refused"
+    assert caught.value.code == "imatrix.other-model"
     assert "attn_q" in str(caught.value)
     assert not (tmp_path / "x.gguf").exists()
 

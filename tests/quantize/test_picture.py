@@ -83,6 +83,9 @@ def test_what_cannot_be_drawn_is_refused(rows: list[Compared], tmp_path: Path) -
     with pytest.raises(QuantizeError, match="nothing to draw"):
         draw(rows[:1], tmp_path / "picture.svg")
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "plain").touch()
+    with pytest.raises(QuantizeError, match="cannot be written"):
+        draw(rows, tmp_path / "plain" / "picture.svg")
 
 
 def test_the_reference_stands_in_the_table_with_its_speed(rows: list[Compared]) -> None:
