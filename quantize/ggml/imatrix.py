@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import gguf
 import numpy as np
 
 from edge.gguf_types import Array
@@ -100,6 +99,8 @@ class ImportanceMatrix:
 
     def write(self, path: Path) -> None:
         """Write it to `path`, all or nothing."""
+        import gguf
+
         draft = path.with_name(f".{path.name}.part")
         writer = gguf.GGUFWriter(draft, "")  # of no architecture: it is no model
         writer.add_type(_TYPE)

@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gguf
-
 from edge.errors import StoreError
 from edge.gguf_header import GGUFHeader, read_header
-from edge.gguf_types import FILE_TYPES
+from edge.gguf_types import FILE_TYPES, TENSOR_TYPES
 from edge.llamacpp.native import api, forget_errors, reason
 from edge.progress import Progress
 from quantize.errors import QuantizeError, QuantizeUsageError
@@ -35,6 +33,8 @@ _TEXT, _INT = 3, 0  # llama_model_kv_override_type
 
 TYPES: dict[str, int] = {name: number for number, name in FILE_TYPES.items()}
 """Every mixture that llama.cpp's quantizer makes, by the name under which files are posted."""
+
+_TENSOR_TYPES = {kind.name: number for number, kind in TENSOR_TYPES.items()}
 
 NEEDS_IMATRIX = frozenset({"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "Q2_K_S"})
 """Those that the quantizer refuses without an importance matrix."""
@@ -107,10 +107,9 @@ def check(options: QuantizeOptions) -> None:
     if options.type in NEEDS_IMATRIX and options.imatrix is None:
         raise QuantizeUsageError("quantize.needs-imatrix", type=options.type)
     for override in options.overrides:
-        if override.type not in gguf.GGMLQuantizationType.__members__:
-            raise QuantizeUsageError(
-                "quantize.unknown-type", type=override.type, known=_tensor_names()
-            )
+        if override.type not in _TENSOR_TYPES:
+            known = ", ".join(_TENSOR_TYPES)
+            raise QuantizeUsageError("quantize.unknown-type", type=override.type, known=known)
         try:
             re.compile(override.pattern)
         except re.error as error:
@@ -146,12 +145,6 @@ def _check_imatrix(matrix: ImportanceMatrix, header: GGUFHeader) -> None:
 
 def _names() -> str:
     return ", ".join(TYPES)
-
-
-def _tensor_names() -> str:
-    from edge.gguf_types import TENSOR_TYPES
-
-    return ", ".join(kind.name for kind in TENSOR_TYPES.values())
 
 
 # --- in the worker --------------------------------------------------------------------------
@@ -196,7 +189,7 @@ def _overrides(native: Any, overrides: tuple[Override, ...]) -> Any:
     array = (native.llama_model_tensor_override * (len(overrides) + 1))()
     for place, override in zip(array, overrides, strict=False):
         place.pattern = override.pattern.encode()
-        place.type = int(gguf.GGMLQuantizationType[override.type])
+        place.type = _TENSOR_TYPES[override.type]
     return array
 
 
@@ -221,7 +214,7 @@ def _origin(native: Any, file: str, matrix: ImportanceMatrix) -> Any:
         numbers["chunks_count"] = matrix.chunk_count
     array = (native.llama_model_kv_override * (len(texts) + len(numbers) + 1))()
     for place, (name, value) in zip(array, (texts | numbers).items(), strict=False):
-        place.key = f"quantize.ggml.imatrix.{name}".encode()
+        place.key = f"quantize.imatrix.{name}".encode()
         if isinstance(value, str):
             place.tag = _TEXT
             place.value.val_str = value.encode()[: _TEXT_BYTES - 1]

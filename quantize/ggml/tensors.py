@@ -71,10 +71,14 @@ class GGUFTensors:
         Raises:
             ModelError: the file cannot be read any more.
         """
-        import gguf
+        import numpy as np
 
         info = self.tensors[name]
         shape = tuple(reversed(info.shape))
+        if info.type == "F32":
+            return self.read_bytes(name).view(np.float32).reshape(shape)
+        import gguf
+
         kind = gguf.GGMLQuantizationType[info.type]
         rows = self.read_bytes(name).reshape(*shape[:-1], -1)
         values: NDArray[Any] = gguf.quants.dequantize(rows, kind)

@@ -44,6 +44,13 @@ from quantize.checkpoint.folder import Checkpoint
 from quantize.ggml.export import export
 export(Checkpoint.open(Path(sys.argv[1])), Path(sys.argv[2]), "F16")
 """
+_SMALL = """
+import resource, subprocess, sys
+status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(status)
+"""
+"""Starts a program from a small process, whose memory counts for it until it has its own."""
 _MEAN = re.compile(r"Mean\s+(KLD|PPL\(Q\)/PPL\(base\))\s*:\s*([0-9.eE+-]+)")
 
 
@@ -157,16 +164,12 @@ def _timed(command: Sequence[Any], made: Path, folder: Path | None = None) -> tu
     """Seconds and peak MiB of a program that makes a file."""
     made.unlink(missing_ok=True)
     began = time.perf_counter()
-    words = [str(word) for word in command]
-    with subprocess.Popen(
-        words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
-        said = process.stderr.read() if process.stderr else ""
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise SystemExit(f"{words[0]} ended with {process.returncode}\n{said[-2000:]}")
-    return time.perf_counter() - began, usage.ru_maxrss / 1024
+    words = [sys.executable, "-c", _SMALL, *(str(word) for word in command)]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    took = time.perf_counter() - began
+    if done.returncode != 0:
+        raise SystemExit(f"{command[0]} ended with {done.returncode}\n{done.stderr[-2000:]}")
+    return took, int(done.stdout) / 1024
 
 
 def _run(command: Sequence[Any]) -> str:

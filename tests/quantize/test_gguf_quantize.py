@@ -78,10 +78,10 @@ def test_importance_lessens_the_error_where_it_matters(tiny_gguf: Path, tmp_path
 def test_the_file_says_which_matrix(tiny_gguf: Path, tmp_path: Path) -> None:
     quantize(tiny_gguf, tmp_path / "q4.gguf", QuantizeOptions("Q4_K_M", matrix(tiny_gguf, 5)))
     said = read_header(tmp_path / "q4.gguf").metadata
-    assert said["quantize.ggml.imatrix.file"] == "favours.imatrix.gguf"
-    assert said["quantize.ggml.imatrix.dataset"] == "made up"
-    assert said["quantize.ggml.imatrix.entries_count"] == 14
-    assert said["quantize.ggml.imatrix.chunks_count"] == 1
+    assert said["quantize.imatrix.file"] == "favours.imatrix.gguf"
+    assert said["quantize.imatrix.dataset"] == "made up"
+    assert said["quantize.imatrix.entries_count"] == 14
+    assert said["quantize.imatrix.chunks_count"] == 1
 
 
 def test_tensors_of_other_types(tiny_gguf: Path, tmp_path: Path) -> None:
