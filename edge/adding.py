@@ -25,6 +25,7 @@ from edge.download import Fetched, Want, check_space
 from edge.errors import ModelError, StoreError, UnknownModelError, UsageError
 from edge.gguf_header import read_header
 from edge.gguf_window import printable
+from edge.header import SUFFIXES, read_model
 from edge.manifest import MANIFEST, DataSource, File, Manifest
 from edge.progress import Count, Progress
 from edge.sources import FileSource, Notice, fetch_first, parse
@@ -154,6 +155,8 @@ def _add_remote(
 
 
 def _add_file(store: Store, path: Path, wish: Wish) -> Model:
+    if path.suffix == ".onnx":
+        raise ModelError("store.onnx-file", path=str(path))
     read_header(path)  # a file that is none is refused before gigabytes are copied
     entry = _recognized(path)
     called = _called(wish, entry.name if entry else _slug(path.name), entry)
@@ -226,9 +229,9 @@ def _languages(header: GGUFHeader) -> tuple[str, ...]:
 def _add_bundle(store: Store, path: Path, wish: Wish) -> Model:
     bundle = Bundle.open(path, verify=True, progress=wish.progress)
     called = _called(wish, bundle.manifest.name, _origin(bundle.manifest))
-    if bundle.manifest.kind == "gguf":
-        for file in bundle.manifest.files:
-            read_header(path / file)
+    for file in bundle.manifest.files:
+        if file.endswith(SUFFIXES):
+            read_model(path / file)
     with _place(store, called, wish.notice):
         files = {file: path / file for file in bundle.manifest.files}
         check_space(store.root, sum(file.size for file in bundle.manifest.files.values()))

@@ -73,6 +73,8 @@ class EngineSpec:
     n_vocab: int
     kv_type: str
     n_params: int
+    forks_share: bool
+    """Whether what a fork has in common with its source takes no cells of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from struct import Struct
+from typing import ClassVar, Literal
 
 __all__ = [
     "FILE_TYPES",
@@ -183,6 +184,8 @@ class TensorInfo:
 @dataclass(frozen=True, slots=True)
 class GGUFHeader:
     """What a GGUF file says of its model. Every value has been checked (`read_header`)."""
+
+    format: ClassVar[Literal["GGUF"]] = "GGUF"
 
     path: Path
     file_size: int

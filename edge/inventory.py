@@ -8,7 +8,7 @@ from pathlib import Path
 from edge.catalog import Entry, catalog
 from edge.device import Device
 from edge.errors import LucieError, MemoryRefusedError
-from edge.gguf_header import read_header
+from edge.header import read_model
 from edge.plan import Plan, budget, plan
 from edge.store import Model, Store, default_model
 
@@ -46,7 +46,7 @@ def inventory(store: Store, device: Device) -> list[Item]:
 def _here(model: Model, device: Device) -> Item:
     made, problem = None, None
     try:
-        made = plan(read_header(model.weights), device)
+        made = plan(read_model(model.weights), device)
     except LucieError as error:
         problem = error
     return Item(

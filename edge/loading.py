@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge.device import detect
-from edge.engine import Engine
-from edge.gguf_header import read_header
+from edge.engine import Engine, LoadOptions
+from edge.header import Header, read_model
 from edge.kvstore import KVStore, kv_store_bytes
 from edge.llamacpp import LlamaEngine
 from edge.paths import cache_dir
 from edge.plan import Chosen, plan
 
-__all__ = ["Ready", "fingerprint", "load"]
+__all__ = ["Ready", "fingerprint", "load", "open_engine"]
 
 _SAMPLES = 64
 
@@ -35,7 +35,7 @@ def load(path: Path, chosen: Chosen, progress: Callable[[float], None] | None = 
     """Load a model as this device can run it best.
 
     Args:
-        path: a GGUF file, which is not trusted.
+        path: a GGUF or ONNX file, which is not trusted.
         chosen: what the user decided about it.
         progress: told the loaded fraction, 0 to 1.
 
@@ -45,12 +45,35 @@ def load(path: Path, chosen: Chosen, progress: Callable[[float], None] | None = 
         EngineError: the engine refuses it.
         UsageError: a setting is no number.
     """
-    made = plan(read_header(path), detect(), chosen)
+    header = read_model(path)
+    made = plan(header, detect(), chosen)
     bound = kv_store_bytes()
-    engine = LlamaEngine(path, made.options, progress)
+    engine = open_engine(header, made.options, progress)
     spec = asdict(engine.spec)
-    key = [fingerprint(path)] + [f"{name}={spec[name]}" for name in ("engine", "kv_type")]
+    key = [fingerprint(file) for file in _files(header)] + [
+        f"{name}={spec[name]}" for name in ("engine", "kv_type")
+    ]
     return Ready(engine, KVStore(cache_dir() / "kv", "\n".join(key), bound), made.swap)
+
+
+def open_engine(
+    header: Header, options: LoadOptions, progress: Callable[[float], None] | None = None
+) -> Engine:
+    """The engine that runs files of that format, with the model loaded.
+
+    Raises:
+        ModelError: it refuses the file.
+        EngineError: it is not installed, or does not offer what is asked for.
+    """
+    if header.format == "ONNX":
+        from edge.onnxrt import OnnxEngine
+
+        return OnnxEngine(header, options, progress)
+    return LlamaEngine(header.path, options, progress)
+
+
+def _files(header: Header) -> tuple[Path, ...]:
+    return header.files if header.format == "ONNX" else (header.path,)
 
 
 def fingerprint(path: Path) -> str:

@@ -14,11 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from edge.engine import LoadOptions
 from edge.errors import MemoryRefusedError
 from edge.gguf_types import GGUFHeader, TensorInfo
 from edge.gguf_window import printable
+from edge.header import Header
+
+if TYPE_CHECKING:
+    from edge.onnx_header import OnnxHeader
 
 __all__ = ["MemoryEstimate", "estimate", "require"]
 
@@ -39,6 +44,9 @@ vocabularies of 300 and of 200,000 tokens, with 10 and with 200,000 merges."""
 _TABLE_BYTES = 880
 """Of each token in llguidance's tables, from the first answer by a JSON schema on: 42 MiB
 for 49,152 tokens."""
+_GRAPH_COPIES = 1.0
+_GRAPH_PROCESS = 120 * _MIB
+_GRAPH_TOKEN_BYTES = 600
 _NODE_BYTES = 2048
 _NODES_PER_TENSOR = 8
 """llama_context::graph_max_nodes; three graphs, their tensors and the scheduler's tables."""
@@ -83,7 +91,7 @@ class MemoryEstimate:
         return self.weights + self.repacked + self.kv + self.compute + self.process
 
 
-def estimate(header: GGUFHeader, options: LoadOptions, flags: frozenset[str]) -> MemoryEstimate:
+def estimate(header: Header, options: LoadOptions, flags: frozenset[str]) -> MemoryEstimate:
     """The peak of the engine's process with the model of `header` loaded by `options`.
 
     Args:
@@ -92,6 +100,8 @@ def estimate(header: GGUFHeader, options: LoadOptions, flags: frozenset[str]) ->
         flags: the CPU's features by Linux's names (`edge.device.Cpu.flags`); they decide
             which weights are rearranged.
     """
+    if header.format == "ONNX":
+        return _of_graph(header, options)
     tensors = header.tensors if options.repack else ()
     return MemoryEstimate(
         weights=header.file_size,
@@ -99,6 +109,23 @@ def estimate(header: GGUFHeader, options: LoadOptions, flags: frozenset[str]) ->
         kv=_kv_bytes(header, options),
         compute=_compute_bytes(header, options),
         process=_process_bytes(header),
+        schemas=header.n_vocab * _TABLE_BYTES,
+    )
+
+
+def _of_graph(header: OnnxHeader, options: LoadOptions) -> MemoryEstimate:
+    """With ONNX Runtime: matrices are rearranged as they are loaded, in memory of their own."""
+    kv_dim = header.n_head_kv * header.head_dim_k
+    kv_bytes = 2 if header.kv_type == "f16" else 4
+    n = options.n_batch
+    scores = header.n_head * n * options.n_ctx
+    widest = n * (4 * header.n_ff + 4 * header.n_embd)
+    return MemoryEstimate(
+        weights=header.file_size,
+        repacked=int(header.file_size * _GRAPH_COPIES),
+        kv=2 * header.n_layer * kv_dim * kv_bytes * options.n_ctx,
+        compute=4 * (scores + widest + 2 * options.n_seq * header.n_vocab),
+        process=_GRAPH_PROCESS + header.n_vocab * _GRAPH_TOKEN_BYTES,
         schemas=header.n_vocab * _TABLE_BYTES,
     )
 
@@ -163,7 +190,7 @@ def _process_bytes(header: GGUFHeader) -> int:
 def require(
     needed: MemoryEstimate,
     available: int,
-    header: GGUFHeader,
+    header: Header,
     options: LoadOptions,
     flags: frozenset[str],
 ) -> None:
@@ -200,10 +227,11 @@ def require(
     raise MemoryRefusedError("memory.too-large", **facts, least=_megabytes(least))
 
 
-def _choices(header: GGUFHeader, options: LoadOptions) -> Iterator[LoadOptions]:
+def _choices(header: Header, options: LoadOptions) -> Iterator[LoadOptions]:
     """Other ways to load, those that lose least first: window, KV precision, prefill speed."""
     kv_types = [options.kv_type]
-    if options.kv_type == "f16" and header.head_dim_k % 32 == 0:
+    quantizable = header.format == "GGUF" and header.head_dim_k % 32 == 0
+    if options.kv_type == "f16" and quantizable:
         kv_types.append("q8_0")
     for repack in (True, False) if options.repack else (False,):
         for kv_type in kv_types:

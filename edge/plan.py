@@ -14,6 +14,7 @@ from edge.device import Device, Remark
 from edge.engine import LoadOptions
 from edge.errors import UsageError
 from edge.gguf_types import GGUFHeader
+from edge.header import Header
 from edge.memory import MemoryEstimate, estimate, require
 
 __all__ = ["Chosen", "Plan", "budget", "plan"]
@@ -67,7 +68,7 @@ class Plan:
         return given if given >= _LEAST_SWAP else 0
 
 
-def plan(header: GGUFHeader, device: Device, chosen: Chosen | None = None) -> Plan:
+def plan(header: Header, device: Device, chosen: Chosen | None = None) -> Plan:
     """How to load the model of `header` on `device`.
 
     Raises:
@@ -79,6 +80,8 @@ def plan(header: GGUFHeader, device: Device, chosen: Chosen | None = None) -> Pl
     _check(header, device, chosen)
     available = budget(device)
     options, reasons = _for_device(device)
+    if header.format == "ONNX":
+        options = _for_graph(options, chosen, reasons)
     options = replace(options, **given)
     options = _window(header, device, chosen, options, reasons)
     if chosen.n_batch is None:
@@ -87,7 +90,7 @@ def plan(header: GGUFHeader, device: Device, chosen: Chosen | None = None) -> Pl
         raise UsageError("plan.batch-too-long", n_batch=options.n_batch, n_ctx=options.n_ctx)
     if options.n_batch < options.n_seq:  # each answer takes its next token from every step
         raise UsageError("plan.batch-too-short", n_batch=options.n_batch, n_seq=options.n_seq)
-    if chosen.repack is None:
+    if chosen.repack is None and header.format == "GGUF":
         options = _repack(header, device, options, reasons)
     needed = estimate(header, options, device.cpu.flags)
     require(needed, available, header, options, device.cpu.flags)
@@ -103,14 +106,26 @@ def budget(device: Device) -> int:
     return max(0, device.memory.available - reserve)
 
 
-def _check(header: GGUFHeader, device: Device, chosen: Chosen) -> None:
+def _check(header: Header, device: Device, chosen: Chosen) -> None:
     if chosen.n_ctx is not None and chosen.n_ctx > header.n_ctx_train:
         raise UsageError("plan.context-too-long", n_ctx=chosen.n_ctx, most=header.n_ctx_train)
     for threads in (chosen.threads, chosen.threads_batch):
         if threads is not None and threads > device.cpu.online:
             raise UsageError("plan.too-many-threads", threads=threads, most=device.cpu.online)
-    if chosen.kv_type == "q8_0" and not _quantizable(header):
-        raise UsageError("plan.no-q8", head=header.head_dim_k)
+    if chosen.repack and header.format == "ONNX":
+        raise UsageError("plan.no-repack")
+    if chosen.kv_type not in (None, *_kv_types(header)):
+        if header.format == "ONNX":
+            raise UsageError("plan.no-kv-graph", kv_type=header.kv_type)
+        if chosen.kv_type == "q8_0":
+            raise UsageError("plan.no-q8", head=header.head_dim_k)
+
+
+def _kv_types(header: Header) -> tuple[str, ...]:
+    """In what keys and values can be stored, the most exact first."""
+    if header.format == "ONNX":
+        return (header.kv_type,)
+    return ("f16", "q8_0") if _quantizable(header) else ("f16",)
 
 
 def _quantizable(header: GGUFHeader) -> bool:
@@ -140,6 +155,17 @@ def _for_device(device: Device) -> tuple[LoadOptions, dict[str, Remark]]:
     }
 
 
+def _for_graph(options: LoadOptions, chosen: Chosen, reasons: dict[str, Remark]) -> LoadOptions:
+    """What ONNX Runtime decides: it has one pool of threads, and rearranges what it can."""
+    given = {n for n in (chosen.threads, chosen.threads_batch) if n is not None}
+    if len(given) > 1:
+        raise UsageError("plan.one-pool")
+    threads = given.pop() if given else options.threads_batch
+    reasons["threads"] = reasons["threads_batch"]
+    reasons["repack"] = Remark("plan.repack-graph", {})
+    return replace(options, threads=threads, threads_batch=threads)
+
+
 def _decode_threads(device: Device) -> tuple[int, Remark]:
     """Decode reads all weights once a token, so it stops gaining where memory is saturated."""
     cores = device.cpu.cores
@@ -156,7 +182,7 @@ def _decode_threads(device: Device) -> tuple[int, Remark]:
 
 
 def _window(
-    header: GGUFHeader,
+    header: Header,
     device: Device,
     chosen: Chosen,
     options: LoadOptions,
@@ -177,18 +203,19 @@ def _window(
     else:
         why = "plan.context-most" if choice.n_ctx == _WINDOWS[0] else "plan.context-memory"
     reasons["n_ctx"] = Remark(why, facts)
-    reasons["kv_type"] = Remark("plan.kv-f16" if choice.kv_type == "f16" else "plan.kv-q8", facts)
+    by_type = "plan.kv-f16" if choice.kv_type == "f16" else "plan.kv-q8"
+    reasons["kv_type"] = Remark("plan.kv-graph" if header.format == "ONNX" else by_type, facts)
     return choice
 
 
-def _choices(header: GGUFHeader, chosen: Chosen) -> Iterator[tuple[int, str]]:
+def _choices(header: Header, chosen: Chosen) -> Iterator[tuple[int, str]]:
     """Context and KV type, the best first: a context of 4,096 is worth more than f16."""
     windows = [n for n in _WINDOWS if n <= header.n_ctx_train] or [header.n_ctx_train]
     if header.n_ctx_train < _WINDOWS[0] and header.n_ctx_train not in windows:
         windows.insert(0, header.n_ctx_train)
     if chosen.n_ctx is not None:
         windows = [chosen.n_ctx]
-    types = ("f16", "q8_0") if _quantizable(header) else ("f16",)
+    types = _kv_types(header)
     if chosen.kv_type is not None:
         types = (chosen.kv_type,)
     for n_ctx in windows:

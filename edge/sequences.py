@@ -216,6 +216,9 @@ class Sequences:
         The one that the prompt continues stays: dropping it would cost what it saves.
         """
         source, shared = longest_shared(self._held, prompt) if reuse else (None, 0)
+        forked = source is not None and (source.busy or not _goes_on(source.tokens, shared))
+        if forked and not self._engine.spec.forks_share:
+            shared = 0
         return self.make_room(len(prompt) - shared + more, keep=source)
 
     def make_room(self, cells: int, keep: Held | None = None) -> bool:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.errors import ModelError, StoreError, UnknownModelError, UsageError
+from edge.header import SUFFIXES
 from edge.paths import data_dir
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ DEFAULT_MODEL = "smollm2-135m-instruct"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
 """How models may be called, which also makes their names safe in a path."""
 _MANIFEST = "manifest.json"
-_SUFFIX = ".gguf"
 
 
 def default_model() -> str:
@@ -51,14 +51,14 @@ class Model:
 
     name: str
     path: Path
-    """What an engine loads: the GGUF file. The folder, where the bundle is of another kind."""
+    """What an engine loads: the GGUF or ONNX file. The folder, where there is no single one."""
     folder: Path | None
     """The bundle; None for a plain file from elsewhere."""
 
     @property
     def runnable(self) -> bool:
         """Whether an engine of this device can load it."""
-        return self.path.suffix == _SUFFIX
+        return self.path.suffix in SUFFIXES
 
     @property
     def weights(self) -> Path:
@@ -95,7 +95,7 @@ class Store:
         """The model of that name or path, or the default one, ready for an engine.
 
         Args:
-            name_or_path: a name in this store, the path of a GGUF file or of a bundle;
+            name_or_path: a name in this store, the path of a GGUF or ONNX file or of a bundle;
                 None: `default_model()`.
 
         Raises:
@@ -160,12 +160,12 @@ class Store:
             ModelError: it is damaged; the error says what.
         """
         from edge.bundle import Bundle
-        from edge.gguf_header import read_header
+        from edge.header import read_model
 
         model = self.get(name)
         bundle = Bundle.open(self.root / name, verify=True, progress=progress)
         if model.runnable:
-            read_header(model.path)
+            read_model(model.path)
         return bundle
 
     def remove(self, name: str) -> None:
@@ -233,7 +233,7 @@ class Store:
 
 
 def _is_path(text: str) -> bool:
-    return "/" in text or text.startswith(("~", ".")) or text.endswith(_SUFFIX)
+    return "/" in text or text.startswith(("~", ".")) or text.endswith(SUFFIXES)
 
 
 def _at(path: Path) -> Model:
@@ -243,15 +243,17 @@ def _at(path: Path) -> Model:
     if not path.is_file():
         raise UnknownModelError("store.no-file", path=str(path))
     path = path.resolve()
-    if (path.parent / _MANIFEST).is_file():
-        return Model(path.parent.name, path, path.parent)
-    if path.suffix != _SUFFIX:
-        raise ModelError("store.not-gguf", path=str(path))
+    for folder in path.parents[:2]:  # an ONNX file may be in a folder of its bundle
+        if (folder / _MANIFEST).is_file():
+            return Model(folder.name, path, folder)
+    if path.suffix not in SUFFIXES:
+        raise ModelError("store.wrong-suffix", path=str(path))
     return Model(path.stem, path, None)
 
 
 def _bundle(folder: Path) -> Model:
-    files = sorted(folder.glob(f"*{_SUFFIX}"))
+    patterns = [f"*{suffix}" for suffix in SUFFIXES] + ["onnx/*.onnx"]
+    files = [file for pattern in patterns for file in sorted(folder.glob(pattern))]
     return Model(folder.name, files[0] if len(files) == 1 else folder, folder)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,30 @@ def model_path() -> Path:
     found = sorted(_STORE.glob("*.gguf"))
     assert found, f"no model in {_STORE}: run the tests by `make test`, which fetches it"
     return found[0]
+
+
+@pytest.fixture(scope="session")
+def smollm2(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The embedded default model as a Hugging Face folder; 270 MB, removed at the end."""
+    folder = tmp_path_factory.mktemp("smollm2")
+    from quantize.ggml.dequantize import write_checkpoint
+
+    write_checkpoint(model_path, folder, "F16")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def smollm2_onnx(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The same as an ONNX model with 8 bits a weight; 150 MB, removed at the end."""
+    from quantize.checkpoint.folder import Checkpoint
+    from quantize.graph.export import export
+    from quantize.graph.layout import write_layout
+    from quantize.graph.types import Q8
+
+    folder = tmp_path_factory.mktemp("smollm2-onnx")
+    checkpoint = Checkpoint.open(smollm2)
+    graph = export(checkpoint, folder, Q8)
+    write_layout(checkpoint, folder, graph, Q8)
+    yield graph
+    shutil.rmtree(folder)

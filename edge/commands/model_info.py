@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edge.catalog import Entry, catalog
-from edge.gguf_header import read_header
+from edge.header import read_model
 from edge.messages import language, text
 from edge.quantity import count_text, size_text
 
@@ -78,11 +78,11 @@ def _found(model: Model, entry: Entry | None) -> dict[str, Any]:
         "notes": entry.notes[language()] if entry else None,
     }
     if model.runnable:
-        header = read_header(model.path)
+        header = read_model(model.path)
         facts |= {
             "title": facts["title"] or header.name or None,
             "size": header.file_size,
-            "format": f"GGUF {header.file_type}, {header.architecture}",
+            "format": f"{header.format} {header.file_type}, {header.architecture}",
             "parameters": header.n_params,
             "context": header.n_ctx_train,
         }

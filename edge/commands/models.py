@@ -80,10 +80,10 @@ def add(source: str, name: str | None) -> None:
 
 def _why_no_chat(model: Model) -> str:
     """What keeps a model from answering messages; nothing where it can."""
-    from edge.gguf_header import read_header
+    from edge.header import read_model
     from edge.template import ChatTemplate
 
-    template = read_header(model.path).template
+    template = read_model(model.path).template
     if template is None:
         return text("prompt.no-template")
     try:

@@ -20,7 +20,7 @@ from edge.llamacpp.abort import ABORTED, AbortFlag
 from edge.llamacpp.batch import Batch
 from edge.llamacpp.cells import CellCount
 from edge.llamacpp.native import ThreadPool, api, build, forget_errors, reason
-from edge.llamacpp.sampler import ChainSampler
+from edge.llamacpp.sampler import ChainSampler, ContextRows
 from edge.llamacpp.threads import StepThreads
 from edge.llamacpp.vocab import Vocab
 
@@ -133,6 +133,7 @@ class LlamaEngine:
             n_vocab=self.tokenizer.n_vocab,
             kv_type=options.kv_type,
             n_params=a.llama_model_n_params(model),
+            forks_share=True,
         )
 
     # -- sequences ---------------------------------------------------------------------
@@ -226,7 +227,8 @@ class LlamaEngine:
         self, sampling: Sampling, prompt: Sequence[int], constraint: Constraint | None = None
     ) -> ChainSampler:
         """A sampler for one request; `prompt` counts for the repeat penalty."""
-        return ChainSampler(self._context, self.spec.n_vocab, sampling, prompt, constraint)
+        rows = ContextRows(self._context, self.spec.n_vocab)
+        return ChainSampler(rows, sampling, prompt, constraint)
 
     # -- saved KV states ---------------------------------------------------------------
 

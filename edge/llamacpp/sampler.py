@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edge.engine import Constraint, Sampled, Sampling
 from edge.errors import EngineError
@@ -20,17 +20,62 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["ChainSampler"]
+__all__ = ["ChainSampler", "ContextRows", "Rows"]
 
 _RANDOM = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: llama.cpp would draw one that we could not report
+
+
+class Rows(Protocol):
+    """The logits of the last step, a row for each chunk that wanted them."""
+
+    n_vocab: int
+
+    def choose(self, chain: Any, row: int) -> int:
+        """The token that a `llama_sampler` chain takes, which it remembers."""
+
+    def logits(self, row: int) -> NDArray[np.float32]:
+        """Row `row` as an array `[V]`, in place."""
+
+    def logit(self, row: int, token: int) -> float:
+        """One of them."""
+
+
+class ContextRows:
+    """Those of a `llama_context`, without a copy.
+
+    Args:
+        context: pointer to it.
+        n_vocab: size of the vocabulary.
+    """
+
+    def __init__(self, context: Any, n_vocab: int) -> None:
+        self._api = api()
+        self._context = context
+        self.n_vocab = n_vocab
+
+    def choose(self, chain: Any, row: int) -> int:
+        """The token that a `llama_sampler` chain takes, which it remembers."""
+        token: int = self._api.llama_sampler_sample(chain, self._context, row)
+        return token
+
+    def logits(self, row: int) -> NDArray[np.float32]:
+        """Row `row` as an array `[V]` over llama.cpp's own memory."""
+        import numpy as np
+
+        pointer = self._api.llama_get_logits_ith(self._context, row)
+        return np.ctypeslib.as_array(pointer, (self.n_vocab,))
+
+    def logit(self, row: int, token: int) -> float:
+        """One of them."""
+        value: float = self._api.llama_get_logits_ith(self._context, row)[token]
+        return value
 
 
 class ChainSampler:
     """One request's sampler chain; it remembers what was chosen, for penalties.
 
     Args:
-        context: pointer to the `llama_context` whose logits are read.
-        n_vocab: size of the vocabulary.
+        rows: the logits that are chosen from.
         sampling: the request's settings.
         prompt: its prompt; the last `repeat_last_n` tokens count for penalties.
         constraint: narrows each choice before the chain sees it.
@@ -38,15 +83,13 @@ class ChainSampler:
 
     def __init__(
         self,
-        context: Any,
-        n_vocab: int,
+        rows: Rows,
         sampling: Sampling,
         prompt: Sequence[int],
         constraint: Constraint | None,
     ) -> None:
         self._api = api()
-        self._context = context
-        self._n_vocab = n_vocab
+        self._rows = rows
         self._constraint = constraint
         self._sound = False
         self._top_logprobs = sampling.top_logprobs
@@ -62,7 +105,7 @@ class ChainSampler:
         links = []
         if s.logit_bias:
             biases = (a.llama_logit_bias * len(s.logit_bias))(*s.logit_bias.items())
-            links.append(a.llama_sampler_init_logit_bias(self._n_vocab, len(biases), biases))
+            links.append(a.llama_sampler_init_logit_bias(self._rows.n_vocab, len(biases), biases))
         if _penalises(s):
             links.append(self._penalties(s))
         if s.temperature <= 0:
@@ -84,7 +127,7 @@ class ChainSampler:
     def _penalties(self, s: Sampling) -> Any:
         # Since llama.cpp of 2026 the vocabulary's size comes first.
         return self._api.llama_sampler_init_penalties(
-            self._n_vocab,
+            self._rows.n_vocab,
             s.repeat_last_n,
             s.repeat_penalty,
             s.frequency_penalty,
@@ -99,12 +142,12 @@ class ChainSampler:
         """
         logprobs = None
         if self._top_logprobs is not None:
-            logprobs = _log_softmax(self._logits(row))
+            logprobs = _log_softmax(self._rows.logits(row))
         if self._constraint is not None:
-            self._constraint.apply(self._logits(row))
-        token = self._api.llama_sampler_sample(self._chain, self._context, row)
+            self._constraint.apply(self._rows.logits(row))
+        token = self._rows.choose(self._chain, row)
         if not self._sound:  # seen at once, if at all
-            self._sound = isfinite(self._api.llama_get_logits_ith(self._context, row)[token])
+            self._sound = isfinite(self._rows.logit(row, token))
             if not self._sound:
                 raise EngineError("engine.not-a-number")
         if self._constraint is not None:
@@ -112,13 +155,6 @@ class ChainSampler:
         if logprobs is None:
             return Sampled(token)
         return Sampled(token, float(logprobs[token]), _likeliest(logprobs, self._top_logprobs or 0))
-
-    def _logits(self, row: int) -> NDArray[np.float32]:
-        """Row `row` as an array `[V]` over llama.cpp's own memory."""
-        import numpy as np
-
-        pointer = self._api.llama_get_logits_ith(self._context, row)
-        return np.ctypeslib.as_array(pointer, (self._n_vocab,))
 
     def close(self) -> None:
         """Free the chain and the samplers in it."""

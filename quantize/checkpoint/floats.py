@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BYTES", "FLOATS", "NotFiniteError", "convert"]
+__all__ = ["BYTES", "FLOATS", "NotFiniteError", "convert", "dtype"]
 
 FLOATS = ("F32", "F16", "BF16")
 BYTES = {"F32": 4, "F16": 2, "BF16": 2}
@@ -30,6 +30,15 @@ class NotFiniteError(ValueError):
         """Whether it is so in the source already."""
 
 
+def dtype(kind: str) -> np.dtype[Any]:
+    """numpy's type for `F32`, `F16` or `BF16`."""
+    import ml_dtypes
+
+    types = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
+    found: np.dtype[Any] = np.dtype(types[kind])
+    return found
+
+
 def convert(tensor: NDArray[Any], kind: str) -> Iterator[NDArray[Any]]:
     """The numbers of `tensor` in order, as `kind`, in slices of up to a million.
 
@@ -40,14 +49,12 @@ def convert(tensor: NDArray[Any], kind: str) -> Iterator[NDArray[Any]]:
     Raises:
         NotFiniteError: a number is not, or would not stay, finite.
     """
-    import ml_dtypes
-
-    types = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
+    wanted = dtype(kind)
     flat = tensor.reshape(-1)
     for start in range(0, flat.size, _SLICE):
         source = flat[start : start + _SLICE]
         with np.errstate(over="ignore"):  # seen below
-            slice_ = source.astype(types[kind])  # to the nearest, ties to even
+            slice_ = source.astype(wanted)  # to the nearest, ties to even
         if not np.isfinite(slice_).all():
             raise NotFiniteError(source=not np.isfinite(source).all())
         yield slice_

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from quantize.commands.compare import compare
-from quantize.commands.export import dequantize, gguf
+from quantize.commands.export import dequantize, gguf, onnx
 from quantize.commands.imatrix import imatrix
 from quantize.commands.search import search
 from quantize.commands.words import HELP, say
@@ -18,5 +18,5 @@ def quantize() -> None:
     """From a trained model to the files that boards run."""
 
 
-for _command in (gguf, dequantize, imatrix, compare, search):
+for _command in (gguf, onnx, dequantize, imatrix, compare, search):
     quantize.add_command(_command)

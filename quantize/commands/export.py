@@ -1,4 +1,4 @@
-"""`lucie quantize gguf` and `lucie quantize dequantize`."""
+"""`lucie quantize gguf`, `lucie quantize onnx` and `lucie quantize dequantize`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from quantize.errors import QuantizeUsageError
 if TYPE_CHECKING:
     from quantize.ggml.quantizer import Override
 
-__all__ = ["dequantize", "gguf", "report"]
+__all__ = ["dequantize", "gguf", "onnx", "report"]
 
 
 @click.command("gguf", **words("gguf"))
@@ -90,6 +90,38 @@ def report(bundle: Bundle) -> None:
             ),
             err=True,
         )
+
+
+@click.command("onnx", **words("onnx"))
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--bits", type=click.Choice(["4", "8", "16", "32"]), default="4",
+              show_default=True, help=say("bits"))  # fmt: skip
+@click.option("--dynamic", is_flag=True, help=say("dynamic"))
+@options.texts
+@click.option("--max-kld", type=Real(min=0, min_open=True), metavar="NATS", help=say("max-kld"))
+@options.threads
+def onnx(
+    source: Path,
+    out: Path,
+    bits: str,
+    dynamic: bool,
+    texts: tuple[str, ...],
+    max_kld: float | None,
+    threads: int,
+) -> None:
+    """Export a model as ONNX."""
+    from quantize.graph.types import type_of
+    from quantize.measuring.built_in_texts import MEASURE
+    from quantize.onnx_bundle import export_onnx
+
+    wanted = type_of(int(bits), dynamic=dynamic)
+    measured_on = options.texts_or(texts, MEASURE)
+    with Stages() as stages:
+        bundle = export_onnx(
+            source, out, wanted, stages, texts=measured_on, most_kld=max_kld, threads=threads
+        )
+    report(bundle)
 
 
 @click.command("dequantize", **words("dequantize"))

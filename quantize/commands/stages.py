@@ -14,7 +14,7 @@ from quantize.commands.words import say
 
 __all__ = ["Stages"]
 
-_BYTES = frozenset({"verify", "floats", "hash"})
+_BYTES = frozenset({"verify", "floats", "weights", "hash"})
 
 
 class Stages:

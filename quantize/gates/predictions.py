@@ -25,7 +25,7 @@ from quantize.errors import QuantizeError
 from quantize.measuring.calibration import LabelledText, balanced
 from quantize.measuring.candidates import measure
 from quantize.measuring.divergence import Estimate, Figures
-from quantize.measuring.reading import Reader
+from quantize.measuring.readers import open_reader
 
 __all__ = ["DivergenceReport", "compare_predictions", "limit"]
 
@@ -33,7 +33,7 @@ _CHUNKS = 12
 """Pieces of 512 tokens; two of each of our texts."""
 _PROMPTS, _PROMPT, _ANSWER = 24, 48, 32
 """For greedy agreement: how many, and tokens of each and of its continuation."""
-_LIMITS = ((7.5, 0.1), (4.0, 1.5), (3.0, 3.0), (0.0, 6.0))
+_LIMITS = ((15.0, 0.02), (7.5, 0.1), (4.0, 1.5), (3.0, 3.0), (0.0, 6.0))
 """From so many bits per weight on, so much mean KL divergence (nats) at most."""
 
 
@@ -90,7 +90,7 @@ def compare_predictions(
 
     Args:
         source: a GGUF file of floats.
-        export: a GGUF file made of it.
+        export: a file that was made of the same.
         texts: what to read, equally much of each.
         threads: threads to compute with; 0: one for each core.
         stage: called as each part begins (`divergence`, `greedy`); gives what shows how far it is.
@@ -116,7 +116,7 @@ def greedy_agreement(
     """Share of the source's likeliest continuation that the export would have given, too."""
     shares = []
     size = _PROMPT + _ANSWER
-    with Reader(source, size, threads) as judge, Reader(export, size, threads) as reader:
+    with open_reader(source, size, threads) as judge, open_reader(export, size, threads) as reader:
         prompts = balanced(texts, judge.tokens, _PROMPT, _PROMPTS)
         count = Count(len(prompts), progress)
         for prompt in prompts:

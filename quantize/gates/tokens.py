@@ -7,17 +7,21 @@ shows it. So thousands of texts go through both tokenizers, and back to text aga
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge.errors import DamagedModelError
 from edge.llamacpp.native import api, forget_errors, reason
 from edge.llamacpp.vocab import Vocab
+from edge.onnx_header import read_onnx
+from edge.onnxrt.vocab import Vocab as GraphVocab
 from edge.progress import Count, Progress
 from edge.text import one_line
 from quantize.checkpoint.folder import Checkpoint
 from quantize.errors import CheckpointError, QuantizeError
+from quantize.measuring.readers import ReaderVocab
 
 __all__ = ["Difference", "TokenReport", "compare_tokens"]
 
@@ -71,11 +75,11 @@ class TokenReport:
 def compare_tokens(
     source: Checkpoint, export: Path, texts: Sequence[str], progress: Progress | None = None
 ) -> TokenReport:
-    """Compare the tokenizer of a model folder with that of a GGUF file made from it.
+    """Compare the tokenizer of a model folder with that of a file made from it.
 
     Args:
         source: the model folder.
-        export: the GGUF file, whose header has been checked.
+        export: the GGUF or ONNX file, whose header has been checked.
         texts: what to try.
         progress: called with texts tried.
     """
@@ -88,9 +92,7 @@ def compare_tokens(
         reason = one_line(error)
         raise CheckpointError("checkpoint.bad-json", path=str(file), reason=reason) from error
     report = TokenReport()
-    model = _load(export)
-    try:
-        vocab = Vocab(model)
+    with _vocabulary(export) as vocab:
         count = Count(len(texts), progress)
         for text in texts:
             count.add(1)
@@ -103,17 +105,23 @@ def compare_tokens(
             report.same_text += spelt == ours.decode(expected, skip_special_tokens=True)
             if found != expected and len(report.differences) < _KEPT:
                 report.differences.append(Difference(text, tuple(expected), tuple(found)))
-    finally:
-        api().llama_model_free(model)
     return report
 
 
-def _load(path: Path) -> object:
+@contextmanager
+def _vocabulary(path: Path) -> Iterator[ReaderVocab]:
     """The vocabulary alone."""
+    if path.suffix == ".onnx":
+        header = read_onnx(path)
+        yield GraphVocab(header, header.n_vocab)
+        return
     params = api().llama_model_default_params()
     params.vocab_only = True
     forget_errors()
     model = api().llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         raise DamagedModelError("engine.model-refused", path=str(path), reason=reason())
-    return model
+    try:
+        yield Vocab(model)
+    finally:
+        api().llama_model_free(model)

@@ -18,17 +18,10 @@ import numpy as np
 
 from edge.errors import StoreError
 from edge.progress import Count, Progress
-from quantize.checkpoint.floats import BYTES, NotFiniteError, convert
+from quantize.checkpoint.complete import complete, numbers
+from quantize.checkpoint.floats import BYTES
 from quantize.checkpoint.folder import Checkpoint
-from quantize.checkpoint.llama_tensors import (
-    IGNORED,
-    ROPE_FREQS,
-    LlamaTensor,
-    interleave,
-    rope_factors,
-    tensors,
-)
-from quantize.errors import CheckpointError
+from quantize.checkpoint.llama_tensors import ROPE_FREQS, LlamaTensor, interleave, rope_factors
 from quantize.ggml.vocab import read_vocab
 
 if TYPE_CHECKING:
@@ -74,7 +67,7 @@ def export(
     """
     if target.exists():
         raise StoreError("bundle.exists", path=str(target))
-    wanted = _checked(checkpoint)
+    wanted = complete(checkpoint)
     draft = target.with_name(f".{target.name}.part")
     writer = gguf.GGUFWriter(draft, _ARCHITECTURE)
     try:
@@ -86,36 +79,6 @@ def export(
         writer.close()
         draft.unlink(missing_ok=True)
         raise
-
-
-def _checked(checkpoint: Checkpoint) -> list[LlamaTensor]:
-    """The tensors to write, all of which are there, in the right shape."""
-    wanted = list(tensors(checkpoint.config))
-    for tensor in wanted:
-        place = checkpoint.tensors.get(tensor.hf)
-        if place is None:
-            raise checkpoint.missing(tensor.hf)
-        if place.shape != tensor.shape:
-            raise CheckpointError(
-                "checkpoint.shape",
-                path=str(place.file),
-                tensor=tensor.hf,
-                shape=_dims(place.shape),
-                expected=_dims(tensor.shape),
-            )
-    known = {tensor.hf for tensor in wanted}
-    if checkpoint.config.tie_word_embeddings:
-        known.add("lm_head.weight")  # the embedding once more
-    for name in checkpoint.tensors:
-        if name not in known and not name.endswith(IGNORED):
-            raise CheckpointError(
-                "checkpoint.unknown-tensor", path=str(checkpoint.path), tensor=name
-            )
-    return wanted
-
-
-def _dims(shape: tuple[int, ...]) -> str:
-    return " × ".join(map(str, shape)) or "1"
 
 
 def _describe(
@@ -193,7 +156,7 @@ def _write(
     if factors is not None:
         writer.write_tensor_data(factors)
     for tensor in wanted:
-        _append(writer, _converted(checkpoint, tensor, _kind(tensor, kind)), folder)
+        _append(writer, _arranged(checkpoint, tensor, _kind(tensor, kind)), folder)
         count.add(checkpoint.tensors[tensor.hf].n_bytes)
     writer.flush()
 
@@ -208,19 +171,8 @@ def _append(writer: gguf.GGUFWriter, tensor: NDArray[Any], folder: Path) -> None
         raise
 
 
-def _converted(checkpoint: Checkpoint, tensor: LlamaTensor, kind: str) -> NDArray[Any]:
-    source = checkpoint.read(tensor.hf)
-    if tensor.heads is not None:
-        source = interleave(source, tensor.heads)
-    converted = np.empty(source.size * BYTES[kind], dtype=np.uint8)
-    at = 0
-    try:
-        for part in convert(source, kind):
-            raw = part.view(np.uint8)
-            converted[at : at + raw.size] = raw
-            at += raw.size
-    except NotFiniteError as error:
-        code = "checkpoint.not-finite" if error.source else "checkpoint.overflow"
-        path = str(checkpoint.tensors[tensor.hf].file)
-        raise CheckpointError(code, path=path, tensor=tensor.hf, kind=kind) from None
-    return converted
+def _arranged(checkpoint: Checkpoint, tensor: LlamaTensor, kind: str) -> NDArray[Any]:
+    """A tensor as GGUF has it, as bytes."""
+    heads = tensor.heads
+    arrange = None if heads is None else lambda rows: interleave(rows, heads)
+    return numbers(checkpoint, tensor.hf, kind, arrange).reshape(-1).view(np.uint8)

@@ -17,7 +17,7 @@ from edge.progress import Progress
 from quantize.errors import QuantizeError
 from quantize.measuring.calibration import Chunk, LabelledText, balanced
 from quantize.measuring.divergence import Figures, Positions, compare, summarise
-from quantize.measuring.reading import Reader
+from quantize.measuring.readers import AnyReader, open_reader
 
 __all__ = ["ALL", "CHUNK", "measure"]
 
@@ -41,8 +41,8 @@ def measure(
     """Figures of each candidate: for each label of `texts`, and for `ALL` of them.
 
     Args:
-        reference: a GGUF file of floats, or the best there is.
-        candidates: GGUF files with the same vocabulary.
+        reference: a model file of floats, or the best there is.
+        candidates: model files with the same vocabulary.
         texts: what to read, equally much of each.
         chunks: pieces of 512 tokens in all; None: as many as the shortest text gives of each.
         threads: threads to compute with; 0: one for each core.
@@ -53,8 +53,8 @@ def measure(
         QuantizeError: a candidate has another vocabulary; a text is too short or cannot be read.
     """
     with ExitStack() as stack:
-        judge = stack.enter_context(Reader(reference, CHUNK, threads))
-        readers = [stack.enter_context(Reader(path, CHUNK, threads)) for path in candidates]
+        judge = stack.enter_context(open_reader(reference, CHUNK, threads))
+        readers = [stack.enter_context(open_reader(path, CHUNK, threads)) for path in candidates]
         pieces = balanced(texts, judge.tokens, CHUNK, chunks)
         for path, reader in zip(candidates, readers, strict=True):
             _check_vocabulary(judge, reader, path, pieces)
@@ -66,7 +66,7 @@ def measure(
     return [_summary(each) for each in found]
 
 
-def _check_vocabulary(judge: Reader, reader: Reader, path: Path, pieces: list[Chunk]) -> None:
+def _check_vocabulary(judge: AnyReader, reader: AnyReader, path: Path, pieces: list[Chunk]) -> None:
     """Ids must mean the same to both."""
     seen = {token for piece in pieces for token in piece.ids}
     same = judge.vocab.n_vocab == reader.vocab.n_vocab and all(
@@ -76,7 +76,7 @@ def _check_vocabulary(judge: Reader, reader: Reader, path: Path, pieces: list[Ch
         raise QuantizeError("compare.vocabulary", path=str(path))
 
 
-def _read(judge: Reader, readers: list[Reader], piece: Chunk, found: list[_Found]) -> None:
+def _read(judge: AnyReader, readers: list[AnyReader], piece: Chunk, found: list[_Found]) -> None:
     first = CHUNK // 2
     following = np.array(piece.ids[first + 1 :], dtype=np.int32)
     reference = judge.read(piece.ids, first)[:-1]

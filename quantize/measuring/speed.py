@@ -12,8 +12,8 @@ from pathlib import Path
 from statistics import median
 
 from edge.device import detect
-from edge.gguf_header import read_header
-from edge.llamacpp import LlamaEngine
+from edge.header import read_model
+from edge.loading import open_engine
 from edge.plan import Chosen, plan
 from edge.progress import Count, Progress
 from edge.speed import Rates, measure_rates, peak_memory
@@ -80,10 +80,10 @@ def _run(model: Path, threads: int) -> tuple[Rates, int]:
 
 
 def _measure(_: Tell, model: Path, threads: int) -> tuple[Rates, int]:
-    header = read_header(model)
+    header = read_model(model)
     n_ctx = min(_N_CTX, header.n_ctx_train)
     chosen = Chosen(n_ctx=n_ctx, threads=threads or None, threads_batch=threads or None)
-    engine = LlamaEngine(model, plan(header, detect(), chosen).options)
+    engine = open_engine(header, plan(header, detect(), chosen).options)
     n_prompt, n_gen = min(N_PROMPT, n_ctx // 2), min(N_GEN, n_ctx // 2)
     try:
         measure_rates(engine, n_prompt, 2)  # as llama-bench warms up

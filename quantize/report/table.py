@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edge.gguf_header import GGUFHeader, read_header
+from edge.header import Header, read_model
 from edge.quantity import decimal_text
 from edge.text import one_line
 from quantize.measuring.candidates import ALL
@@ -33,7 +33,7 @@ class Compared:
     """One model and what was measured of it."""
 
     name: str
-    header: GGUFHeader
+    header: Header
     figures: dict[str, Figures] | None
     """For each language and `ALL`; None: it is what the others are compared with."""
     speed: Speed | None
@@ -44,7 +44,7 @@ class Compared:
         cls, name: str, path: Path, figures: dict[str, Figures] | None, speed: Speed | None
     ) -> Compared:
         """With what the file at `path` says of itself."""
-        return cls(name, read_header(path), figures, speed)
+        return cls(name, read_model(path), figures, speed)
 
     @property
     def kld(self) -> Estimate | None:

@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge.engine import LoadOptions, Sampled, Sampling
+import numpy as np
+
+from edge.engine import Chunk, Engine, LoadOptions, Sampled, Sampling
 from edge.kvstore import KVStore
 from edge.llamacpp import LlamaEngine
+from edge.onnxrt import OnnxEngine
 from edge.request import Event, Failed, Finished, Prefilled, Request, Token
 from edge.scheduler import Scheduler
 from edge.ticket import Ticket
@@ -46,6 +49,21 @@ def chatml(question: str, system: str = "You are a helpful assistant.") -> str:
         f"<|im_start|>system\n{system}<|im_end|>\n"
         f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
     )
+
+
+def logits(engine: Engine, row: int) -> np.ndarray:
+    """A copy of a row of the last step's logits, `[V]`."""
+    if isinstance(engine, OnnxEngine):
+        return engine.logits(row).copy()
+    assert isinstance(engine, LlamaEngine)
+    pointer = engine._api.llama_get_logits_ith(engine._context, row)
+    return np.ctypeslib.as_array(pointer, (engine.spec.n_vocab,)).copy()
+
+
+def prefill(engine: Engine, seq: int, ids: list[int]) -> np.ndarray:
+    """The logits after `ids`, appended to a sequence in one step."""
+    (row,) = engine.step([Chunk(seq, ids, sample=True)])
+    return logits(engine, row)
 
 
 @dataclass

@@ -72,6 +72,7 @@ class ScriptedEngine:
             n_vocab=257,
             kv_type="f16",
             n_params=1000,
+            forks_share=True,
         )
         self.tokenizer = Letters()
         self._interrupted = threading.Event()

@@ -140,7 +140,7 @@ def test_what_cannot_be_found(store: Store, tmp_path: Path) -> None:
     assert refused(store.find, "none.gguf").code == "store.no-file"
     assert refused(store.find, str(tmp_path)).code == "store.no-file"
     (tmp_path / "text").touch()
-    assert refused(store.find, str(tmp_path / "text")).code == "store.not-gguf"
+    assert refused(store.find, str(tmp_path / "text")).code == "store.wrong-suffix"
     for name in ("", "..", "../../etc", "a" * 5000, ".locks", "A", "a\0b", "é"):
         if name:
             assert isinstance(refused(store.find, name), UnknownModelError)

@@ -1,26 +1,14 @@
-"""Models for the tests of `quantize`: the real one as floats, and a tiny one of our own."""
+"""A tiny model of our own for the tests of `quantize`; the real one is in `tests.conftest`."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from quantize.checkpoint.folder import Checkpoint
-from quantize.ggml.dequantize import write_checkpoint
 from quantize.ggml.export import export
 from tests.quantize import tiny
-
-
-@pytest.fixture(scope="session")
-def smollm2(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The embedded default model as a Hugging Face folder; 270 MB, removed at the end."""
-    folder = tmp_path_factory.mktemp("smollm2")
-    write_checkpoint(model_path, folder, "F16")
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

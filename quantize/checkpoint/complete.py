@@ -1,0 +1,86 @@
+"""Whether a checkpoint holds what its config promises, and its numbers as an export wants them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantize.checkpoint.floats import NotFiniteError, convert, dtype
+from quantize.checkpoint.folder import Checkpoint
+from quantize.checkpoint.llama_tensors import IGNORED, LlamaTensor, tensors
+from quantize.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+__all__ = ["complete", "numbers"]
+
+
+def complete(checkpoint: Checkpoint) -> list[LlamaTensor]:
+    """The tensors of the model, all of which are there, in the right shape.
+
+    Raises:
+        CheckpointError: one is missing, is of another shape, or belongs to no Llama model.
+    """
+    wanted = list(tensors(checkpoint.config))
+    for tensor in wanted:
+        place = checkpoint.tensors.get(tensor.hf)
+        if place is None:
+            raise checkpoint.missing(tensor.hf)
+        if place.shape != tensor.shape:
+            raise CheckpointError(
+                "checkpoint.shape",
+                path=str(place.file),
+                tensor=tensor.hf,
+                shape=_dims(place.shape),
+                expected=_dims(tensor.shape),
+            )
+    known = {tensor.hf for tensor in wanted}
+    if checkpoint.config.tie_word_embeddings:
+        known.add("lm_head.weight")  # the embedding once more
+    for name in checkpoint.tensors:
+        if name not in known and not name.endswith(IGNORED):
+            raise CheckpointError(
+                "checkpoint.unknown-tensor", path=str(checkpoint.path), tensor=name
+            )
+    return wanted
+
+
+def _dims(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape)) or "1"
+
+
+def numbers(
+    checkpoint: Checkpoint,
+    name: str,
+    kind: str,
+    arrange: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+) -> NDArray[Any]:
+    """A tensor in its shape as `F32`, `F16` or `BF16`, every number of it finite.
+
+    Args:
+        checkpoint: where it stands.
+        name: its Hugging Face name.
+        kind: what is wanted.
+        arrange: puts its rows into another order.
+
+    Raises:
+        CheckpointError: it is missing or cannot be read; a number is not finite, or too large.
+    """
+    source = checkpoint.read(name)
+    if arrange is not None:
+        source = arrange(source)
+    made = np.empty(source.size, dtype(kind))
+    at = 0
+    try:
+        for part in convert(source, kind):
+            made[at : at + part.size] = part
+            at += part.size
+    except NotFiniteError as error:
+        code = "checkpoint.not-finite" if error.source else "checkpoint.overflow"
+        path = str(checkpoint.tensors[name].file)
+        raise CheckpointError(code, path=path, tensor=name, kind=kind) from None
+    return made.reshape(source.shape)

@@ -1,0 +1,155 @@
+"""From a Hugging Face folder to an ONNX model with its weights in a file beside it.
+
+No torch is needed, and one tensor at a time is in memory. The data file is laid out before
+anything is read: each array begins on a page of its own, so that ONNX Runtime can map it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from edge.progress import Count, Progress
+from quantize.checkpoint.complete import complete, numbers
+from quantize.checkpoint.folder import Checkpoint
+from quantize.errors import CheckpointError
+from quantize.graph.decoder import decoder, interface
+from quantize.graph.network import CONTRIB, Network, Part, Weight
+from quantize.graph.rounding import BLOCK
+from quantize.graph.types import Type
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["export"]
+
+_PAGE = 4096
+_OPSET, _IR = 18, 10
+_PRODUCER = "lucie-edge"
+
+
+def export(
+    checkpoint: Checkpoint,
+    folder: Path,
+    wanted: Type,
+    *,
+    facts: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the model into `folder`, which is there and to be thrown away if this fails.
+
+    Args:
+        checkpoint: the model.
+        folder: where graph and weights go.
+        wanted: what kind of file.
+        facts: for the model's own metadata.
+        progress: called with bytes written.
+
+    Returns:
+        The graph, `model….onnx`; the weights are in `model….onnx_data`.
+
+    Raises:
+        CheckpointError: tensors are missing, too many, of wrong shape or not finite.
+        OSError: it cannot be written.
+    """
+    complete(checkpoint)
+    _check_widths(checkpoint, wanted)
+
+    def read(names: Sequence[str], kind: str) -> NDArray[Any]:
+        parts = [numbers(checkpoint, name, kind) for name in names]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    net = decoder(checkpoint.config, wanted.kind, wanted.body, wanted.head, read)
+    target = folder / f"model{wanted.suffix}.onnx"
+    data = target.with_name(f"{target.name}_data")
+    model = _model(checkpoint, wanted, net, data.name)
+    for key, value in (facts or {}).items():
+        model.metadata_props.add(key=key, value=value)
+    _write_data(net, data, progress)
+    target.write_bytes(model.SerializeToString())
+    return target
+
+
+def _check_widths(checkpoint: Checkpoint, wanted: Type) -> None:
+    config = checkpoint.config
+    widths = (
+        config.hidden_size,
+        config.intermediate_size,
+        config.num_attention_heads * config.head_dim,
+    )
+    if wanted.in_blocks and any(width % BLOCK for width in widths):
+        raise CheckpointError("checkpoint.no-blocks", path=str(checkpoint.path), block=BLOCK)
+
+
+def _model(checkpoint: Checkpoint, wanted: Type, net: Network, data: str) -> onnx.ModelProto:
+    given, made = interface(checkpoint.config, wanted.kind)
+    places = _places(net)
+    stored = [_external(part, *places[part.name], data) for part in net.parts()]
+    stored += [
+        _external(weight.alias, *places[weight.parts[0].name], data)
+        for weight in net.weights.values()
+        if weight.alias is not None
+    ]
+    used = {name for node in net.nodes for name in node.input}
+    graph = helper.make_graph(
+        net.nodes,
+        "llama",
+        given,
+        made,
+        net.constants + [tensor for tensor in stored if tensor.name in used],
+    )
+    return helper.make_model(
+        graph,
+        producer_name=_PRODUCER,
+        ir_version=_IR,
+        opset_imports=[helper.make_opsetid("", _OPSET), helper.make_opsetid(CONTRIB, 1)],
+    )
+
+
+def _places(net: Network) -> dict[str, tuple[int, int]]:
+    """Offset and length of each array in the data file."""
+    places = {}
+    at = 0
+    for part in net.parts():
+        places[part.name] = (at, part.n_bytes)
+        at += -(-part.n_bytes // _PAGE) * _PAGE
+    return places
+
+
+def _external(part: Part, offset: int, length: int, data: str) -> TensorProto:
+    tensor = TensorProto(
+        name=part.name,
+        dims=part.shape,
+        data_type=helper.np_dtype_to_tensor_dtype(part.dtype),
+        data_location=TensorProto.EXTERNAL,
+    )
+    for key, value in (("location", data), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
+
+
+def _write_data(net: Network, target: Path, progress: Progress | None) -> None:
+    count = Count(sum(part.n_bytes for part in net.parts()), progress)
+    with target.open("xb") as file:
+        for weight in net.weights.values():
+            for part, array in zip(weight.parts, _made(weight), strict=True):
+                file.write(np.ascontiguousarray(array).data)
+                file.seek(-file.tell() % _PAGE, os.SEEK_CUR)
+                count.add(part.n_bytes)
+        file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _made(weight: Weight) -> tuple[NDArray[Any], ...]:
+    arrays = weight.make()
+    for part, array in zip(weight.parts, arrays, strict=True):
+        if array.shape != part.shape or array.dtype != part.dtype:
+            raise AssertionError(f"{part.name}: {array.dtype} {array.shape} for {part}")
+    return arrays

@@ -1,0 +1,145 @@
+"""ONNX Runtime as a reader: logits for every token of a text.
+
+A graph that keeps the last token's state only is loaded with that step left out: nothing
+else of it changes, and no file is written.
+"""
+
+from __future__ import annotations
+
+from array import array
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from edge.device import detect
+from edge.errors import DamagedModelError, EngineError
+from edge.onnx_header import read_onnx
+from edge.onnxrt.graph import load, run_errors
+from edge.onnxrt.memory import Growing
+from edge.onnxrt.vocab import Vocab
+from edge.text import one_line
+from quantize.graph.decoder import LAST_STATE
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["GraphReader"]
+
+
+class GraphReader:
+    """One loaded graph; the counterpart of `quantize.measuring.reading.Reader`.
+
+    Args:
+        path: an ONNX file in its model folder.
+        chunk: tokens that are read together.
+        threads: threads to compute with; 0: one for each core.
+
+    Raises:
+        ModelError: the file is damaged or of an unknown kind.
+        EngineError: ONNX Runtime is not there.
+    """
+
+    def __init__(self, path: Path, chunk: int, threads: int) -> None:
+        header = read_onnx(path)
+        self.chunk = chunk
+        self._graph = load(path, threads or detect().cpu.cores, _with_all_logits(path))
+        self.vocab = Vocab(header, self._graph.n_vocab)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
+
+    def tokens(self, text: str) -> array[int]:
+        """Ids of a whole text, BOS first where the model wants one; no control tokens."""
+        return array("i", self.vocab.encode(text, special=False, bos=True))
+
+    def read(self, ids: array[int], first: int = 0) -> NDArray[np.float32]:
+        """Logits [T - first, V] of T ≤ `chunk` tokens.
+
+        Args:
+            ids: the tokens.
+            first: logits are wanted after this token and all that follow.
+
+        Raises:
+            EngineError: ONNX Runtime failed.
+        """
+        return self._forward(Growing(self._graph), self._from_the_start(ids))[first:]
+
+    def continue_greedily(self, ids: array[int], n: int) -> array[int]:
+        """The likeliest token after T `ids`, the likeliest after that, and so on: `n` of them.
+
+        Raises:
+            EngineError: ONNX Runtime failed.
+        """
+        memory = Growing(self._graph)
+        new = self._from_the_start(ids)
+        found = array("i")
+        while True:
+            found.append(int(self._forward(memory, new)[-1].argmax()))
+            if len(found) == n:
+                return found
+            memory.length += len(new)
+            new = found[-1:]
+
+    def _from_the_start(self, ids: array[int]) -> array[int]:
+        ids = ids[:]
+        if self.vocab.add_bos:
+            ids[0] = self.vocab.bos
+        return ids
+
+    def _forward(self, memory: Growing, ids: array[int]) -> NDArray[np.float32]:
+        from onnxruntime import RunOptions
+
+        options = RunOptions()
+        # In another thread, so that Ctrl-C does not wait for a large model's chunk.
+        step = self._thread.submit(memory.forward, ids, options)
+        try:
+            return step.result()
+        except KeyboardInterrupt:
+            options.terminate = True
+            step.exception()
+            raise
+        except run_errors() as error:
+            raise EngineError("onnx.step-failed", reason=one_line(error)) from error
+
+    def close(self) -> None:
+        """Free the model."""
+        self._thread.shutdown()
+        del self._graph
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _with_all_logits(path: Path) -> bytes | None:
+    """The graph without the node that leaves the last token alone; None where it has none."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError) as error:
+        raise DamagedModelError("onnx.refused", path=str(path), reason=one_line(error)) from error
+    nodes = model.graph.node
+    place = next((n for n, node in enumerate(nodes) if node.name == LAST_STATE), None)
+    if place is None:
+        return None
+    skipped = nodes[place]
+    for node in nodes:
+        for n, name in enumerate(node.input):
+            if name == skipped.output[0]:
+                node.input[n] = skipped.input[0]
+    del nodes[place]
+    logits = next(each for each in model.graph.output if each.name == "logits")
+    length: Any = logits.type.tensor_type.shape.dim[1]
+    length.Clear()
+    length.dim_param = "sequence_length"
+    content: bytes = model.SerializeToString()
+    return content

@@ -1,0 +1,141 @@
+"""One export: from a model folder to a bundle with one ONNX model that has passed its gates.
+
+    model ──▶ graph and weights ──▶ gate: tokens ──▶ gate: predictions ──▶ bundle
+              graph/export          gates/tokens     gates/predictions
+
+The judge of its predictions is llama.cpp with the source's floats: another program, another
+file format, the same model. Everything happens in a hidden folder beside the result; what
+fails or is interrupted leaves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge.bundle import Bundle
+from edge.manifest import Manifest
+from edge.onnx_header import OnnxHeader, read_onnx
+from quantize.checkpoint.source import Source, open_source
+from quantize.gates.predictions import DivergenceReport, compare_predictions, limit
+from quantize.gates.sample_texts import texts as sample_texts
+from quantize.gates.tokens import TokenReport, compare_tokens
+from quantize.ggml.export import export as export_floats
+from quantize.ggml.export import widest
+from quantize.gguf_bundle import Stage
+from quantize.graph.export import export
+from quantize.graph.layout import write_layout
+from quantize.graph.types import Type
+from quantize.measuring.built_in_texts import MEASURE
+from quantize.measuring.calibration import LabelledText
+from quantize.workshop import software, workshop
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+__all__ = ["export_onnx"]
+
+
+def export_onnx(
+    source: Path,
+    out: Path,
+    wanted: Type,
+    stage: Stage,
+    *,
+    texts: Sequence[LabelledText] = MEASURE,
+    most_kld: float | None = None,
+    threads: int = 0,
+) -> Bundle:
+    """Make the bundle `out`, whose name is that of its folder.
+
+    Args:
+        source: a model folder of Hugging Face's layout, plain or a bundle.
+        out: the folder to make.
+        wanted: what kind of file.
+        stage: told what is being done.
+        texts: what the predictions of source and export are compared on.
+        most_kld: mean KL divergence, in nats, above which nothing is published; None: by size.
+        threads: threads to measure with; 0: one for each core.
+
+    Raises:
+        LucieError: something of it fails; nothing is left.
+    """
+    opened = open_source(source, stage("verify"))
+    checkpoint = opened.checkpoint
+    with workshop(out) as folder:
+        draft = folder / "model"
+        (draft / "onnx").mkdir(parents=True)
+        graph = export(
+            checkpoint, draft / "onnx", wanted, facts=_facts(opened, out), progress=stage("weights")
+        )
+        write_layout(checkpoint, draft, graph, wanted)
+        header = read_onnx(graph)
+        tokens = compare_tokens(checkpoint, graph, list(sample_texts()), stage("tokens"))
+        tokens.require(out)
+        floats = folder / "floats.gguf"
+        export_floats(checkpoint, floats, widest(checkpoint), progress=stage("floats"))
+        predictions = compare_predictions(floats, graph, texts, threads=threads, stage=stage)
+        predictions.require(out, limit(header.bits_per_weight) if most_kld is None else most_kld)
+        manifest = opened.inherit(
+            Manifest(
+                kind="onnx",
+                name=out.name,
+                recipe=_recipe(source, wanted),
+                software=software("onnx", "onnxruntime", "tokenizers", "safetensors", "numpy"),
+                provenance="unknown",
+                metrics=_metrics(header, graph, tokens, predictions),
+            )
+        )
+        files = {str(f.relative_to(draft)): f for f in draft.rglob("*") if f.is_file()}
+        return Bundle.write(out, manifest, files, move=True, progress=stage("hash"))
+
+
+def _recipe(source: Path, wanted: Type) -> dict[str, JsonValue]:
+    return {"step": "quantize.onnx", "source": source.name, "type": wanted.name}
+
+
+def _facts(source: Source, out: Path) -> dict[str, str]:
+    """What the file says of itself, where it is found without its manifest."""
+    facts = {"name": out.name}
+    if source.bundle is not None:
+        known = source.bundle.manifest
+        facts |= {
+            "licence": known.licence or "",
+            "languages": ", ".join(known.languages),
+            "provenance": known.provenance,
+            "data": "; ".join(
+                " ".join(filter(None, (each.name, each.licence, each.url))) for each in known.data
+            ),
+        }
+    return {key: value for key, value in facts.items() if value}
+
+
+def _metrics(
+    header: OnnxHeader, graph: Path, tokens: TokenReport, predictions: DivergenceReport
+) -> dict[str, float]:
+    return {
+        "file size": float(header.file_size),
+        "bits per weight": header.bits_per_weight,
+        "bytes read per token": float(_read_per_token(header, graph)),
+        "gate: texts with equal tokens": float(tokens.same_ids),
+        "gate: texts tried": float(tokens.texts),
+        **predictions.metrics(),
+    }
+
+
+def _read_per_token(header: OnnxHeader, graph: Path) -> int:
+    """Bytes of weights; of an embedding that is not the output matrix, too, one row counts as
+    nothing."""
+    import onnx
+
+    weights = onnx.load(graph, load_external_data=False).graph.initializer
+    places = {}
+    for tensor in weights:
+        external = {entry.key: entry.value for entry in tensor.external_data}
+        if "offset" not in external:
+            continue
+        looked_up = "embed_tokens" in tensor.name and not header.tied_output
+        if not looked_up:
+            places[external["offset"]] = int(external["length"])
+    return sum(places.values())
