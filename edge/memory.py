@@ -44,9 +44,10 @@ vocabularies of 300 and of 200,000 tokens, with 10 and with 200,000 merges."""
 _TABLE_BYTES = 880
 """Of each token in llguidance's tables, from the first answer by a JSON schema on: 42 MiB
 for 49,152 tokens."""
-_GRAPH_COPIES = 1.0
-_GRAPH_PROCESS = 120 * _MIB
-_GRAPH_TOKEN_BYTES = 600
+_GRAPH_PROCESS = 84 * _MIB
+"""As `_PROCESS`, with ONNX Runtime, tokenizers and llama.cpp's libraries, whose samplers choose."""
+_GRAPH_TOKEN_BYTES = 720
+"""Of each token in the tokenizers library: 33 MiB for 49,152 tokens with their merges."""
 _NODE_BYTES = 2048
 _NODES_PER_TENSOR = 8
 """llama_context::graph_max_nodes; three graphs, their tensors and the scheduler's tables."""
@@ -114,15 +115,19 @@ def estimate(header: Header, options: LoadOptions, flags: frozenset[str]) -> Mem
 
 
 def _of_graph(header: OnnxHeader, options: LoadOptions) -> MemoryEstimate:
-    """With ONNX Runtime: matrices are rearranged as they are loaded, in memory of their own."""
+    """With ONNX Runtime: matrices are rearranged as they are loaded, into memory of their own.
+
+    Of the file only the embedding's rows stay mapped; KV pages are taken as they are filled.
+    """
     kv_dim = header.n_head_kv * header.head_dim_k
     kv_bytes = 2 if header.kv_type == "f16" else 4
     n = options.n_batch
     scores = header.n_head * n * options.n_ctx
     widest = n * (4 * header.n_ff + 4 * header.n_embd)
+    embedding = header.n_vocab * header.n_embd / header.n_params
     return MemoryEstimate(
-        weights=header.file_size,
-        repacked=int(header.file_size * _GRAPH_COPIES),
+        weights=int(header.file_size * embedding),
+        repacked=header.file_size,
         kv=2 * header.n_layer * kv_dim * kv_bytes * options.n_ctx,
         compute=4 * (scores + widest + 2 * options.n_seq * header.n_vocab),
         process=_GRAPH_PROCESS + header.n_vocab * _GRAPH_TOKEN_BYTES,

@@ -18,23 +18,29 @@ from edge.bundle import Bundle
 from edge.manifest import Manifest
 from edge.onnx_header import OnnxHeader, read_onnx
 from quantize.checkpoint.source import Source, open_source
+from quantize.errors import QuantizeUsageError
 from quantize.gates.predictions import DivergenceReport, compare_predictions, limit
 from quantize.gates.sample_texts import texts as sample_texts
 from quantize.gates.tokens import TokenReport, compare_tokens
 from quantize.ggml.export import export as export_floats
 from quantize.ggml.export import widest
+from quantize.ggml.imatrix import ImportanceMatrix
 from quantize.gguf_bundle import Stage
 from quantize.graph.export import export
 from quantize.graph.layout import write_layout
-from quantize.graph.types import Type
+from quantize.graph.types import F32, Q4, Type
 from quantize.measuring.built_in_texts import MEASURE
 from quantize.measuring.calibration import LabelledText
+from quantize.peers import optimum
 from quantize.workshop import software, workshop
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-__all__ = ["export_onnx"]
+__all__ = ["EXPORTERS", "OPTIMUM", "OWN", "export_onnx"]
+
+OWN, OPTIMUM = "lucie", "optimum"
+EXPORTERS = (OWN, OPTIMUM)
 
 
 def export_onnx(
@@ -43,6 +49,8 @@ def export_onnx(
     wanted: Type,
     stage: Stage,
     *,
+    exporter: str = OWN,
+    imatrix: Path | None = None,
     texts: Sequence[LabelledText] = MEASURE,
     most_kld: float | None = None,
     threads: int = 0,
@@ -54,6 +62,8 @@ def export_onnx(
         out: the folder to make.
         wanted: what kind of file.
         stage: told what is being done.
+        exporter: `OWN` or `OPTIMUM`.
+        imatrix: an importance matrix, for four bits.
         texts: what the predictions of source and export are compared on.
         most_kld: mean KL divergence, in nats, above which nothing is published; None: by size.
         threads: threads to measure with; 0: one for each core.
@@ -61,15 +71,28 @@ def export_onnx(
     Raises:
         LucieError: something of it fails; nothing is left.
     """
+    if imatrix is not None and wanted is not Q4:
+        raise QuantizeUsageError("onnx.imatrix", type=wanted.name)
+    if exporter == OPTIMUM and wanted is not F32:
+        raise QuantizeUsageError("onnx.optimum")
+    matrix = ImportanceMatrix.read(imatrix) if imatrix is not None else None
     opened = open_source(source, stage("verify"))
     checkpoint = opened.checkpoint
     with workshop(out) as folder:
         draft = folder / "model"
         (draft / "onnx").mkdir(parents=True)
-        graph = export(
-            checkpoint, draft / "onnx", wanted, facts=_facts(opened, out), progress=stage("weights")
-        )
-        write_layout(checkpoint, draft, graph, wanted)
+        if exporter == OPTIMUM:
+            graph = optimum.export(checkpoint, draft / "onnx")
+        else:
+            graph = export(
+                checkpoint,
+                draft / "onnx",
+                wanted,
+                importance=matrix,
+                facts=_facts(opened, out),
+                progress=stage("weights"),
+            )
+        write_layout(checkpoint, draft, graph, wanted, positions=exporter == OPTIMUM)
         header = read_onnx(graph)
         tokens = compare_tokens(checkpoint, graph, list(sample_texts()), stage("tokens"))
         tokens.require(out)
@@ -81,7 +104,7 @@ def export_onnx(
             Manifest(
                 kind="onnx",
                 name=out.name,
-                recipe=_recipe(source, wanted),
+                recipe=_recipe(source, wanted, exporter, imatrix),
                 software=software("onnx", "onnxruntime", "tokenizers", "safetensors", "numpy"),
                 provenance="unknown",
                 metrics=_metrics(header, graph, tokens, predictions),
@@ -91,8 +114,16 @@ def export_onnx(
         return Bundle.write(out, manifest, files, move=True, progress=stage("hash"))
 
 
-def _recipe(source: Path, wanted: Type) -> dict[str, JsonValue]:
-    return {"step": "quantize.onnx", "source": source.name, "type": wanted.name}
+def _recipe(
+    source: Path, wanted: Type, exporter: str, imatrix: Path | None
+) -> dict[str, JsonValue]:
+    return {
+        "step": "quantize.onnx",
+        "source": source.name,
+        "type": wanted.name,
+        "exporter": exporter,
+        "imatrix": imatrix.name if imatrix else None,
+    }
 
 
 def _facts(source: Source, out: Path) -> dict[str, str]:

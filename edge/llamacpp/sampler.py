@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["ChainSampler", "ContextRows", "Rows"]
+__all__ = ["ChainSampler", "ContextRows", "Rows", "takes_likeliest"]
 
 _RANDOM = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: llama.cpp would draw one that we could not report
 
@@ -161,6 +161,11 @@ class ChainSampler:
         if self._chain is not None:
             self._api.llama_sampler_free(self._chain)
             self._chain = None
+
+
+def takes_likeliest(s: Sampling) -> bool:
+    """Whether nothing but the largest logit decides."""
+    return s.temperature <= 0 and not s.logit_bias and not _penalises(s)
 
 
 def _penalises(s: Sampling) -> bool:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from edge.engine import AbortedError, Chunk, Constraint, EngineSpec, LoadOptions, Sampling
 from edge.errors import EngineError, ModelChangedError
-from edge.llamacpp.sampler import ChainSampler
+from edge.llamacpp.sampler import ChainSampler, takes_likeliest
 from edge.onnx_header import OnnxHeader
 from edge.onnxrt.graph import load, run_errors
 from edge.onnxrt.memory import Memory, open_memory
-from edge.onnxrt.rows import ArrayRows
+from edge.onnxrt.rows import ArrayRows, LikeliestRows
 from edge.onnxrt.vocab import Vocab
 from edge.text import one_line
 
@@ -162,7 +162,8 @@ class OnnxEngine:
         self, sampling: Sampling, prompt: Sequence[int], constraint: Constraint | None = None
     ) -> ChainSampler:
         """A sampler for one request; `prompt` counts for the repeat penalty."""
-        rows = ArrayRows(self.spec.n_vocab, self.logits)
+        kind = LikeliestRows if takes_likeliest(sampling) else ArrayRows
+        rows = kind(self.spec.n_vocab, self.logits)
         return ChainSampler(rows, sampling, prompt, constraint)
 
     def logits(self, row: int) -> NDArray[np.float32]:

@@ -84,7 +84,6 @@ def load(path: Path, threads: int, content: bytes | None = None) -> Graph:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL  # what fails is raised
-    options.enable_cpu_mem_arena = False
     options.add_session_config_entry(_WEIGHTS_FOLDER, str(path.parent))
     source = str(path) if content is None else content
     try:

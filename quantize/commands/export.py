@@ -98,6 +98,9 @@ def report(bundle: Bundle) -> None:
 @click.option("--bits", type=click.Choice(["4", "8", "16", "32"]), default="4",
               show_default=True, help=say("bits"))  # fmt: skip
 @click.option("--dynamic", is_flag=True, help=say("dynamic"))
+@click.option("--exporter", type=click.Choice(["lucie", "optimum"]), default="lucie",
+              show_default=True, help=say("exporter"))  # fmt: skip
+@click.option("--imatrix", type=click.Path(path_type=Path), help=say("imatrix"))
 @options.texts
 @click.option("--max-kld", type=Real(min=0, min_open=True), metavar="NATS", help=say("max-kld"))
 @options.threads
@@ -106,6 +109,8 @@ def onnx(
     out: Path,
     bits: str,
     dynamic: bool,
+    exporter: str,
+    imatrix: Path | None,
     texts: tuple[str, ...],
     max_kld: float | None,
     threads: int,
@@ -119,7 +124,15 @@ def onnx(
     measured_on = options.texts_or(texts, MEASURE)
     with Stages() as stages:
         bundle = export_onnx(
-            source, out, wanted, stages, texts=measured_on, most_kld=max_kld, threads=threads
+            source,
+            out,
+            wanted,
+            stages,
+            exporter=exporter,
+            imatrix=imatrix,
+            texts=measured_on,
+            most_kld=max_kld,
+            threads=threads,
         )
     report(bundle)
 

@@ -97,6 +97,19 @@ class ImportanceMatrix:
             str(file.scalar(_TEXT) or ""),
         )
 
+    def require(self, widths: Mapping[str, int]) -> None:
+        """See that it is of a model whose matrices have so many columns, by name.
+
+        Raises:
+            QuantizeError: it is of another.
+        """
+        for name, columns in widths.items():
+            entry = self.entries.get(name)
+            if entry is not None and entry.means.size % columns:
+                raise QuantizeError(
+                    "imatrix.other-model", tensor=name, columns=columns, inputs=entry.means.size
+                )
+
     def write(self, path: Path) -> None:
         """Write it to `path`, all or nothing."""
         import gguf

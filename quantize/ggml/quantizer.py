@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import StoreError
-from edge.gguf_header import GGUFHeader, read_header
+from edge.gguf_header import read_header
 from edge.gguf_types import FILE_TYPES, TENSOR_TYPES
 from edge.llamacpp.native import api, forget_errors, reason
 from edge.progress import Progress
@@ -129,18 +129,9 @@ def _check_files(source: Path, target: Path, options: QuantizeOptions) -> None:
         if not any(re.search(override.pattern, tensor.name) for tensor in header.tensors):
             raise QuantizeUsageError("quantize.no-match", pattern=override.pattern)
     if options.imatrix is not None:
-        _check_imatrix(ImportanceMatrix.read(options.imatrix), header)
-
-
-def _check_imatrix(matrix: ImportanceMatrix, header: GGUFHeader) -> None:
-    """Whether it is of this model: llama.cpp would name neither it nor the model."""
-    for tensor in header.tensors:
-        entry = matrix.entries.get(tensor.name)
-        if entry is not None and entry.means.size % tensor.shape[0]:
-            raise QuantizeError(
-                "imatrix.other-model",
-                tensor=tensor.name, columns=tensor.shape[0], inputs=entry.means.size,
-            )  # fmt: skip
+        # llama.cpp would name neither it nor the model.
+        widths = {tensor.name: tensor.shape[0] for tensor in header.tensors}
+        ImportanceMatrix.read(options.imatrix).require(widths)
 
 
 def _names() -> str:

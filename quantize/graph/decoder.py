@@ -15,7 +15,7 @@ the vocabulary's matrix is a fifth of a small model.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -40,7 +40,14 @@ Read: TypeAlias = "Callable[[Sequence[str], str], NDArray[Any]]"
 """Reads tensors by Hugging Face's names, one below the other, as `F32` or `F16`."""
 
 
-def decoder(config: LlamaConfig, kind: str, body: Storage, head: Storage, read: Read) -> Network:
+def decoder(
+    config: LlamaConfig,
+    kind: str,
+    body: Storage,
+    head: Storage,
+    read: Read,
+    importance: Mapping[str, NDArray[np.float32]],
+) -> Network:
     """The graph, whose weights are read when they are written.
 
     Args:
@@ -49,8 +56,9 @@ def decoder(config: LlamaConfig, kind: str, body: Storage, head: Storage, read: 
         body: how matrices are kept.
         head: how the embedding and the output matrix are kept.
         read: gives weights.
+        importance: by name of a tensor, the mean square of each input; may be empty.
     """
-    return _Decoder(config, kind, body, head, read, Network()).build()
+    return _Decoder(config, kind, body, head, read, importance, Network()).build()
 
 
 def interface(
@@ -87,6 +95,7 @@ class _Decoder:
     body: Storage
     head: Storage
     read: Read
+    importance: Mapping[str, NDArray[np.float32]]
     net: Network
 
     def build(self) -> Network:
@@ -118,7 +127,9 @@ class _Decoder:
 
     def _matrix(self, name: str, tensors: Sequence[str], rows: int, columns: int) -> Matrix:
         names = [f"{tensor}.weight" for tensor in tensors]
-        return Matrix(name, rows, columns, lambda kind: self.read(names, kind))
+        # Tensors that are joined have the same inputs, so what matters to one does to all.
+        weighed = self.importance.get(names[0])
+        return Matrix(name, rows, columns, lambda kind: self.read(names, kind), weighed)
 
     def _lengths(self) -> tuple[str, str]:
         """Of each row the last token's position, and how long the mask is, as int32."""

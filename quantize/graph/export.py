@@ -18,7 +18,9 @@ from onnx import TensorProto, helper
 from edge.progress import Count, Progress
 from quantize.checkpoint.complete import complete, numbers
 from quantize.checkpoint.folder import Checkpoint
+from quantize.checkpoint.llama_tensors import LlamaTensor
 from quantize.errors import CheckpointError
+from quantize.ggml.imatrix import ImportanceMatrix
 from quantize.graph.decoder import decoder, interface
 from quantize.graph.network import CONTRIB, Network, Part, Weight
 from quantize.graph.rounding import BLOCK
@@ -39,6 +41,7 @@ def export(
     folder: Path,
     wanted: Type,
     *,
+    importance: ImportanceMatrix | None = None,
     facts: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -48,6 +51,7 @@ def export(
         checkpoint: the model.
         folder: where graph and weights go.
         wanted: what kind of file.
+        importance: which inputs of each matrix matter; of use to four bits only.
         facts: for the model's own metadata.
         progress: called with bytes written.
 
@@ -58,14 +62,14 @@ def export(
         CheckpointError: tensors are missing, too many, of wrong shape or not finite.
         OSError: it cannot be written.
     """
-    complete(checkpoint)
+    inputs = _inputs(complete(checkpoint), importance)
     _check_widths(checkpoint, wanted)
 
     def read(names: Sequence[str], kind: str) -> NDArray[Any]:
         parts = [numbers(checkpoint, name, kind) for name in names]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    net = decoder(checkpoint.config, wanted.kind, wanted.body, wanted.head, read)
+    net = decoder(checkpoint.config, wanted.kind, wanted.body, wanted.head, read, inputs)
     target = folder / f"model{wanted.suffix}.onnx"
     data = target.with_name(f"{target.name}_data")
     model = _model(checkpoint, wanted, net, data.name)
@@ -74,6 +78,17 @@ def export(
     _write_data(net, data, progress)
     target.write_bytes(model.SerializeToString())
     return target
+
+
+def _inputs(
+    tensors: Sequence[LlamaTensor], matrix: ImportanceMatrix | None
+) -> dict[str, NDArray[np.float32]]:
+    """By Hugging Face's names: how much each input of a matrix matters."""
+    if matrix is None:
+        return {}
+    matrix.require({each.gguf: each.shape[1] for each in tensors if len(each.shape) > 1})
+    known = [each for each in tensors if each.gguf in matrix.entries]
+    return {each.hf: matrix.entries[each.gguf].means for each in known}
 
 
 def _check_widths(checkpoint: Checkpoint, wanted: Type) -> None:

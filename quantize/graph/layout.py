@@ -28,7 +28,9 @@ _KEPT = (
 )
 
 
-def write_layout(checkpoint: Checkpoint, folder: Path, graph: Path, wanted: Type) -> None:
+def write_layout(
+    checkpoint: Checkpoint, folder: Path, graph: Path, wanted: Type, *, positions: bool = False
+) -> None:
     """Write or copy them.
 
     Args:
@@ -36,12 +38,13 @@ def write_layout(checkpoint: Checkpoint, folder: Path, graph: Path, wanted: Type
         folder: where they go.
         graph: the graph, somewhere below `folder`.
         wanted: what kind of file it is.
+        positions: whether the graph wants `position_ids`.
     """
     for name in _KEPT:
         if (checkpoint.path / name).is_file():
             shutil.copyfile(checkpoint.path / name, folder / name)
     _write(folder / "config.json", _config(checkpoint, graph, wanted))
-    _write(folder / "genai_config.json", _genai(checkpoint, graph.relative_to(folder)))
+    _write(folder / "genai_config.json", _genai(checkpoint, graph.relative_to(folder), positions))
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
@@ -51,29 +54,36 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 def _config(checkpoint: Checkpoint, graph: Path, wanted: Type) -> dict[str, Any]:
     config = dict(checkpoint.document("config.json") or {})
     config["transformers.js_config"] = {
-        "use_external_data_format": {graph.name: 1},
+        "use_external_data_format": {graph.name: int(_has_data(graph))},
         "kv_cache_dtype": {"fp16": "float16"} if wanted.kind == "F16" else {},
     }
     return config
 
 
-def _genai(checkpoint: Checkpoint, graph: Path) -> dict[str, Any]:
+def _has_data(graph: Path) -> bool:
+    return graph.with_name(f"{graph.name}_data").exists()
+
+
+def _genai(checkpoint: Checkpoint, graph: Path, positions: bool) -> dict[str, Any]:
     config = checkpoint.config
     generation = checkpoint.document("generation_config.json") or {}
     eos = generation.get("eos_token_id", config.eos_token_id)
     first = eos[0] if isinstance(eos, list) and eos else eos
     pad = config.pad_token_id if config.pad_token_id is not None else first
+    inputs = {
+        "input_ids": "input_ids",
+        "attention_mask": "attention_mask",
+        "past_key_names": "past_key_values.%d.key",
+        "past_value_names": "past_key_values.%d.value",
+    }
+    if positions:
+        inputs["position_ids"] = "position_ids"
     decoder = {
         "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
         "filename": graph.as_posix(),
         "head_size": config.head_dim,
         "hidden_size": config.hidden_size,
-        "inputs": {
-            "input_ids": "input_ids",
-            "attention_mask": "attention_mask",
-            "past_key_names": "past_key_values.%d.key",
-            "past_value_names": "past_key_values.%d.value",
-        },
+        "inputs": inputs,
         "outputs": {
             "logits": "logits",
             "present_key_names": "present.%d.key",
@@ -92,5 +102,8 @@ def _genai(checkpoint: Checkpoint, graph: Path) -> dict[str, Any]:
         "type": "llama",
         "vocab_size": config.vocab_size,
     }
-    search = {"max_length": config.max_position_embeddings, "past_present_share_buffer": True}
+    search = {
+        "max_length": config.max_position_embeddings,
+        "past_present_share_buffer": not positions,  # as GroupQueryAttention works
+    }
     return {"model": {k: v for k, v in model.items() if v is not None}, "search": search}

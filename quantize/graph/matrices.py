@@ -36,6 +36,8 @@ class Matrix:
     columns: int
     read: Callable[[str], NDArray[Any]]
     """Reads it as `F32` or `F16`."""
+    importance: NDArray[np.float32] | None = None
+    """Mean square of each input [columns]; None: not known."""
 
 
 class Storage(Protocol):
@@ -106,7 +108,13 @@ class Blocks:
         scales = Part(f"{matrix.name}.scales{suffix}", np.dtype(np.float32), (matrix.rows, n))
         blocks = Part(f"{matrix.name}.weight{suffix}", np.dtype(np.uint8), (matrix.rows, n, size))
         bits = self.bits
-        net.keep(Weight((flat, scales), lambda: to_blocks(matrix.read("F32"), bits), alias=blocks))
+        net.keep(
+            Weight(
+                (flat, scales),
+                lambda: to_blocks(matrix.read("F32"), bits, matrix.importance),
+                alias=blocks,
+            )
+        )
         return blocks.name, scales.name
 
     def multiply(self, net: Network, x: str, matrix: Matrix) -> str:

@@ -92,12 +92,17 @@ def _shown(name: str) -> str:
     return escape(one_line(name).replace("|", "\\|"))
 
 
+def _type(row: Compared) -> str:
+    header = row.header
+    return header.file_type if header.format == "GGUF" else f"{header.format} {header.file_type}"
+
+
 def _columns(rows: Sequence[Compared]) -> list[_Column]:
     def column(entry: str, level: int, cell: Callable[[Compared], str]) -> _Column:
         return _Column(say(f"compare.{entry}"), cell, level)
 
     columns = [
-        column("type", 0, lambda row: row.header.file_type),
+        column("type", 0, _type),
         column("size", 0, lambda row: decimal_text(row.header.file_size / 1e6, 1)),
         column("bpw", 1, lambda row: decimal_text(row.header.bits_per_weight, 2)),
         column("kld", 0, _of(lambda found: _estimate(found.kld, 5))),

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from edge.device import detect
-from edge.gguf_header import read_header
-from edge.llamacpp.engine import LlamaEngine
+from edge.header import read_model
+from edge.loading import open_engine
 from edge.plan import Chosen, plan
 from edge.speed import measure_rates
 
@@ -38,8 +38,8 @@ def main() -> None:
         threads=asked.threads,
         threads_batch=asked.threads,
     )
-    options = plan(read_header(asked.model), detect(), chosen).options
-    engine = LlamaEngine(asked.model, options)
+    header = read_model(asked.model)
+    engine = open_engine(header, plan(header, detect(), chosen).options)
     try:
         measure_rates(engine, asked.n_prompt or 64, 2)  # warm-up, of full length as llama-bench's
         rates = measure_rates(engine, asked.n_prompt, asked.n_gen, asked.depth)

@@ -16,6 +16,7 @@ from edge.errors import MemoryRefusedError
 from edge.gguf_header import GGUFHeader, read_header
 from edge.memory import estimate, require
 from edge.messages import LANGUAGES, text
+from edge.onnx_header import read_onnx
 from tests.edge.memory_probe import options
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +57,13 @@ def test_the_estimate_is_right(q4_0: Path, n_ctx: int, kv_type: str, repack: boo
     expected = estimate(read_header(q4_0), options(n_ctx, kv_type, repack), flags)
     assert (expected.repacked > 50 << 20) == (repack and bool(flags & (X86 | ARM)))
     measured = int(probe(q4_0, n_ctx, kv_type, repack))
+    assert expected.total == pytest.approx(measured, rel=0.15)
+
+
+@pytest.mark.parametrize("n_ctx", [512, 2048])
+def test_the_estimate_for_onnx_runtime_is_right(smollm2_onnx: Path, n_ctx: int) -> None:
+    expected = estimate(read_onnx(smollm2_onnx), options(n_ctx, "f32", repack=False), NONE)
+    measured = int(probe(smollm2_onnx, n_ctx, "f32", False))
     assert expected.total == pytest.approx(measured, rel=0.15)
 
 
