@@ -3,7 +3,8 @@
 model/
 ├── config.json              the model's, and for transformers.js where weights are
 ├── genai_config.json        for onnxruntime-genai
-├── generation_config.json, tokenizer.json, tokenizer_config.json, …   as they were
+├── generation_config.json, tokenizer.json, …   as they were
+    ├── tokenizer_config.json   the chat template in it
 └── onnx/model_q4.onnx, onnx/model_q4.onnx_data
 """
 
@@ -22,7 +23,6 @@ __all__ = ["write_layout"]
 _KEPT = (
     "generation_config.json",
     "tokenizer.json",
-    "tokenizer_config.json",
     "special_tokens_map.json",
     "chat_template.jinja",
 )
@@ -43,6 +43,7 @@ def write_layout(
     for name in _KEPT:
         if (checkpoint.path / name).is_file():
             shutil.copyfile(checkpoint.path / name, folder / name)
+    _write(folder / "tokenizer_config.json", _tokenizer(checkpoint))
     _write(folder / "config.json", _config(checkpoint, graph, wanted))
     _write(folder / "genai_config.json", _genai(checkpoint, graph.relative_to(folder), positions))
 
@@ -58,6 +59,15 @@ def _config(checkpoint: Checkpoint, graph: Path, wanted: Type) -> dict[str, Any]
         "kv_cache_dtype": {"fp16": "float16"} if wanted.kind == "F16" else {},
     }
     return config
+
+
+def _tokenizer(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The settings, with the chat template in them, where transformers.js looks for it."""
+    settings = dict(checkpoint.document("tokenizer_config.json") or {})
+    separate = checkpoint.path / "chat_template.jinja"
+    if separate.is_file():
+        settings["chat_template"] = separate.read_text(encoding="utf-8")
+    return settings
 
 
 def _has_data(graph: Path) -> bool:

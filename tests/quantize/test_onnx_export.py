@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,9 @@ def test_what_matters_more_is_rounded_better() -> None:
 def test_the_graph_says_shapes_that_genai_and_transformers_js_read(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
-    graph = exported(tiny_folder, tmp_path / "out", Q4)
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    graph = exported(folder, tmp_path / "out", Q4)
     model = onnx.load(graph, load_external_data=False)
     inputs = {each.name: each.type.tensor_type.shape.dim for each in model.graph.input}
     assert [d.dim_value for d in inputs["past_key_values.1.value"]][1::2] == [2, 32]
@@ -198,6 +201,8 @@ def test_the_graph_says_shapes_that_genai_and_transformers_js_read(
     assert config["transformers.js_config"]["use_external_data_format"] == {"model_q4.onnx": 1}
     genai = json.loads((out / "genai_config.json").read_text())
     assert (out / genai["model"]["decoder"]["filename"]).samefile(graph)
+    settings = json.loads((out / "tokenizer_config.json").read_text())
+    assert settings["chat_template"] == "{{ messages[0].content }}"
     assert (out / "tokenizer.json").read_bytes() == (tiny_folder / "tokenizer.json").read_bytes()
 
 
