@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +117,10 @@ def greedy_agreement(
     """Share of the source's likeliest continuation that the export would have given, too."""
     shares = []
     size = _PROMPT + _ANSWER
-    with open_reader(source, size, threads) as judge, open_reader(export, size, threads) as reader:
+    with (
+        closing(open_reader(source, size, threads)) as judge,
+        closing(open_reader(export, size, threads)) as reader,
+    ):
         prompts = balanced(texts, judge.tokens, _PROMPT, _PROMPTS)
         count = Count(len(prompts), progress)
         for prompt in prompts:

@@ -21,7 +21,7 @@ from edge.progress import Count, Progress
 from edge.text import one_line
 from quantize.checkpoint.folder import Checkpoint
 from quantize.errors import CheckpointError, QuantizeError
-from quantize.measuring.readers import ReaderVocab
+from quantize.measuring.text_reader import ReaderVocab
 
 __all__ = ["Difference", "TokenReport", "compare_tokens"]
 

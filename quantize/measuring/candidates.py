@@ -8,7 +8,7 @@ what is held of each model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,8 @@ from edge.progress import Progress
 from quantize.errors import QuantizeError
 from quantize.measuring.calibration import Chunk, LabelledText, balanced
 from quantize.measuring.divergence import Figures, Positions, compare, summarise
-from quantize.measuring.readers import AnyReader, open_reader
+from quantize.measuring.readers import open_reader
+from quantize.measuring.text_reader import TextReader
 
 __all__ = ["ALL", "CHUNK", "measure"]
 
@@ -53,8 +54,10 @@ def measure(
         QuantizeError: a candidate has another vocabulary; a text is too short or cannot be read.
     """
     with ExitStack() as stack:
-        judge = stack.enter_context(open_reader(reference, CHUNK, threads))
-        readers = [stack.enter_context(open_reader(path, CHUNK, threads)) for path in candidates]
+        judge, *readers = [
+            stack.enter_context(closing(open_reader(path, CHUNK, threads)))
+            for path in (reference, *candidates)
+        ]
         pieces = balanced(texts, judge.tokens, CHUNK, chunks)
         for path, reader in zip(candidates, readers, strict=True):
             _check_vocabulary(judge, reader, path, pieces)
@@ -66,7 +69,9 @@ def measure(
     return [_summary(each) for each in found]
 
 
-def _check_vocabulary(judge: AnyReader, reader: AnyReader, path: Path, pieces: list[Chunk]) -> None:
+def _check_vocabulary(
+    judge: TextReader, reader: TextReader, path: Path, pieces: list[Chunk]
+) -> None:
     """Ids must mean the same to both."""
     seen = {token for piece in pieces for token in piece.ids}
     same = judge.vocab.n_vocab == reader.vocab.n_vocab and all(
@@ -76,7 +81,7 @@ def _check_vocabulary(judge: AnyReader, reader: AnyReader, path: Path, pieces: l
         raise QuantizeError("compare.vocabulary", path=str(path))
 
 
-def _read(judge: AnyReader, readers: list[AnyReader], piece: Chunk, found: list[_Found]) -> None:
+def _read(judge: TextReader, readers: list[TextReader], piece: Chunk, found: list[_Found]) -> None:
     first = CHUNK // 2
     following = np.array(piece.ids[first + 1 :], dtype=np.int32)
     reference = judge.read(piece.ids, first)[:-1]

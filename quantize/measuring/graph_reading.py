@@ -9,8 +9,7 @@ from __future__ import annotations
 from array import array
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from edge.device import detect
 from edge.errors import DamagedModelError, EngineError
@@ -20,6 +19,7 @@ from edge.onnxrt.memory import Growing
 from edge.onnxrt.vocab import Vocab
 from edge.text import one_line
 from quantize.graph.decoder import LAST_STATE
+from quantize.measuring.text_reader import TextReader
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["GraphReader"]
 
 
-class GraphReader:
+class GraphReader(TextReader):
     """One loaded graph; the counterpart of `quantize.measuring.reading.Reader`.
 
     Args:
@@ -46,76 +46,33 @@ class GraphReader:
         self.chunk = chunk
         self._graph = load(path, threads or detect().cpu.cores, _with_all_logits(path))
         self.vocab = Vocab(header, self._graph.n_vocab)
+        self._memory = Growing(self._graph)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
 
-    def tokens(self, text: str) -> array[int]:
-        """Ids of a whole text, BOS first where the model wants one; no control tokens."""
-        return array("i", self.vocab.encode(text, special=False, bos=True))
+    def _forget(self) -> None:
+        self._memory = Growing(self._graph)
 
-    def read(self, ids: array[int], first: int = 0) -> NDArray[np.float32]:
-        """Logits [T - first, V] of T ≤ `chunk` tokens.
-
-        Args:
-            ids: the tokens.
-            first: logits are wanted after this token and all that follow.
-
-        Raises:
-            EngineError: ONNX Runtime failed.
-        """
-        return self._forward(Growing(self._graph), self._from_the_start(ids))[first:]
-
-    def continue_greedily(self, ids: array[int], n: int) -> array[int]:
-        """The likeliest token after T `ids`, the likeliest after that, and so on: `n` of them.
-
-        Raises:
-            EngineError: ONNX Runtime failed.
-        """
-        memory = Growing(self._graph)
-        new = self._from_the_start(ids)
-        found = array("i")
-        while True:
-            found.append(int(self._forward(memory, new)[-1].argmax()))
-            if len(found) == n:
-                return found
-            memory.length += len(new)
-            new = found[-1:]
-
-    def _from_the_start(self, ids: array[int]) -> array[int]:
-        ids = ids[:]
-        if self.vocab.add_bos:
-            ids[0] = self.vocab.bos
-        return ids
-
-    def _forward(self, memory: Growing, ids: array[int]) -> NDArray[np.float32]:
+    def _read_on(self, ids: array[int], first: int) -> NDArray[np.float32]:
         from onnxruntime import RunOptions
 
         options = RunOptions()
         # In another thread, so that Ctrl-C does not wait for a large model's chunk.
-        step = self._thread.submit(memory.forward, ids, options)
+        step = self._thread.submit(self._memory.forward, ids, options)
         try:
-            return step.result()
+            logits = step.result()
         except KeyboardInterrupt:
             options.terminate = True
             step.exception()
             raise
         except run_errors() as error:
             raise EngineError("onnx.step-failed", reason=one_line(error)) from error
+        self._memory.length += len(ids)
+        return logits[first:]
 
     def close(self) -> None:
         """Free the model."""
         self._thread.shutdown()
-        del self._graph
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+        del self._memory, self._graph
 
 
 def _with_all_logits(path: Path) -> bytes | None:

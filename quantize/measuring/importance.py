@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,7 +86,7 @@ def collect(
     """
     _check_place(out)
     sums = _Sums()
-    with Reader(model, CHUNK, threads, watch(sums.add)) as reader:
+    with closing(Reader(model, CHUNK, threads, watch(sums.add))) as reader:
         pieces = balanced(texts, reader.tokens, CHUNK, chunks)
         text = digest(pieces)
         datasets = tuple(text.path.name for text in texts)

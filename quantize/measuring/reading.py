@@ -1,9 +1,7 @@
 """llama.cpp as a reader: logits for every token of a text, nothing written.
 
 The counterpart of `edge.llamacpp`, which answers: one sequence, no sampler, and logits for
-each position. A text is cut into chunks of equal length, each read from an empty cache,
-the first token of each replaced by BOS where the model wants one (as llama-imatrix and
-llama-perplexity do, so that figures can be compared).
+each position.
 """
 
 from __future__ import annotations
@@ -13,8 +11,7 @@ import os
 from array import array
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from edge.device import detect
 from edge.errors import DamagedModelError, EngineError
@@ -23,6 +20,7 @@ from edge.llamacpp.abort import AbortFlag
 from edge.llamacpp.batch import Batch
 from edge.llamacpp.native import ThreadPool, api, forget_errors, reason
 from edge.llamacpp.vocab import Vocab
+from quantize.measuring.text_reader import TextReader
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Reader"]
 
 
-class Reader:
+class Reader(TextReader):
     """One loaded model.
 
     Args:
@@ -69,6 +67,7 @@ class Reader:
         self._api._lib.llama_attach_threadpool(self._context, pool, pool)
         self._batch = Batch(chunk)
         self.vocab = Vocab(self._model)
+        self._length = 0
 
     def _load(self, path: Path, rearrange: bool) -> Any:
         params = self._api.llama_model_default_params()
@@ -95,49 +94,15 @@ class Reader:
             raise EngineError("engine.no-context", n_ctx=self.chunk, reason=reason())
         return context
 
-    def tokens(self, text: str) -> array[int]:
-        """Ids of a whole text, BOS first where the model wants one; no control tokens."""
-        return array("i", self.vocab.encode(text, special=False, bos=True))
-
-    def read(self, ids: array[int], first: int = 0) -> NDArray[np.float32]:
-        """Logits [T - first, V] of T ≤ `chunk` tokens; llama.cpp's memory, until the next call.
-
-        Args:
-            ids: the tokens.
-            first: logits are wanted after this token and all that follow.
-
-        Raises:
-            EngineError: llama.cpp failed.
-        """
-        ids = self._from_the_start(ids)
-        self._decode([(0, n, [token], n >= first) for n, token in enumerate(ids)])
-        return self._logits(len(ids) - first)
-
-    def continue_greedily(self, ids: array[int], n: int) -> array[int]:
-        """The likeliest token after T `ids`, the likeliest after that, and so on: `n` of them.
-
-        T + n must not exceed `chunk`.
-
-        Raises:
-            EngineError: llama.cpp failed.
-        """
-        ids = self._from_the_start(ids)
-        last = len(ids) - 1
-        self._decode([(0, at, [token], at == last) for at, token in enumerate(ids)])
-        found = array("i")
-        while True:
-            found.append(int(self._logits(1).argmax()))
-            if len(found) == n:
-                return found
-            self._decode([(0, last + len(found), [found[-1]], True)])
-
-    def _from_the_start(self, ids: array[int]) -> array[int]:
-        """`ids` as they are read from an empty cache."""
+    def _forget(self) -> None:
         self._api.llama_memory_clear(self._api.llama_get_memory(self._context), True)
-        ids = ids[:]
-        if self.vocab.add_bos:
-            ids[0] = self.vocab.bos
-        return ids
+        self._length = 0
+
+    def _read_on(self, ids: array[int], first: int) -> NDArray[np.float32]:
+        start = self._length
+        self._decode([(0, start + n, [token], n >= first) for n, token in enumerate(ids)])
+        self._length += len(ids)
+        return self._logits(len(ids) - first)
 
     def _logits(self, rows: int) -> NDArray[np.float32]:
         import numpy as np
@@ -174,14 +139,3 @@ class Reader:
         if self._model:
             self._api.llama_model_free(self._model)
             self._model = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

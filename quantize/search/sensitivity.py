@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,7 +83,7 @@ def measure_sensitivity(
         QuantizeError: a text is too short or cannot be read; the importance matrix is of another
             model; the model computes no numbers.
     """
-    with PatchedModel(floats, _CHUNK, settings.threads) as model:
+    with closing(PatchedModel(floats, _CHUNK, settings.threads)) as model:
         pieces = balanced(settings.texts, model.reader.tokens, _CHUNK, settings.chunks)
         shapes = {
             tensor: (info.shape[1], info.shape[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def test_perplexity_is_that_of_the_second_halves(tiny_gguf: Path, tmp_path: Path
     text = written(tmp_path / "t.txt")
     [found] = measure(tiny_gguf, [tiny_gguf], [text], chunks=1)
     ids = tiny.tokenizer(tiny.CONFIG).encode(text.path.read_bytes().decode()).ids[:512]
-    with Reader(tiny_gguf, 512, 1) as reader:
+    with closing(Reader(tiny_gguf, 512, 1)) as reader:
         logits = reader.read(array("i", ids)).astype(np.float64)
     losses = [-math.log(probabilities(logits[t])[ids[t + 1]]) for t in range(256, 511)]
     figures: Figures = found["all"]

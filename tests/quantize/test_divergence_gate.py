@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def test_the_greedy_continuation_is_that_of_the_formulas(tiny_gguf: Path) -> Non
     weights, ids = tiny.weights(tiny.CONFIG), list(PROMPT)
     for _ in range(24):
         ids.append(int(tiny.logits(tiny.CONFIG, weights, ids)[-1].argmax()))
-    with Reader(tiny_gguf, 64, 1) as reader:
+    with closing(Reader(tiny_gguf, 64, 1)) as reader:
         assert list(reader.continue_greedily(PROMPT, 24)) == ids[len(PROMPT) :]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def exported(folder: Path, kind: str = "F32") -> Path:
 
 
 def computed(path: Path, ids: list[int]) -> Any:
-    with Reader(path, chunk=64, threads=1) as reader:
+    with closing(Reader(path, chunk=64, threads=1)) as reader:
         return reader.read(array("i", ids)).copy()
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from array import array
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,12 @@ def test_ctrl_c_stops_in_the_middle_of_a_chunk(tiny_gguf: Path) -> None:
         return True
 
     callback = api().ggml_backend_sched_eval_callback(watch)
-    with Reader(tiny_gguf, 128, 1, callback) as reader:
+    with closing(Reader(tiny_gguf, 128, 1, callback)) as reader:
         with pytest.raises(KeyboardInterrupt):
             reader.read(IDS)
         stopped_after = len(evaluated)
         evaluated.clear()
         again = reader.read(IDS).copy()
         assert stopped_after < len(evaluated) / 2
-    with Reader(tiny_gguf, 128, 1) as reader:
+    with closing(Reader(tiny_gguf, 128, 1)) as reader:
         assert np.allclose(reader.read(IDS), again, atol=1e-4)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,10 @@ def expected_kld(floats: Path, folder: Path, importance: Any) -> float:
     source = tiny.write(folder / "rounded", tiny.CONFIG, weights)
     export(Checkpoint.open(source), folder / "rounded.gguf", "F32")
     klds = []
-    with Reader(floats, 128, 1) as judge, Reader(folder / "rounded.gguf", 128, 1) as reader:
+    with (
+        closing(Reader(floats, 128, 1)) as judge,
+        closing(Reader(folder / "rounded.gguf", 128, 1)) as reader,
+    ):
         for piece in balanced(CALIBRATION, judge.tokens, 128, 6):
             after = np.array(piece.ids[33:], dtype=np.int32)
             reference = judge.read(piece.ids, 32)[:-1]
