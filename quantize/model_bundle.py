@@ -9,6 +9,7 @@ from edge.manifest import Manifest, Parent
 from edge.progress import Progress
 from edge.store import Store
 from quantize.checkpoint.folder import Checkpoint
+from quantize.errors import QuantizeUsageError
 from quantize.gates.sample_texts import texts
 from quantize.gates.tokens import compare_tokens
 from quantize.ggml.dequantize import write_checkpoint
@@ -30,6 +31,8 @@ def dequantize_gguf(source: str, out: Path, stage: Stage) -> Bundle:
         LucieError: something of it fails; nothing is left.
     """
     model = Store().find(source)
+    if model.weights.suffix == ".onnx":
+        raise QuantizeUsageError("dequantize.wants-gguf", path=str(model.weights))
     known = Bundle.open(model.folder, verify=True) if model.folder is not None else None
     with workshop(out) as folder:
         draft = folder / "model"

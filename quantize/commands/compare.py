@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -17,7 +19,7 @@ from edge.store import Store
 from quantize.commands import options
 from quantize.commands.stages import Stages
 from quantize.commands.words import say, words
-from quantize.errors import QuantizeUsageError
+from quantize.errors import QuantizeError, QuantizeUsageError
 
 if TYPE_CHECKING:
     from quantize.measuring.speed import Speed
@@ -90,6 +92,13 @@ def _check(picture: Path) -> None:
 
     if picture.suffix.lower() not in FORMATS:
         raise QuantizeUsageError("compare.format", path=str(picture), known=", ".join(FORMATS))
+    for wrong, number in (
+        (picture.is_dir(), errno.EISDIR),
+        (not picture.parent.is_dir(), errno.ENOENT),
+    ):
+        if wrong:
+            reason = os.strerror(number)
+            raise QuantizeError("compare.unwritable", path=str(picture), reason=reason)
 
 
 def _draw(rows: list[Compared], path: Path | None, *, in_terminal: bool) -> None:

@@ -31,11 +31,11 @@ def imatrix(
     path = Store().find(model).weights
     target = output or Path(f"{path.stem}.imatrix.gguf")
     labelled = options.texts_or(texts, CALIBRATION)
-    if len({text.label for text in labelled}) == 1:
-        click.echo(say("one-language"), err=True)
     with Stages("imatrix-interrupted") as stages:
         made = collect(
             path, labelled, target, chunks=chunks, threads=threads, progress=stages("read")
         )
     tokens = count_text(made.chunk_count * made.chunk_size)
     click.echo(say("collected", path=target, count=len(made.entries), tokens=tokens), err=True)
+    if len({text.label for text in labelled}) == 1:
+        click.echo(say("one-language"), err=True)

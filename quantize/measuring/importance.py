@@ -18,7 +18,7 @@ import numpy as np
 
 from edge.errors import LucieError
 from edge.progress import Progress
-from quantize.errors import QuantizeError
+from quantize.errors import QuantizeError, QuantizeUsageError
 from quantize.ggml.imatrix import Importance, ImportanceMatrix
 from quantize.measuring.activations import watch
 from quantize.measuring.calibration import LabelledText, balanced, digest
@@ -84,6 +84,8 @@ def collect(
         ModelError: the model is damaged or of an unknown kind.
         QuantizeError: a text is too short or cannot be read; the model computes no numbers.
     """
+    if model.suffix == ".onnx":
+        raise QuantizeUsageError("imatrix.wants-gguf", path=str(model))
     _check_place(out)
     sums = _Sums()
     with closing(Reader(model, CHUNK, threads, watch(sums.add))) as reader:

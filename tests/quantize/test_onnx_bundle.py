@@ -128,6 +128,12 @@ def test_what_predicts_something_else_is_not_published(
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+def test_what_wants_gguf_says_so(lucie: Callable[..., Result], graph: Path) -> None:
+    for command in (("imatrix", graph), ("dequantize", graph, "out")):
+        with pytest.raises(QuantizeUsageError, match="is an ONNX model"):
+            lucie(*command)
+
+
 def test_options_that_exclude_each_other(lucie: Callable[..., Result], tmp_path: Path) -> None:
     for options, said in (
         (("--bits", "8", "--imatrix", "m.gguf"), "4 bits only"),
