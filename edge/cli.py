@@ -55,6 +55,17 @@ class _Commands(MutableMapping[str, click.Command]):
 class _LazyGroup(click.Group):
     """The command `lucie`; its own help imports no sub-command."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """`lucie` alone is `lucie chat`, so options that are not its own are that command's."""
+        own = {option for param in self.get_params(ctx) for option in param.opts}
+        at = next((n for n, arg in enumerate(args) if arg not in own and arg.strip("v") != "-"), -1)
+        chat = self.commands.get("chat") if at >= 0 and args[at].startswith("--") else None
+        if chat is not None:
+            option = args[at].partition("=")[0]
+            if any(option in (*param.opts, *param.secondary_opts) for param in chat.params):
+                args = [*args[:at], "chat", *args[at:]]
+        return super().parse_args(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, _summary(name)) for name in self.list_commands(ctx)]
         if rows:

@@ -45,8 +45,11 @@ def inventory(store: Store, device: Device) -> list[Item]:
 
 def _here(model: Model, device: Device) -> Item:
     made, problem = None, None
+    size = _size(model.path)
     try:
-        made = plan(read_model(model.weights), device)
+        header = read_model(model.weights)
+        size = header.file_size
+        made = plan(header, device)
     except LucieError as error:
         problem = error
     return Item(
@@ -54,7 +57,7 @@ def _here(model: Model, device: Device) -> Item:
         model=model,
         entry=catalog().get(model.name),
         is_default=model.name == default_model(),
-        size=_size(model.path),
+        size=size,
         plan=made,
         problem=problem,
         fits=not isinstance(problem, MemoryRefusedError),

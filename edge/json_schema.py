@@ -32,6 +32,11 @@ _ANNOTATIONS = frozenset(
 )  # fmt: skip
 
 
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+_MAX_BOUND = 2**63
+"""llguidance keeps bounds of integers in 64 bits, and takes the nearest for those beyond."""
+
+
 @dataclass
 class _Tally:
     """What is found in a schema, as far as its cost depends on it."""
@@ -79,6 +84,10 @@ def check_schema(schema: dict[str, Any]) -> str:
 
 
 def _check_keywords(schema: dict[str, Any]) -> None:
+    for name in _BOUNDS:
+        bound = schema.get(name)
+        if isinstance(bound, (int, float)) and _MAX_BOUND <= abs(bound) < math.inf:
+            raise UsageError("schema.bound-too-large", keyword=name)
     reference = schema.get("$ref")
     if isinstance(reference, str) and not reference.startswith("#"):
         raise UsageError("schema.remote-ref", ref=one_line(reference))

@@ -240,21 +240,35 @@ def _at(path: Path) -> Model:
     """The model at a path of the user's choice."""
     if (path / _MANIFEST).is_file():
         return _bundle(path.resolve())
+    if path.is_dir():
+        return _plain_folder(path.resolve())
     if not path.is_file():
         raise UnknownModelError("store.no-file", path=str(path))
     path = path.resolve()
+    if path.suffix not in SUFFIXES:
+        raise ModelError("store.wrong-suffix", path=str(path))
     for folder in path.parents[:2]:  # an ONNX file may be in a folder of its bundle
         if (folder / _MANIFEST).is_file():
             return Model(folder.name, path, folder)
-    if path.suffix not in SUFFIXES:
-        raise ModelError("store.wrong-suffix", path=str(path))
     return Model(path.stem, path, None)
 
 
+def _plain_folder(folder: Path) -> Model:
+    """A folder from elsewhere with one model in it."""
+    files = _model_files(folder)
+    if len(files) != 1:
+        raise UnknownModelError("store.not-one-model", path=str(folder), count=len(files))
+    return Model(folder.name, files[0], None)
+
+
 def _bundle(folder: Path) -> Model:
-    patterns = [f"*{suffix}" for suffix in SUFFIXES] + ["onnx/*.onnx"]
-    files = [file for pattern in patterns for file in sorted(folder.glob(pattern))]
+    files = _model_files(folder)
     return Model(folder.name, files[0] if len(files) == 1 else folder, folder)
+
+
+def _model_files(folder: Path) -> list[Path]:
+    patterns = [f"*{suffix}" for suffix in SUFFIXES] + ["onnx/*.onnx"]
+    return [file for pattern in patterns for file in sorted(folder.glob(pattern))]
 
 
 @contextmanager

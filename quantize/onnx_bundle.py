@@ -28,7 +28,7 @@ from quantize.ggml.imatrix import ImportanceMatrix
 from quantize.gguf_bundle import Stage
 from quantize.graph.export import export
 from quantize.graph.layout import write_layout
-from quantize.graph.types import F32, Q4, Type
+from quantize.graph.types import F32, INT8, Q4, Type
 from quantize.measuring.built_in_texts import MEASURE
 from quantize.measuring.calibration import LabelledText
 from quantize.peers import optimum
@@ -99,7 +99,8 @@ def export_onnx(
         floats = folder / "floats.gguf"
         export_floats(checkpoint, floats, widest(checkpoint), progress=stage("floats"))
         predictions = compare_predictions(floats, graph, texts, threads=threads, stage=stage)
-        predictions.require(out, limit(header.bits_per_weight) if most_kld is None else most_kld)
+        most = limit(header.bits_per_weight) if most_kld is None else most_kld
+        predictions.require(out, most, "gate.dynamic" if wanted is INT8 else "gate.graph")
         manifest = opened.inherit(
             Manifest(
                 kind="onnx",

@@ -11,21 +11,24 @@ __all__ = ["entries_of"]
 
 def entries_of(dialogue: Dialogue) -> list[Entry]:
     """Its messages; the system prompt is not among them."""
-    return [_entry(turn) for turn in dialogue.turns if turn.role != "system"]
+    last = dialogue.turns[-1] if dialogue.turns else None
+    return [_entry(turn, turn is last) for turn in dialogue.turns if turn.role != "system"]
 
 
-def _entry(turn: Turn) -> Entry:
+def _entry(turn: Turn, last: bool) -> Entry:
+    """What is shown of a turn; that a question can be asked again is said of the last one only."""
     if turn.role == "user":
         return Said(turn.content)
     answer = Answer(turn.content)
+    again = f" {say('chat.ask-again')}" if last else ""
     if turn.state == "stopped":
-        answer.end(f"{say('chat.stopped')} {say('chat.ask-again')}", ".remark")
+        answer.end(say("chat.stopped") + again, ".remark")
     elif turn.refused:
         answer.end(say("chat.refused"), ".error")
     elif turn.state == "failed":
-        answer.end(f"{say('chat.failed')} {say('chat.ask-again')}", ".error")
+        answer.end(say("chat.failed") + again, ".error")
     elif turn.state == "writing":
-        answer.end(f"{say('chat.interrupted')} {say('chat.ask-again')}", ".remark")
+        answer.end(say("chat.interrupted") + again, ".remark")
     elif not turn.content:
         answer.end(say("chat.empty"), ".remark")
     return answer

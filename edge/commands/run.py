@@ -24,7 +24,7 @@ from edge.client import (
     Starting,
 )
 from edge.commands.numbers import Real, Whole
-from edge.errors import UsageError
+from edge.errors import LucieError, UsageError
 from edge.messages import text
 
 __all__ = ["run"]
@@ -78,7 +78,22 @@ def run(
         options["stop"] = [_text("--stop", one) for one in stop]
     if schema is not None:
         options["response_format"] = _format(schema)
-    asyncio.run(_answer(_connector(model, server), messages, options, as_json))
+    try:
+        reason = asyncio.run(_answer(_connector(model, server), messages, options, as_json))
+    except UsageError as error:
+        raise _in_our_words(error, schema) from error
+    if schema is not None and reason == "length" and not as_json:
+        raise LucieError("run.schema-cut")
+
+
+def _in_our_words(error: UsageError, schema: Path | None) -> UsageError:
+    """An error of the server, naming the option that was given and not the request's field."""
+    field = str(error.facts.get("param", "")).partition("[")[0].partition(".")[0]
+    if not field:
+        return error
+    named = {"messages": "PROMPT", "response_format": f"--schema {schema}"}
+    option = named.get(field, "--" + field.replace("_", "-"))
+    return type(error)(error.code, **{**error.facts, "param": option})
 
 
 def _prompt(given: str | None) -> str:
@@ -140,7 +155,9 @@ def _connector(model: str | None, server: str | None) -> Connector:
 
 async def _answer(
     connector: Connector, messages: list[Message], options: dict[str, Any], as_json: bool
-) -> None:
+) -> str | None:
+    """Ask and show; returns why the answer ended."""
+    reason = None
     show = _Status()
     out = _Result() if as_json else _Stdout()
     try:
@@ -160,11 +177,13 @@ async def _answer(
                     else:
                         show.clear()
                         out.end(reply, info)
+                        reason = reply.reason
         finally:
             await client.aclose()
     finally:
         show.clear()
         await connector.aclose()
+    return reason
 
 
 class _Stdout:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge.engine import AbortedError, Chunk, Constraint, EngineSpec, LoadOptions, Sampling
-from edge.errors import EngineError, ModelChangedError
+from edge.errors import DamagedModelError, EngineError, ModelChangedError
 from edge.llamacpp.sampler import ChainSampler, takes_likeliest
 from edge.onnx_header import OnnxHeader
 from edge.onnxrt.graph import load, run_errors
@@ -56,6 +56,7 @@ class OnnxEngine:
         self._header = header
         self._sizes = self._measure()
         self._graph = load(header.path, max(options.threads, options.threads_batch))
+        self._check_shape()
         kv_type = {"float32": "f32", "float16": "f16"}[self._graph.dtype.name]
         if options.kv_type != kv_type:
             raise EngineError("engine.kv-type", kv_type=options.kv_type, known=kv_type)
@@ -76,6 +77,20 @@ class OnnxEngine:
             forks_share=False,
         )
         told(1.0)
+
+    def _check_shape(self) -> None:
+        """See that config.json, from which plans were made, is that of this graph."""
+        header, graph = self._header, self._graph
+        for name, said, found in (
+            ("num_hidden_layers", header.n_layer, graph.n_layer),
+            ("num_key_value_heads", header.n_head_kv, graph.n_head_kv),
+            ("head_dim", header.head_dim_k, graph.head_dim),
+            ("vocab_size", header.n_vocab, graph.n_vocab),
+        ):
+            if said != found:
+                raise DamagedModelError(
+                    "onnx.contradicts", path=str(header.path), field=name, said=said, found=found
+                )
 
     # -- sequences ---------------------------------------------------------------------
 

@@ -130,8 +130,9 @@ def _contains(path: Path, wanted: bytes) -> bool:
 
 
 def _plain(error: Exception) -> str:
-    """ONNX Runtime's message without the number and name of its class of errors."""
-    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error))
+    """ONNX Runtime's message without the class of the error, and the places in its source."""
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error))
+    return re.sub(r"\s*\S+\.(cc|h):\d+.*", "", text, flags=re.DOTALL).rstrip(". ")
 
 
 def _described(path: Path, session: Any, in_place: bool) -> Graph:

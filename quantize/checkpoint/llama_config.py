@@ -49,6 +49,7 @@ class LlamaConfig(_Strict):
     """`LlamaForCausalLM`: RMSNorm, rotary positions, SwiGLU, grouped-query attention."""
 
     architectures: tuple[Literal["LlamaForCausalLM"]] = Field(strict=False)
+    model_type: Literal["llama"] = "llama"
     hidden_size: Size
     intermediate_size: Size
     num_hidden_layers: Annotated[int, Field(gt=0, le=4096)]

@@ -47,12 +47,18 @@ class DivergenceReport:
     greedy: Estimate
     """A share, 0 to 1."""
 
-    def require(self, path: Path, most: float) -> None:
-        """Raise `QuantizeError` if the mean KL divergence in any language is above `most`."""
+    def require(self, path: Path, most: float, code: str = "gate.divergence") -> None:
+        """Raise `QuantizeError` if the mean KL divergence in any language is above `most`.
+
+        Args:
+            path: what is not published then.
+            most: nats.
+            code: of the error, whose text says what to do.
+        """
         for label, figures in self.figures.items():
             if not figures.kld.value <= most:  # NaN is not
                 raise QuantizeError(
-                    "gate.divergence",
+                    code,
                     path=str(path),
                     label=label,
                     kld=f"{figures.kld.value:.3g}",

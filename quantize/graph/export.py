@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["export"]
 
 _PAGE = 4096
+_ROTATED = 16
+"""GroupQueryAttention rotates heads of so many numbers, or a multiple."""
 _OPSET, _IR = 18, 10
 _PRODUCER = "lucie-edge"
 
@@ -93,6 +95,10 @@ def _inputs(
 
 def _check_widths(checkpoint: Checkpoint, wanted: Type) -> None:
     config = checkpoint.config
+    if config.head_dim % _ROTATED:
+        raise CheckpointError(
+            "checkpoint.head", path=str(checkpoint.path), head=config.head_dim, step=_ROTATED
+        )
     widths = (
         config.hidden_size,
         config.intermediate_size,

@@ -123,6 +123,15 @@ def test_without_a_command_it_chats(monkeypatch: pytest.MonkeyPatch) -> None:
     assert called == ["chat"]
 
 
+def test_options_of_the_chat_need_not_name_it(capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for args in (["chat", "--server", "x:y"], ["--server", "x:y"], ["-v", "--server=x:y"]):
+        assert cli.main(args) == 2
+        said.append(capsys.readouterr().err)
+    assert said == [said[0]] * 3
+    assert "No such option" not in said[0]
+
+
 def test_runs_a_command_and_passes_its_exit_code_on(
     others: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -185,6 +185,8 @@ def test_wrong_use_ends_with_2(
         (("\udcff bad",), "PROMPT is not text"),
         (("hi", "--system", "\udcff"), "--system is not text"),
         (("hi", "--schema", "/dev/zero"), "/dev/zero is longer than"),
+        (("hi", "--stop", ""), "The parameter --stop may not be empty"),
+        (("hi", *("--stop", "x") * 5), "The parameter --stop may have a length of 4"),
         (("hi", "--model", "a\nb"), "No model is called a\ufffdb."),
         (("hi", "--model", ""), "No model is called ."),
     ],
@@ -206,6 +208,17 @@ def test_a_schema_that_no_request_can_hold(home: Home, tmp_path: Path, schema: s
     ran = home.run("hi", "--schema", str(tmp_path / "odd.json"))
     assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
     assert "is not valid JSON" in ran.stderr
+
+
+def test_json_that_was_cut_is_no_success(home: Home, tmp_path: Path) -> None:
+    path = tmp_path / "long.json"
+    path.write_text('{"type": "array", "items": {"type": "integer"}, "minItems": 1000}')
+    ran = home.run("numbers", "--schema", str(path), "--max-tokens", "20", "--temperature", "0")
+    assert ran.returncode == 1
+    assert "no complete JSON" in ran.stderr
+    path.write_text("true")
+    ran = home.run("hi", "--schema", str(path))
+    assert f"--schema {path} must be of the JSON type object" in ran.stderr
 
 
 def test_a_schema_may_come_from_another_command(home: Home) -> None:

@@ -26,7 +26,7 @@ from edge.errors import (
 )
 from edge.gguf_types import ValueType
 from edge.manifest import File, Manifest, Parent
-from edge.store import DEFAULT_MODEL, Store
+from edge.store import DEFAULT_MODEL, Model, Store
 from tests.edge.gguf_files import Value, tiny
 from tests.edge.hub_server import Hub, serving
 
@@ -135,10 +135,23 @@ def test_a_path_into_a_bundle_knows_its_manifest(store: Store, gguf: Path) -> No
     assert added.manifest is not None
 
 
+def test_a_folder_from_elsewhere_is_the_one_model_in_it(
+    store: Store, gguf: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "elsewhere"
+    (folder / "onnx").mkdir(parents=True)
+    shutil.copyfile(gguf, folder / "a.gguf")
+    assert store.find(str(folder)) == Model("elsewhere", folder / "a.gguf", None)
+    (folder / "onnx" / "model.onnx").touch()
+    assert "2 files" in str(refused(store.find, str(folder)))
+    (folder / "a.gguf").unlink()
+    assert store.find(str(folder)).path == folder / "onnx" / "model.onnx"
+
+
 def test_what_cannot_be_found(store: Store, tmp_path: Path) -> None:
     assert refused(store.find, "./none.gguf").code == "store.no-file"
     assert refused(store.find, "none.gguf").code == "store.no-file"
-    assert refused(store.find, str(tmp_path)).code == "store.no-file"
+    assert refused(store.find, str(tmp_path)).code == "store.not-one-model"
     (tmp_path / "text").touch()
     assert refused(store.find, str(tmp_path / "text")).code == "store.wrong-suffix"
     for name in ("", "..", "../../etc", "a" * 5000, ".locks", "A", "a\0b", "é"):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import sys
+import time
 from array import array
 from collections.abc import Callable
 from contextlib import closing
@@ -126,6 +129,27 @@ def test_what_predicts_something_else_is_not_published(
     with pytest.raises((QuantizeError, EngineError)):
         lucie("onnx", tiny_folder, "out", "--bits", "32", "--text", text)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle_leaves_nothing(
+    smollm2: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from edge.program import main; raise SystemExit(main())"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "quantize", "onnx", smollm2, "out", "--bits", "16"],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not list(tmp_path.rglob("*.onnx_data")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "Interrupted; nothing was kept.\n")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_wants_gguf_says_so(lucie: Callable[..., Result], graph: Path) -> None:

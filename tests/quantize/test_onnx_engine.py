@@ -214,6 +214,16 @@ def test_damaged_documents_are_named(copy: Path, name: str, content: str) -> Non
     assert name in str(refused(copy))
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("num_hidden_layers", 3), ("num_key_value_heads", 8), ("vocab_size", 100), ("head_dim", 16)],
+)
+def test_a_config_of_another_model_is_refused(copy: Path, field: str, value: int) -> None:
+    path = copy.parent.parent / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    assert field in str(refused(copy))
+
+
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
 def test_missing_documents_are_named(copy: Path, name: str) -> None:
     (copy.parent.parent / name).unlink()

@@ -220,6 +220,13 @@ def test_weights_that_are_not_finite_are_named(tmp_path: Path) -> None:
         exported(folder, tmp_path / "out", Q4)
 
 
+def test_heads_that_cannot_be_rotated_are_refused(tmp_path: Path) -> None:
+    config = tiny.CONFIG | {"head_dim": 24}
+    folder = tiny.write(tmp_path / "model", config, tiny.weights(config))
+    with pytest.raises(CheckpointError, match=r"heads of 24 numbers.*--exporter optimum"):
+        exported(folder, tmp_path / "out", F32)
+
+
 def test_widths_that_are_no_blocks_are_refused(tmp_path: Path) -> None:
     config = tiny.CONFIG | {"intermediate_size": 500}
     folder = tiny.write(tmp_path / "model", config, tiny.weights(config))
