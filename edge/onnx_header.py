@@ -28,6 +28,7 @@ __all__ = ["OnnxHeader", "read_onnx"]
 
 _MOST_JSON = 64 << 20
 _MOST_TEMPLATE = 1 << 20
+_MOST_TOKENS = 1 << 19
 _CONFIG = "config.json"
 _Size = Annotated[int, Field(gt=0, le=1 << 31)]
 
@@ -50,7 +51,7 @@ class _Shape(BaseModel):
     num_attention_heads: _Size
     num_key_value_heads: _Size | None = None
     head_dim: _Size | None = None
-    vocab_size: _Size
+    vocab_size: Annotated[int, Field(gt=0, le=_MOST_TOKENS)]
     max_position_embeddings: _Size
     tie_word_embeddings: bool = False
 

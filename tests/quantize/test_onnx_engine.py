@@ -204,6 +204,7 @@ def test_a_graph_that_is_no_decoder_is_refused(copy: Path) -> None:
         ("config.json", "{"),
         ("config.json", "[]"),
         ("config.json", json.dumps({"hidden_size": -1})),
+        ("config.json", json.dumps(tiny.CONFIG | {"vocab_size": 1 << 30})),
         ("config.json", "[" * 100_000),
         ("tokenizer.json", "{}"),
         ("tokenizer.json", "\x00"),
