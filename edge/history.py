@@ -172,15 +172,23 @@ class History:
             return id_
 
     def write(
-        self, message: int, content: str, state: State, facts: Mapping[str, Any] | None = None
+        self,
+        message: int,
+        content: str,
+        state: State,
+        facts: Mapping[str, Any] | None = None,
+        model: str | None = None,
     ) -> None:
-        """Replace what an answer says so far.
+        """Replace what an answer says so far; a `model` that was not known is now.
 
         Raises:
             HistoryError: also `history.gone`, when its conversation has been deleted meanwhile.
         """
-        query = "UPDATE messages SET content = ?, state = ?, facts = ? WHERE id = ?"
-        values = (_storable(content), state, json.dumps(dict(facts or {})), message)
+        query = (
+            "UPDATE messages SET content = ?, state = ?, facts = ?, model = coalesce(?, model)"
+            " WHERE id = ?"
+        )
+        values = (_storable(content), state, json.dumps(dict(facts or {})), model, message)
         with self._writing() as db:
             self._changed(db.execute(query, values))
 

@@ -108,6 +108,8 @@ class Sequences:
             self._trim(source, shared)
             return source
         self._free_number(keep=source)
+        if not self._engine.spec.forks_share and not self.make_room(shared, keep=source):
+            return self._add(self._open())  # evaluated anew
         held = self._add(self._engine.fork(source.seq, shared))
         held.tokens = source.tokens[:shared]
         return held

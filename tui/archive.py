@@ -193,7 +193,7 @@ def _write(history: History, claim: Claim, dialogue: Dialogue, news: Sequence[Sn
                 facts=turn.facts,
             )
         else:
-            history.write(turn.id, content, state, turn.facts)
+            history.write(turn.id, content, state, turn.facts, turn.model)
         turn.kept = content, state
 
 

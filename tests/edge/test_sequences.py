@@ -24,8 +24,8 @@ _TOKEN = 100
 class Remembering:
     """The part of `edge.engine.Engine` that knows sequences; a state is its tokens."""
 
-    def __init__(self, n_ctx: int, n_seq: int) -> None:
-        self.spec = SimpleNamespace(n_ctx=n_ctx, n_seq=n_seq)
+    def __init__(self, n_ctx: int, n_seq: int, *, forks_share: bool = True) -> None:
+        self.spec = SimpleNamespace(n_ctx=n_ctx, n_seq=n_seq, forks_share=forks_share)
         self.tokens: dict[int, array[int]] = {}
         self.refuses = False
         self._cells = CellCount()
@@ -42,7 +42,13 @@ class Remembering:
 
     def fork(self, seq: int, n: int) -> int:
         target = next(k for k in range(self.spec.n_seq) if k not in self.tokens)
-        self._cells.fork(seq, target, n)
+        if self.spec.forks_share:
+            self._cells.fork(seq, target, n)
+        else:
+            if n > self.free_cells():
+                raise EngineError("engine.no-cells", n_ctx=self.spec.n_ctx)
+            self._cells.open(target)
+            self._cells.append(target, n)
         self.tokens[target] = self.tokens[seq][:n]
         return target
 
@@ -108,10 +114,13 @@ def words(seed: int, n: int) -> array[int]:
 
 
 @pytest.mark.parametrize("swap_bytes", [0, 60 * _TOKEN, 400 * _TOKEN])
+@pytest.mark.parametrize("forks_share", [True, False], ids=["sharing", "copying"])
 @pytest.mark.parametrize("seed", range(4))
-def test_whatever_comes_no_state_is_mixed_up(tmp_path: Path, seed: int, swap_bytes: int) -> None:
+def test_whatever_comes_no_state_is_mixed_up(
+    tmp_path: Path, seed: int, forks_share: bool, swap_bytes: int
+) -> None:
     draw = random.Random(seed)
-    engine = Remembering(n_ctx=300, n_seq=6)
+    engine = Remembering(n_ctx=300, n_seq=6, forks_share=forks_share)
     sequences = over(engine, KVStore(tmp_path, "key", 300 * _TOKEN), swap_bytes)
     system = [words(n, 40) for n in range(2)]
     talks = [system[n % 2] + words(100 + n, 5) for n in range(6)]

@@ -62,6 +62,7 @@ class Chat:
         """Type and send."""
         await self.type(text)
         await self.pilot.press("enter")
+        await self.pilot.pause()  # on a busy machine the key may not have been seen yet
 
     async def until(self, true: Callable[[], object], seconds: float = 10.0) -> None:
         """Wait for what must happen sooner or later."""
