@@ -95,12 +95,14 @@ def test_a_conversation_is_kept(path: Path) -> None:
     history.close()
 
 
-def test_the_model_of_an_answer_may_be_known_later(history: History) -> None:
+def test_the_model_of_an_answer_may_be_known_later(path: Path) -> None:
+    history = History.open(path)
     conversation = history.create()
     answer = history.append(conversation, "assistant", "", parent=None, state="writing")
     history.write(answer, "A", "writing", model="lucie")
     history.write(answer, "A tree.", "complete")
     assert history.load(conversation)[-1].model == "lucie"
+    history.close()
 
 
 def test_conversations_are_listed_by_their_last_message(path: Path) -> None:
