@@ -180,8 +180,9 @@ class Growing:
             given["position_ids"] = np.arange(self.length, end, dtype=np.int64)[None]
         given |= {past: cache for (past, _), cache in zip(graph.caches, self._caches, strict=True)}
         wanted = ["logits", *(present for _, present in graph.caches)]
-        logits, *self._caches = graph.session.run(wanted, given, options)
-        return logits[0]  # type: ignore[no-any-return]
+        first, *self._caches = graph.session.run(wanted, given, options)
+        logits: NDArray[np.float32] = first[0]
+        return logits
 
     def _cut(self, n: int) -> None:
         if self._caches[0].shape[2] > n:

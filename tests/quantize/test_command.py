@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from edge.bundle import Bundle
 from edge.errors import InterruptedByUserError, LucieError, StoreError
@@ -21,10 +21,8 @@ from edge.gguf_header import read_header
 from edge.manifest import DataSource, Manifest
 from edge.store import Store
 from quantize import gguf_bundle, workshop
-from quantize.commands import quantize
 from quantize.errors import QuantizeError, QuantizeUsageError
 from tests.quantize import tiny
-from tests.quantize.tiny import prose
 
 pytestmark = pytest.mark.model
 
@@ -34,27 +32,6 @@ namespaces = pytest.mark.skipif(
     subprocess.run([*_UNSHARE, "true"], capture_output=True).returncode != 0,
     reason="this machine lets us make no mount namespace",
 )
-
-
-@pytest.fixture
-def lucie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Run a sub-command in an empty folder; errors are raised."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args: object) -> Result:
-        result = CliRunner().invoke(quantize, [str(arg) for arg in args], standalone_mode=False)
-        if result.exception is not None:
-            raise result.exception
-        return result
-
-    return run
-
-
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "text.txt"
-    path.write_text("\n".join(prose(400)), encoding="utf-8")
-    return path
 
 
 def left(folder: Path) -> list[str]:

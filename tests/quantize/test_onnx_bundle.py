@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from edge.bundle import Bundle
 from edge.errors import EngineError
@@ -23,7 +23,6 @@ from edge.manifest import DataSource, Manifest
 from edge.store import Store
 from quantize import onnx_bundle
 from quantize.checkpoint.folder import Checkpoint
-from quantize.commands import quantize
 from quantize.errors import QuantizeError, QuantizeUsageError
 from quantize.graph.export import export
 from quantize.graph.layout import write_layout
@@ -33,27 +32,6 @@ from quantize.peers import environment, optimum
 from tests.quantize import tiny
 
 pytestmark = pytest.mark.model
-
-
-@pytest.fixture
-def lucie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Run a sub-command in an empty folder; errors are raised."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args: object) -> Result:
-        result = CliRunner().invoke(quantize, [str(arg) for arg in args], standalone_mode=False)
-        if result.exception is not None:
-            raise result.exception
-        return result
-
-    return run
-
-
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "text.txt"
-    path.write_text("\n".join(tiny.prose(400)), encoding="utf-8")
-    return path
 
 
 @pytest.fixture

@@ -19,26 +19,16 @@ from edge.errors import DamagedModelError, EngineError, LucieError, ModelChanged
 from edge.onnx_header import read_onnx
 from edge.onnxrt import OnnxEngine
 from edge.plan import Chosen, plan
-from quantize.checkpoint.folder import Checkpoint
-from quantize.graph.export import export
-from quantize.graph.layout import write_layout
-from quantize.graph.types import F16, F32, Type
+from quantize.graph.types import F16, F32
 from tests.quantize import tiny
+from tests.quantize.test_onnx_export import exported
 
 IDS = list(range(40, 80))
 
 
-def bundle(folder: Path, out: Path, wanted: Type) -> Path:
-    (out / "onnx").mkdir(parents=True)
-    checkpoint = Checkpoint.open(folder)
-    graph = export(checkpoint, out / "onnx", wanted)
-    write_layout(checkpoint, out, graph, wanted)
-    return graph
-
-
 @pytest.fixture(scope="module")
 def made(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return bundle(tiny_folder, tmp_path_factory.mktemp("onnx") / "tiny", F32)
+    return exported(tiny_folder, tmp_path_factory.mktemp("onnx") / "tiny", F32)
 
 
 @pytest.fixture
@@ -106,7 +96,7 @@ def test_the_window_can_be_filled_to_its_last_cell(made: Path) -> None:
 
 
 def test_half_precision_has_a_cache_of_halves(tiny_folder: Path, tmp_path: Path) -> None:
-    run = engine(bundle(tiny_folder, tmp_path / "half", F16), kv_type="f16")
+    run = engine(exported(tiny_folder, tmp_path / "half", F16), kv_type="f16")
     expected = tiny.logits(tiny.CONFIG, tiny.weights(tiny.CONFIG), IDS)[-1]
     assert np.abs(after(run, [IDS[:30], IDS[30:]]) - expected).max() < 0.05
     seq = run.open()
