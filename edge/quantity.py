@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge.messages import language, text
 
-__all__ = ["count_text", "decimal_text", "size_text"]
+__all__ = ["count_text", "decimal_text", "duration_text", "size_text"]
 
 _FRENCH_SPACE = "\N{NARROW NO-BREAK SPACE}"
 
@@ -27,6 +27,14 @@ def decimal_text(value: float, places: int) -> str:
     if not _french():
         return shown
     return shown.replace(",", _FRENCH_SPACE).replace(".", ",")
+
+
+def duration_text(seconds: float) -> str:
+    """A time as one plans with it: `40 s`, `12 min`, `3 h 05`."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d}"
 
 
 def _french() -> bool:

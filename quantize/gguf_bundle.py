@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ from quantize.gates.tokens import TokenReport, compare_tokens
 from quantize.ggml import quantizer
 from quantize.ggml.export import export, widest
 from quantize.ggml.quantizer import QuantizeOptions
+from quantize.ggml.rewrite import rewrite
+from quantize.healing.result import Healed
 from quantize.measuring.built_in_texts import MEASURE
 from quantize.measuring.calibration import LabelledText
 from quantize.workshop import software, workshop
@@ -48,6 +51,8 @@ class _Made:
     tokens: TokenReport
     predictions: DivergenceReport | None
     """None: the file holds the source's own numbers, and nothing can have been lost."""
+    plain: DivergenceReport | None = None
+    """Of a healed file: what it would have been."""
 
 
 def export_gguf(
@@ -59,6 +64,7 @@ def export_gguf(
     texts: Sequence[LabelledText] = MEASURE,
     most_kld: float | None = None,
     found_by: Mapping[str, JsonValue] | None = None,
+    healed: Healed | None = None,
 ) -> Bundle:
     """Make the bundle `out`, whose name is that of its folder.
 
@@ -70,6 +76,8 @@ def export_gguf(
         texts: what the predictions of source and export are compared on.
         found_by: what led to `options`, for the manifest.
         most_kld: mean KL divergence, in nats, above which nothing is published; None: by size.
+        healed: trained weights for a file of that type, which must be nearer to the source
+            than the plain file is.
 
     Raises:
         LucieError: something of it fails; nothing is left.
@@ -77,10 +85,12 @@ def export_gguf(
     _check(options)
     opened = open_source(source, stage("verify"))
     with workshop(out) as folder:
-        made = _make(opened, folder / f"{out.name}.gguf", options, texts, stage)
+        made = _make(opened, folder / f"{out.name}.gguf", options, texts, healed, stage)
         if made.predictions is not None:
             most = limit(made.header.bits_per_weight) if most_kld is None else most_kld
             made.predictions.require(out, most)
+        if made.plain is not None and made.predictions is not None:
+            made.predictions.require_nearer(out, made.plain)
         manifest = opened.inherit(
             Manifest(
                 kind="gguf",
@@ -107,6 +117,7 @@ def _make(
     target: Path,
     options: QuantizeOptions,
     texts: Sequence[LabelledText],
+    healed: Healed | None,
     stage: Stage,
 ) -> _Made:
     lossless = options.type if options.type == "F32" else widest(source.checkpoint)
@@ -122,9 +133,14 @@ def _make(
         export(source.checkpoint, target, options.type, progress=stage("floats"))
     else:
         quantizer.quantize(floats, target, options, stage("quantize"))
-    predictions = compare_predictions(floats, target, texts, threads=options.threads, stage=stage)
+    judge = partial(compare_predictions, floats, texts=texts, threads=options.threads, stage=stage)
+    plain = None
+    if healed is not None:
+        plain = judge(target)
+        rewrite(target, source.checkpoint.config, healed)
+    predictions = judge(target)
     floats.unlink()
-    return _Made(target, read_header(target), tokens, predictions)
+    return _Made(target, read_header(target), tokens, predictions, plain)
 
 
 def _recipe(source: Path, options: QuantizeOptions) -> dict[str, JsonValue]:
@@ -144,6 +160,7 @@ def _metrics(made: _Made) -> dict[str, float]:
     if header.tied_output:  # the embedding is the output matrix too
         read += sum(t.n_bytes for t in header.tensors if t.name == "token_embd.weight")
     predictions = made.predictions.metrics() if made.predictions else {}
+    plain = made.plain.metrics() if made.plain else {}
     return {
         "file size": float(header.file_size),
         "bits per weight": header.bits_per_weight,
@@ -151,4 +168,5 @@ def _metrics(made: _Made) -> dict[str, float]:
         "gate: texts with equal tokens": float(made.tokens.same_ids),
         "gate: texts tried": float(made.tokens.texts),
         **predictions,
+        **{f"plain {name}": value for name, value in plain.items()},
     }

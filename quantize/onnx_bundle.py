@@ -10,7 +10,8 @@ fails or is interrupted leaves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ from quantize.gguf_bundle import Stage
 from quantize.graph.export import export
 from quantize.graph.layout import write_layout
 from quantize.graph.types import F32, INT8, Q4, Type
+from quantize.healing.result import Healed
 from quantize.measuring.built_in_texts import MEASURE
 from quantize.measuring.calibration import LabelledText
 from quantize.peers import optimum
@@ -54,6 +56,8 @@ def export_onnx(
     texts: Sequence[LabelledText] = MEASURE,
     most_kld: float | None = None,
     threads: int = 0,
+    found_by: Mapping[str, JsonValue] | None = None,
+    healed: Healed | None = None,
 ) -> Bundle:
     """Make the bundle `out`, whose name is that of its folder.
 
@@ -67,6 +71,9 @@ def export_onnx(
         texts: what the predictions of source and export are compared on.
         most_kld: mean KL divergence, in nats, above which nothing is published; None: by size.
         threads: threads to measure with; 0: one for each core.
+        found_by: what led to `healed`, for the manifest.
+        healed: trained weights for a file of four bits, which must be nearer to the source
+            than the plain file is.
 
     Raises:
         LucieError: something of it fails; nothing is left.
@@ -80,35 +87,45 @@ def export_onnx(
     checkpoint = opened.checkpoint
     with workshop(out) as folder:
         draft = folder / "model"
-        (draft / "onnx").mkdir(parents=True)
-        if exporter == OPTIMUM:
-            graph = optimum.export(checkpoint, draft / "onnx")
-        else:
-            graph = export(
-                checkpoint,
-                draft / "onnx",
-                wanted,
-                importance=matrix,
-                facts=_facts(opened, out),
-                progress=stage("weights"),
-            )
-        write_layout(checkpoint, draft, graph, wanted, positions=exporter == OPTIMUM)
+
+        def write(place: Path, weights: Healed | None) -> Path:
+            (place / "onnx").mkdir(parents=True)
+            if exporter == OPTIMUM:
+                graph = optimum.export(checkpoint, place / "onnx")
+            else:
+                graph = export(
+                    checkpoint,
+                    place / "onnx",
+                    wanted,
+                    importance=matrix,
+                    facts=_facts(opened, out),
+                    healed=weights,
+                    progress=stage("weights"),
+                )
+            write_layout(checkpoint, place, graph, wanted, positions=exporter == OPTIMUM)
+            return graph
+
+        graph = write(draft, healed)
         header = read_onnx(graph)
         tokens = compare_tokens(checkpoint, graph, list(sample_texts()), stage("tokens"))
         tokens.require(out)
         floats = folder / "floats.gguf"
         export_floats(checkpoint, floats, widest(checkpoint), progress=stage("floats"))
-        predictions = compare_predictions(floats, graph, texts, threads=threads, stage=stage)
+        judge = partial(compare_predictions, floats, texts=texts, threads=threads, stage=stage)
+        predictions = judge(graph)
         most = limit(header.bits_per_weight) if most_kld is None else most_kld
         predictions.require(out, most, "gate.dynamic" if wanted is INT8 else "gate.graph")
+        plain = judge(write(folder / "plain", None)) if healed is not None else None
+        if plain is not None:
+            predictions.require_nearer(out, plain)
         manifest = opened.inherit(
             Manifest(
                 kind="onnx",
                 name=out.name,
-                recipe=_recipe(source, wanted, exporter, imatrix),
+                recipe=_recipe(source, wanted, exporter, imatrix) | dict(found_by or {}),
                 software=software("onnx", "onnxruntime", "tokenizers", "safetensors", "numpy"),
                 provenance="unknown",
-                metrics=_metrics(header, graph, tokens, predictions),
+                metrics=_metrics(header, graph, tokens, predictions, plain),
             )
         )
         files = {str(f.relative_to(draft)): f for f in draft.rglob("*") if f.is_file()}
@@ -144,7 +161,11 @@ def _facts(source: Source, out: Path) -> dict[str, str]:
 
 
 def _metrics(
-    header: OnnxHeader, graph: Path, tokens: TokenReport, predictions: DivergenceReport
+    header: OnnxHeader,
+    graph: Path,
+    tokens: TokenReport,
+    predictions: DivergenceReport,
+    plain: DivergenceReport | None,
 ) -> dict[str, float]:
     return {
         "file size": float(header.file_size),
@@ -153,6 +174,7 @@ def _metrics(
         "gate: texts with equal tokens": float(tokens.same_ids),
         "gate: texts tried": float(tokens.texts),
         **predictions.metrics(),
+        **{f"plain {name}": value for name, value in (plain.metrics() if plain else {}).items()},
     }
 
 

@@ -18,7 +18,7 @@ from edge.errors import StoreError
 from edge.store import NAME
 from quantize.errors import QuantizeError, QuantizeUsageError
 
-__all__ = ["software", "workshop"]
+__all__ = ["held", "software", "workshop"]
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def workshop(out: Path) -> Iterator[Path]:
         prefix = f"{DRAFT_PREFIX}{out.name}-"
         _sweep(out.parent, prefix)
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=out.parent))
-        with _held(folder):
+        with held(folder):
             yield folder
     except OSError as error:
         code = "workshop.full" if error.errno == errno.ENOSPC else "workshop.unwritable"
@@ -51,7 +51,7 @@ def workshop(out: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Iterator[None]:
     """Show others that somebody is at work there; `BlockingIOError` if somebody else is."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -65,7 +65,7 @@ def _sweep(parent: Path, prefix: str) -> None:
     """Clear what a killed process has left of making the same bundle."""
     for left in parent.iterdir():
         if left.name.startswith(prefix) and left.is_dir() and not left.is_symlink():
-            with suppress(OSError), _held(left):
+            with suppress(OSError), held(left):
                 shutil.rmtree(left)
 
 

@@ -10,12 +10,15 @@ from typing import Self
 
 import click
 
-from edge.quantity import size_text
+from edge.messages import text
+from edge.quantity import duration_text, size_text
 
 __all__ = ["Bar"]
 
 _EVERY_S = 0.1
 _WIDTH = 24
+_TOLD_AFTER_S = 10.0
+"""Then it is known well enough how long the rest takes."""
 
 
 class Bar:
@@ -31,6 +34,8 @@ class Bar:
         self._amount = amount
         self._shown = sys.stderr.isatty()
         self._last = 0.0
+        self._began: tuple[float, int] | None = None
+        """When and where it was called first."""
 
     def __enter__(self) -> Self:
         return self
@@ -43,7 +48,18 @@ class Bar:
         now = time.monotonic()
         if self._shown and (now - self._last >= _EVERY_S or done == total):
             self._last = now
-            self._write(self._line(done, total))
+            self._write(self._line(done, total) + self._rest(now, done, total))
+
+    def _rest(self, now: float, done: int, total: int | None) -> str:
+        """How long it will take, where that is long."""
+        if self._began is None:
+            self._began = now, done
+        since, before = self._began
+        took = now - since
+        if not total or not before < done < total or took < _TOLD_AFTER_S:
+            return ""
+        left = took * (total - done) / (done - before)
+        return f" · {text('quantity.left', time=duration_text(left))}"
 
     def _line(self, done: int, total: int | None) -> str:
         if not total:

@@ -9,6 +9,7 @@ import click
 
 from quantize.commands.compare import compare
 from quantize.commands.export import dequantize, gguf, onnx
+from quantize.commands.heal import heal
 from quantize.commands.imatrix import imatrix
 from quantize.commands.search import search
 from quantize.commands.words import HELP, say
@@ -24,5 +25,5 @@ def quantize() -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-for _command in (gguf, onnx, dequantize, imatrix, compare, search):
+for _command in (gguf, onnx, dequantize, imatrix, compare, search, heal):
     quantize.add_command(_command)

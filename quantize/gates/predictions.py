@@ -24,7 +24,7 @@ import numpy as np
 from edge.progress import Count, Progress
 from quantize.errors import QuantizeError
 from quantize.measuring.calibration import LabelledText, balanced
-from quantize.measuring.candidates import measure
+from quantize.measuring.candidates import ALL, measure
 from quantize.measuring.divergence import Estimate, Figures
 from quantize.measuring.readers import open_reader
 
@@ -64,6 +64,12 @@ class DivergenceReport:
                     kld=f"{figures.kld.value:.3g}",
                     most=f"{most:g}",
                 )
+
+    def require_nearer(self, path: Path, plain: DivergenceReport) -> None:
+        """Raise `QuantizeError` unless this diverges less, over all, than a plain file does."""
+        kld, other = (each.figures[ALL].kld.value for each in (self, plain))
+        if not kld < other:
+            raise QuantizeError("heal.worse", path=str(path), kld=kld, plain=other)
 
     def metrics(self) -> dict[str, float]:
         """For a manifest; ± is the standard error."""

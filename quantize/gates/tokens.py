@@ -23,7 +23,7 @@ from quantize.checkpoint.folder import Checkpoint
 from quantize.errors import CheckpointError, QuantizeError
 from quantize.measuring.text_reader import ReaderVocab
 
-__all__ = ["Difference", "TokenReport", "compare_tokens"]
+__all__ = ["Difference", "TokenReport", "compare_tokens", "vocabulary"]
 
 _KEPT = 10
 
@@ -92,7 +92,7 @@ def compare_tokens(
         reason = one_line(error)
         raise CheckpointError("checkpoint.bad-json", path=str(file), reason=reason) from error
     report = TokenReport()
-    with _vocabulary(export) as vocab:
+    with vocabulary(export) as vocab:
         count = Count(len(texts), progress)
         for text in texts:
             count.add(1)
@@ -109,8 +109,8 @@ def compare_tokens(
 
 
 @contextmanager
-def _vocabulary(path: Path) -> Iterator[ReaderVocab]:
-    """The vocabulary alone."""
+def vocabulary(path: Path) -> Iterator[ReaderVocab]:
+    """The vocabulary of a GGUF or ONNX file alone."""
     if path.suffix == ".onnx":
         header = read_onnx(path)
         yield GraphVocab(header, header.n_vocab)

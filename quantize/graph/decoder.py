@@ -31,13 +31,15 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-__all__ = ["LAST_STATE", "Read", "decoder", "interface"]
+__all__ = ["LAST_STATE", "Read", "Scales", "decoder", "interface"]
 
 LAST_STATE = "/model/last_token/Gather"
 """Name of the node that keeps the last token's state; it is given that of all."""
 
 Read: TypeAlias = "Callable[[Sequence[str], str], NDArray[Any]]"
 """Reads tensors by Hugging Face's names, one below the other, as `F32` or `F16`."""
+Scales: TypeAlias = "Callable[[Sequence[str]], Callable[[], NDArray[np.float32]] | None]"
+"""Of tensors, one below the other, what reads the scales of their blocks, if they have any."""
 
 
 def decoder(
@@ -47,6 +49,7 @@ def decoder(
     head: Storage,
     read: Read,
     importance: Mapping[str, NDArray[np.float32]],
+    scales: Scales | None = None,
 ) -> Network:
     """The graph, whose weights are read when they are written.
 
@@ -57,8 +60,9 @@ def decoder(
         head: how the embedding and the output matrix are kept.
         read: gives weights.
         importance: by name of a tensor, the mean square of each input; may be empty.
+        scales: gives those of matrices that stand on a grid already.
     """
-    return _Decoder(config, kind, body, head, read, importance, Network()).build()
+    return _Decoder(config, kind, body, head, read, importance, scales, Network()).build()
 
 
 def interface(
@@ -96,6 +100,7 @@ class _Decoder:
     head: Storage
     read: Read
     importance: Mapping[str, NDArray[np.float32]]
+    scales: Scales | None
     net: Network
 
     def build(self) -> Network:
@@ -129,7 +134,8 @@ class _Decoder:
         names = [f"{tensor}.weight" for tensor in tensors]
         # Tensors that are joined have the same inputs, so what matters to one does to all.
         weighed = self.importance.get(names[0])
-        return Matrix(name, rows, columns, lambda kind: self.read(names, kind), weighed)
+        known = self.scales(names) if self.scales is not None else None
+        return Matrix(name, rows, columns, lambda kind: self.read(names, kind), weighed, known)
 
     def _lengths(self) -> tuple[str, str]:
         """Of each row the last token's position, and how long the mask is, as int32."""

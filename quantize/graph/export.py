@@ -7,7 +7,7 @@ anything is read: each array begins on a page of its own, so that ONNX Runtime c
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from quantize.graph.decoder import decoder, interface
 from quantize.graph.network import CONTRIB, Network, Part, Weight
 from quantize.graph.rounding import BLOCK
 from quantize.graph.types import Type
+from quantize.healing.result import Healed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,6 +46,7 @@ def export(
     *,
     importance: ImportanceMatrix | None = None,
     facts: Mapping[str, str] | None = None,
+    healed: Healed | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Write the model into `folder`, which is there and to be thrown away if this fails.
@@ -55,6 +57,7 @@ def export(
         wanted: what kind of file.
         importance: which inputs of each matrix matter; of use to four bits only.
         facts: for the model's own metadata.
+        healed: weights to write instead of those of the checkpoint.
         progress: called with bytes written.
 
     Returns:
@@ -67,11 +70,21 @@ def export(
     inputs = _inputs(complete(checkpoint), importance)
     _check_widths(checkpoint, wanted)
 
-    def read(names: Sequence[str], kind: str) -> NDArray[Any]:
-        parts = [numbers(checkpoint, name, kind) for name in names]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    def one(name: str, kind: str) -> NDArray[Any]:
+        if healed is not None and name in healed:
+            return healed.numbers(name, checkpoint.tensors[name].shape)
+        return numbers(checkpoint, name, kind)
 
-    net = decoder(checkpoint.config, wanted.kind, wanted.body, wanted.head, read, inputs)
+    def read(names: Sequence[str], kind: str) -> NDArray[Any]:
+        return _joined([one(name, kind) for name in names])
+
+    def scales(names: Sequence[str]) -> Callable[[], NDArray[np.float32]] | None:
+        if healed is None or not all(name in healed for name in names):
+            return None
+        shapes = [(name, checkpoint.tensors[name].shape) for name in names]
+        return lambda: _joined([healed.matrix(*each).scales for each in shapes]).astype(np.float32)
+
+    net = decoder(checkpoint.config, wanted.kind, wanted.body, wanted.head, read, inputs, scales)
     target = folder / f"model{wanted.suffix}.onnx"
     data = target.with_name(f"{target.name}_data")
     model = _model(checkpoint, wanted, net, data.name)
@@ -80,6 +93,10 @@ def export(
     _write_data(net, data, progress)
     target.write_bytes(model.SerializeToString())
     return target
+
+
+def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _inputs(

@@ -38,6 +38,8 @@ class Matrix:
     """Reads it as `F32` or `F16`."""
     importance: NDArray[np.float32] | None = None
     """Mean square of each input [columns]; None: not known."""
+    scales: Callable[[], NDArray[np.float32]] | None = None
+    """Of a matrix on a grid of blocks already: [rows, columns / 32]."""
 
 
 class Storage(Protocol):
@@ -108,13 +110,12 @@ class Blocks:
         scales = Part(f"{matrix.name}.scales{suffix}", np.dtype(np.float32), (matrix.rows, n))
         blocks = Part(f"{matrix.name}.weight{suffix}", np.dtype(np.uint8), (matrix.rows, n, size))
         bits = self.bits
-        net.keep(
-            Weight(
-                (flat, scales),
-                lambda: to_blocks(matrix.read("F32"), bits, matrix.importance),
-                alias=blocks,
-            )
-        )
+
+        def make() -> tuple[NDArray[Any], ...]:
+            known = matrix.scales() if matrix.scales is not None else None
+            return to_blocks(matrix.read("F32"), bits, matrix.importance, known)
+
+        net.keep(Weight((flat, scales), make, alias=blocks))
         return blocks.name, scales.name
 
     def multiply(self, net: Network, x: str, matrix: Matrix) -> str:

@@ -28,7 +28,10 @@ _STEPS = np.arange(-9, 10, dtype=np.float32) / 10
 
 
 def to_blocks(
-    weight: NDArray[np.float32], bits: int, importance: NDArray[np.float32] | None = None
+    weight: NDArray[np.float32],
+    bits: int,
+    importance: NDArray[np.float32] | None = None,
+    scales: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Levels and scales of a matrix [N, K], where K is a multiple of 32.
 
@@ -40,6 +43,7 @@ def to_blocks(
         weight: the numbers, all finite.
         bits: 4 or 8.
         importance: mean square of each input [K], by which errors are weighed.
+        scales: [N, K / 32], where they are known; then none are searched.
 
     Returns:
         Levels [N, K · bits / 8], two to a byte where they have four bits, the lower half
@@ -47,21 +51,24 @@ def to_blocks(
     """
     rows, columns = weight.shape
     levels = np.empty((rows, columns * bits // 8), np.uint8)
-    scales = np.empty((rows, columns // BLOCK), np.float32)
+    made = np.empty((rows, columns // BLOCK), np.float32)
 
     def do(some: slice) -> None:
         blocks = weight[some].reshape(-1, columns // BLOCK, BLOCK)
-        found = _simple_scales(blocks, bits)
-        if bits == _SEARCHED:
-            found = _best_scales(blocks, bits, found, importance)
+        if scales is not None:
+            found = scales[some]
+        else:
+            found = _simple_scales(blocks, bits)
+            if bits == _SEARCHED:
+                found = _best_scales(blocks, bits, found, importance)
         levels[some] = _packed(_levels(blocks, found, bits) + (1 << (bits - 1)), bits)
-        scales[some] = found
+        made[some] = found
 
     step = max(1, _SLICE // columns)
     parts = [slice(at, at + step) for at in range(0, rows, step)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy computes beside itself
         list(pool.map(do, parts))
-    return levels, scales
+    return levels, made
 
 
 def _simple_scales(blocks: NDArray[np.float32], bits: int) -> NDArray[np.float32]:

@@ -1,0 +1,100 @@
+"""`lucie quantize heal`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edge.bundle import Bundle
+from edge.commands.numbers import Real, Whole
+from edge.quantity import decimal_text
+from quantize.commands import options
+from quantize.commands.export import report
+from quantize.commands.stages import Stages
+from quantize.commands.words import say, words
+from quantize.words import say as stage_say
+
+__all__ = ["heal"]
+
+_TARGETS = ("Q4_0", "Q8_0", "ONNX-Q4")
+
+
+@click.command("heal", **words("heal"))
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--type", "target", type=click.Choice(_TARGETS, case_sensitive=False),
+              default="Q4_0", show_default=True, help=say("heal-type"))  # fmt: skip
+@click.option("--steps", type=Whole(min=1), default=100, show_default=True, metavar="N",
+              help=say("heal-steps"))  # fmt: skip
+@click.option("--batch", type=Whole(min=1), default=4, show_default=True, metavar="N",
+              help=say("heal-batch"))  # fmt: skip
+@click.option("--learning-rate", type=Real(min=0, min_open=True, max=1), default=2e-4,
+              show_default=True, metavar="RATE", help=say("heal-rate"))  # fmt: skip
+@click.option("--seed", type=Whole(min=0), default=0, show_default=True, metavar="N",
+              help=say("heal-seed"))  # fmt: skip
+@click.option("--calibration", multiple=True, metavar="[LANG=]TEXT", help=say("heal-text"))
+@options.texts
+@click.option("--max-kld", type=Real(min=0, min_open=True), metavar="NATS", help=say("max-kld"))
+@click.option("--work", type=click.Path(path_type=Path), help=say("heal-work"))
+@click.option("--accelerate", is_flag=False, flag_value="", metavar="[CONFIG]",
+              help=say("heal-accelerate"))  # fmt: skip
+@options.threads
+def heal(
+    source: Path,
+    out: Path,
+    target: str,
+    steps: int,
+    batch: int,
+    learning_rate: float,
+    seed: int,
+    calibration: tuple[str, ...],
+    texts: tuple[str, ...],
+    max_kld: float | None,
+    work: Path | None,
+    accelerate: str | None,
+    threads: int,
+) -> None:
+    """Train a quantized model to say again what its floats say."""
+    from quantize.healed_bundle import Training
+    from quantize.healed_bundle import heal as make
+    from quantize.measuring.built_in_texts import CALIBRATION, MEASURE
+
+    training = Training(
+        texts=options.texts_or(calibration, CALIBRATION),
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        seed=seed,
+        threads=threads,
+        launch=None if accelerate is None else _config(accelerate),
+        folder=work,
+    )
+    with Stages("heal-interrupted") as stages:
+        bundle = make(
+            source, out, target, training, stages,
+            note=lambda code: click.echo("\n" + stage_say(f"heal.{code}"), err=True),
+            most_kld=max_kld, measured_on=options.texts_or(texts, MEASURE),
+        )  # fmt: skip
+    _report(bundle, target)
+
+
+def _config(given: str) -> tuple[str, ...]:
+    """Arguments of `accelerate launch`."""
+    return ("--config_file", given) if given else ()
+
+
+def _report(bundle: Bundle, target: str) -> None:
+    report(bundle)
+    figures = bundle.manifest.metrics
+    plain, kld = figures["plain kld, all"], figures["kld, all"]
+    click.echo(
+        say(
+            "healed",
+            type=target,
+            plain=decimal_text(plain, 4),
+            kld=decimal_text(kld, 4),
+            ratio=decimal_text(kld / plain, 2),
+        ),
+        err=True,
+    )

@@ -1,0 +1,213 @@
+"""A healed export: from a model folder to a bundle whose weights were trained for its format.
+
+    model ──▶ pieces of text ──▶ preparation ──▶ training ──▶ export with its gates
+              tokens as the       what the        the rounded   plain and healed are both
+              file will have      floats say      model         compared with the floats
+
+Training is kept in a folder beside the result until that stands; called again, it goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge.bundle import Bundle
+from quantize.checkpoint.complete import complete
+from quantize.checkpoint.folder import Checkpoint
+from quantize.checkpoint.source import Source, open_source
+from quantize.errors import CheckpointError, QuantizeError
+from quantize.gates.sample_texts import texts as sample_texts
+from quantize.gates.tokens import compare_tokens, vocabulary
+from quantize.ggml.export import export, widest
+from quantize.ggml.quantizer import QuantizeOptions
+from quantize.gguf_bundle import Stage, export_gguf
+from quantize.graph.types import Q4
+from quantize.healing import process
+from quantize.healing.grid import BLOCK
+from quantize.healing.recipe import Recipe
+from quantize.healing.result import Healed
+from quantize.healing.work import Work
+from quantize.measuring.built_in_texts import MEASURE
+from quantize.measuring.calibration import LabelledText, balanced, digest
+from quantize.onnx_bundle import export_onnx
+from quantize.workshop import held, workshop
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from quantize.measuring.calibration import Chunk
+
+__all__ = ["ONNX_Q4", "TARGETS", "Training", "heal"]
+
+ONNX_Q4 = "ONNX-Q4"
+TARGETS = {"Q4_0": 4, "Q8_0": 8, ONNX_Q4: 4}
+"""What is healed, and the bits of its levels."""
+_NEEDED = ("torch", "transformers", "accelerate")
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How it is trained."""
+
+    texts: Sequence[LabelledText]
+    steps: int
+    batch: int
+    learning_rate: float
+    seed: int
+    threads: int = 0
+    launch: tuple[str, ...] | None = None
+    """Arguments of `accelerate launch`; None: one process on this computer."""
+    folder: Path | None = None
+    """Where it is kept, also when it is done; None: beside the result, until that stands."""
+
+
+def heal(
+    source: Path,
+    out: Path,
+    target: str,
+    training: Training,
+    stage: Stage,
+    *,
+    note: Callable[[str], object] = lambda _: None,
+    most_kld: float | None = None,
+    measured_on: Sequence[LabelledText] = MEASURE,
+) -> Bundle:
+    """Make the bundle `out`.
+
+    Args:
+        source: a model folder of Hugging Face's layout, plain or a bundle.
+        out: the folder to make.
+        target: one of `TARGETS`.
+        training: how.
+        stage: told what is being done.
+        note: told what a person may want to know meanwhile: a code of `heal`'s texts.
+        most_kld: mean KL divergence, in nats, above which nothing is published; None: by size.
+        measured_on: texts for the gate, other than those of `training`.
+
+    Raises:
+        QuantizeError: it is no better than the plain file; another training is in the way.
+        LucieError: something of it fails; training is kept as far as it got.
+    """
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise QuantizeError("heal.needs-train", missing=", ".join(missing))
+    opened = open_source(source, stage("verify"))
+    recipe, pieces = _plan(opened, out, TARGETS[target], training, stage)
+    work = Work(training.folder or out.with_name(f"{out.name}.healing"))
+    with _taken(work, recipe, pieces):
+        _train(work, source, recipe, training, stage, note)
+        healed = Healed(work.healed, recipe.bits)
+        by = _found_by(recipe, training)
+        if target == ONNX_Q4:
+            bundle = export_onnx(
+                source, out, Q4, stage, texts=measured_on, most_kld=most_kld,
+                threads=training.threads, found_by=by, healed=healed,
+            )  # fmt: skip
+        else:
+            options = QuantizeOptions(target, threads=training.threads)
+            bundle = export_gguf(
+                source, out, options, stage, texts=measured_on, most_kld=most_kld,
+                found_by=by, healed=healed,
+            )  # fmt: skip
+        if training.folder is None:
+            shutil.rmtree(work.folder, ignore_errors=True)
+        return bundle
+
+
+def _plan(
+    source: Source, out: Path, bits: int, training: Training, stage: Stage
+) -> tuple[Recipe, list[Chunk]]:
+    """What is to be done; whatever forbids an export is found here, before hours of training."""
+    checkpoint = source.checkpoint
+    for tensor in complete(checkpoint):
+        if len(tensor.shape) > 1 and tensor.shape[1] % BLOCK:
+            raise CheckpointError("checkpoint.no-blocks", path=str(checkpoint.path), block=BLOCK)
+    with workshop(out) as folder:
+        floats = folder / "floats.gguf"
+        export(checkpoint, floats, widest(checkpoint), progress=stage("floats"))
+        compare_tokens(checkpoint, floats, list(sample_texts()), stage("tokens")).require(out)
+        length = Recipe.model_fields["length"].default
+        wanted = training.steps * training.batch
+        with vocabulary(floats) as vocab:
+            pieces = balanced(
+                training.texts,
+                lambda text: array("i", vocab.encode(text, special=False, bos=True)),
+                length,
+                most=max(wanted, len(training.texts)),
+            )
+            for piece in pieces:
+                if vocab.add_bos:
+                    piece.ids[0] = vocab.bos
+    recipe = Recipe(
+        source=_identity(source),
+        texts=digest(pieces),
+        bits=bits,
+        steps=training.steps,
+        batch=training.batch,
+        learning_rate=training.learning_rate,
+        seed=training.seed,
+    )
+    return recipe, pieces
+
+
+def _identity(source: Source) -> str:
+    if source.bundle is not None:
+        return source.bundle.sha256
+    return _files_of(source.checkpoint)
+
+
+def _files_of(checkpoint: Checkpoint) -> str:
+    """Of a plain folder: names, sizes and times of its weights, which may be too large to read."""
+    sha256 = hashlib.sha256()
+    for file in sorted({place.file for place in checkpoint.tensors.values()}):
+        status = file.stat()
+        sha256.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return sha256.hexdigest()
+
+
+@contextmanager
+def _taken(work: Work, recipe: Recipe, pieces: Sequence[Chunk]) -> Iterator[None]:
+    """The folder of the training, for ourselves."""
+    work.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with held(work.folder):
+            work.begin(recipe, [piece.ids for piece in pieces])
+            yield
+    except BlockingIOError as error:
+        raise QuantizeError("heal.busy", path=str(work.folder)) from error
+
+
+def _train(
+    work: Work,
+    source: Path,
+    recipe: Recipe,
+    training: Training,
+    stage: Stage,
+    note: Callable[[str], object],
+) -> None:
+    if work.healed.exists():
+        return
+    run = partial(
+        process.run, work, source, threads=training.threads, stopping=lambda: note("stopping")
+    )
+    if not work.states.exists():
+        run("prepare", stage("prepare"))
+    progress = stage("train")
+    progress(0, recipe.steps)
+    run("train", lambda step, of, _: progress(step, of), launch=training.launch)
+
+
+def _found_by(recipe: Recipe, training: Training) -> dict[str, JsonValue]:
+    return {
+        "healing": recipe.model_dump(mode="json", exclude={"source"})
+        | {"trained on": [f"{text.label}={text.path.name}" for text in training.texts]}
+    }
