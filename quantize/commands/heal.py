@@ -29,8 +29,8 @@ _TARGETS = ("Q4_0", "Q8_0", "ONNX-Q4")
               help=say("heal-steps"))  # fmt: skip
 @click.option("--batch", type=Whole(min=1), default=4, show_default=True, metavar="N",
               help=say("heal-batch"))  # fmt: skip
-@click.option("--learning-rate", type=Real(min=0, min_open=True, max=1), default=2e-4,
-              show_default=True, metavar="RATE", help=say("heal-rate"))  # fmt: skip
+@click.option("--learning-rate", type=Real(min=0, min_open=True, max=1), metavar="RATE",
+              help=say("heal-rate"))  # fmt: skip
 @click.option("--seed", type=Whole(min=0), default=0, show_default=True, metavar="N",
               help=say("heal-seed"))  # fmt: skip
 @click.option("--calibration", multiple=True, metavar="[LANG=]TEXT", help=say("heal-text"))
@@ -46,7 +46,7 @@ def heal(
     target: str,
     steps: int,
     batch: int,
-    learning_rate: float,
+    learning_rate: float | None,
     seed: int,
     calibration: tuple[str, ...],
     texts: tuple[str, ...],
@@ -56,7 +56,7 @@ def heal(
     threads: int,
 ) -> None:
     """Train a quantized model to say again what its floats say."""
-    from quantize.healed_bundle import Training
+    from quantize.healed_bundle import LEARNING_RATES, Training
     from quantize.healed_bundle import heal as make
     from quantize.measuring.built_in_texts import CALIBRATION, MEASURE
 
@@ -64,7 +64,7 @@ def heal(
         texts=options.texts_or(calibration, CALIBRATION),
         steps=steps,
         batch=batch,
-        learning_rate=learning_rate,
+        learning_rate=LEARNING_RATES[target] if learning_rate is None else learning_rate,
         seed=seed,
         threads=threads,
         launch=None if accelerate is None else _config(accelerate),

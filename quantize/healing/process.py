@@ -52,7 +52,7 @@ def run(
         LucieError: which it raised.
         QuantizeError: it ended before its work did.
     """
-    program = ["-m", "quantize.healing", str(work.folder), str(source.absolute()), stage]
+    program = ["-m", "quantize.healing", str(work.folder.absolute()), str(source.absolute()), stage]
     if launch is not None:
         program = ["-m", "accelerate.commands.launch", *launch, *program]
     # Nothing is imported from the folder that the user is in.

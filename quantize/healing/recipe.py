@@ -26,7 +26,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     """Pieces of text for each step, over all processes."""
     length: int = Field(default=256, ge=2)
     """Tokens of a piece."""
-    learning_rate: float = Field(default=2e-4, gt=0, le=1, allow_inf_nan=False)
+    learning_rate: float = Field(gt=0, le=1, allow_inf_nan=False)
     """Of weights, at its peak."""
     seed: int = 0
     """Of the order of the pieces."""

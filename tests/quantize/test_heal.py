@@ -1,178 +1,283 @@
-"""`lucie quantize heal`: what it makes, and that it can be stopped anywhere."""
+"""`lucie quantize heal`: what it makes, and what is left when it is stopped."""
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
+import onnx
 import pytest
-from accelerate import Accelerator
 from click.testing import Result
+from onnx import external_data_helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 
 from edge.bundle import Bundle
-from edge.errors import LucieError
+from edge.errors import StoreError
 from edge.gguf_header import read_header
-from edge.onnx_header import read_onnx
 from quantize import healed_bundle
-from quantize.errors import QuantizeError
+from quantize.checkpoint.llama_tensors import interleave
+from quantize.errors import CheckpointError, QuantizeError
 from quantize.ggml.tensors import GGUFTensors
-from quantize.healing import process, state, training
-from quantize.healing.preparation import prepare
-from quantize.healing.recipe import Recipe
-from quantize.healing.result import Healed
-from quantize.healing.training import train
 from quantize.healing.work import Work
 from tests.quantize import tiny
 
 pytestmark = pytest.mark.model
 
-STEPS = 6
-Told = list[tuple[Any, ...]]
+MATRIX = "model.layers.1.self_attn.k_proj.weight"
+CODE = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from edge.program import main; raise SystemExit(main())"
+)
 
 
-@pytest.fixture
-def accelerator() -> Accelerator:
-    return Accelerator(cpu=True)
+@pytest.fixture(scope="module")
+def prose(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("prose") / "text.txt"
+    path.write_text("\n".join(tiny.prose(400)), encoding="utf-8")
+    return path
 
 
-def begun(folder: Path, *, steps: int = STEPS, batch: int = 8, bits: int = 4) -> Work:
-    """Work on pieces of 32 random tokens."""
-    dice = np.random.default_rng(5)
-    pieces = [array("i", dice.integers(2, 1000, 32).tolist()) for _ in range(8)]
-    recipe = Recipe(
-        source="tiny", texts="random", bits=bits, steps=steps, batch=batch, learning_rate=3e-4
-    )
-    work = Work(folder)
-    work.begin(recipe, pieces)
-    return work
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, prose: Path) -> Path:
+    """A finished training for four bits."""
+    folder = tmp_path_factory.mktemp("trained")
+    run = begin(folder, tiny_folder, prose)
+    _, said = run.communicate()
+    assert run.returncode == 0, said
+    assert "Mean KL divergence of a plain Q4_0: " in said
+    return folder
 
 
-def stopped_after(n: int) -> Callable[[], bool]:
-    asked = iter(range(n))
-    return lambda: next(asked, None) is None
-
-
-def never() -> bool:
-    return False
-
-
-def nothing(*_: object) -> None:
-    pass
-
-
-@pytest.fixture
-def prepared(tmp_path: Path, tiny_folder: Path, accelerator: Accelerator) -> Work:
-    work = begun(tmp_path / "work")
-    assert prepare(work, tiny_folder, accelerator, nothing, never)
-    return work
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-def pairs(one: Work, other: Work) -> dict[str, tuple[Any, Any]]:
-    ours, theirs = load_file(one.healed), load_file(other.healed)
-    return {name: (ours[name], theirs[name]) for name in ours if ours[name].dtype == np.int8}
-
-
-def result(work: Work) -> dict[str, bytes]:
-    return {name: tensor.tobytes() for name, tensor in load_file(work.healed).items()}
-
-
-# --- preparation ------------------------------------------------------------------------------
-
-
-def test_the_teacher_says_what_the_model_says(prepared: Work) -> None:
-    states, pieces = np.load(prepared.states), np.load(prepared.pieces)
-    weights = tiny.weights(tiny.CONFIG)
-    for n in (0, 7):
-        found = states[n] @ weights["lm_head.weight"].T
-        expected = tiny.logits(tiny.CONFIG, weights, pieces[n].tolist())
-        np.testing.assert_allclose(found, expected, atol=1e-3)
-
-
-@pytest.mark.parametrize("asked", [1, 3])
-def test_preparation_goes_on_where_it_was_stopped(
-    asked: int, tmp_path: Path, tiny_folder: Path, accelerator: Accelerator, prepared: Work
-) -> None:
-    work = begun(tmp_path / "again")
-    assert not prepare(work, tiny_folder, accelerator, nothing, stopped_after(asked))
-    assert work.layer(0).exists() == (asked == 3)
-    assert prepare(work, tiny_folder, accelerator, nothing, never)
-    assert work.states.read_bytes() == prepared.states.read_bytes()
-    for n in range(2):
-        assert work.layer(n).read_bytes() == prepared.layer(n).read_bytes()
-
-
-# --- training ---------------------------------------------------------------------------------
-
-
-def test_training_brings_predictions_nearer(
-    prepared: Work, tiny_folder: Path, accelerator: Accelerator
-) -> None:
-    told: Told = []
-    assert train(prepared, tiny_folder, accelerator, lambda *at: told.append(at), never)
-    assert [at[:2] for at in told] == [(n, STEPS) for n in range(1, STEPS + 1)]
-    assert told[-1][2] < 0.9 * told[0][2]
-    assert not prepared.training.exists()
-
-
-def test_training_that_was_stopped_ends_with_the_same_numbers(
-    prepared: Work, tmp_path: Path, tiny_folder: Path, accelerator: Accelerator
-) -> None:
-    assert train(prepared, tiny_folder, accelerator, nothing, never)
-    work = begun(tmp_path / "again")
-    assert prepare(work, tiny_folder, accelerator, nothing, never)
-    told: Told = []
-    for n in (1, 2):
-        assert not train(
-            work, tiny_folder, Accelerator(cpu=True), lambda *at: told.append(at), stopped_after(n)
-        )
-        assert work.training.exists()
-    assert train(work, tiny_folder, Accelerator(cpu=True), lambda *at: told.append(at), never)
-    assert [at[0] for at in told] == list(range(1, STEPS + 1))
-    assert result(work) == result(prepared)
-
-
-def test_two_processes_train_as_one(
-    prepared: Work, tmp_path: Path, tiny_folder: Path, accelerator: Accelerator
-) -> None:
-    assert train(prepared, tiny_folder, accelerator, nothing, never)
-    work = begun(tmp_path / "again")
-    assert prepare(work, tiny_folder, accelerator, nothing, never)
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port",
-        str(free_port()), "-m", "quantize.healing", str(work.folder), str(tiny_folder), "train",
+def arguments(source: Path, text: Path, *more: str) -> list[str]:
+    return [
+        "heal", str(source), "out", "--work", "work", "--steps", "8", "--learning-rate", "3e-4",
+        "--calibration", f"en={text}", "--text", f"en={text}", *more,
     ]  # fmt: skip
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    ) as run:  # fmt: skip
-        assert run.stdin is not None
-        assert run.stdout is not None
-        next(run.stdout)
-        run.stdin.close()  # stop after a step, and go on
-        assert run.wait() != 0
-        assert work.training.exists()
 
-    environment |= {"PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as run:
-        assert run.wait() == 0
-    for name, (ours, theirs) in pairs(work, prepared).items():
-        assert (ours == theirs).mean() > 0.999, name
+
+def begin(folder: Path, source: Path, text: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", CODE, "quantize", *arguments(source, text)]
+    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+
+
+def numbers(healed: Path, name: str) -> Any:
+    tensors = load_file(healed)
+    levels, scales = tensors[name].astype(np.float32), tensors[f"{name}.scales"].astype(np.float32)
+    return (levels.reshape(*scales.shape, 32) * scales[..., None]).reshape(levels.shape)
+
+
+def test_a_healed_file_holds_what_was_trained(trained: Path) -> None:
+    bundle = Bundle.open(trained / "out", verify=True)
+    file = GGUFTensors.open(trained / "out" / "out.gguf")
+    expected = numbers(trained / "work" / "healed.safetensors", MATRIX)
+    found = file.read("blk.1.attn_k.weight")
+    assert np.array_equal(found, interleave(expected, tiny.CONFIG["num_key_value_heads"]))
+    norm, found = "model.layers.0.input_layernorm.weight", file.read("blk.0.attn_norm.weight")
+    assert np.array_equal(found, load_file(trained / "work" / "healed.safetensors")[norm])
+    assert not np.array_equal(found, tiny.weights(tiny.CONFIG)[norm])
+    metrics, recipe = bundle.manifest.metrics, bundle.manifest.recipe
+    assert metrics["kld, all"] < 0.9 * metrics["plain kld, all"]
+    assert recipe["type"] == "Q4_0"
+    assert recipe["healing"]["steps"] == 8  # type: ignore[index, call-overload]
+
+
+def test_a_healed_file_is_as_large_as_a_plain_one(
+    trained: Path, lucie: Callable[..., Result], tiny_folder: Path, prose: Path, tmp_path: Path
+) -> None:
+    lucie("gguf", tiny_folder, "out", "--type", "Q4_0", "--text", prose)
+    plain = read_header(tmp_path / "out" / "out.gguf")
+    healed = read_header(trained / "out" / "out.gguf")
+    assert healed.file_size == plain.file_size
+    assert healed.tensors == plain.tensors
+    metrics = [
+        Bundle.open(folder / "out", verify=False).manifest.metrics for folder in (trained, tmp_path)
+    ]
+    assert metrics[0]["plain kld, all"] == pytest.approx(metrics[1]["kld, all"])
+
+
+def test_onnx_from_the_same_training(
+    trained: Path, lucie: Callable[..., Result], tiny_folder: Path, prose: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(healed_bundle.process, "run", never)
+    shutil.copytree(trained / "work", tmp_path / "work")
+    lucie(*arguments(tiny_folder, prose, "--type", "onnx-q4"))
+    bundle = Bundle.open(tmp_path / "out", verify=True)
+    assert bundle.manifest.kind == "onnx"
+    metrics = bundle.manifest.metrics
+    assert metrics["kld, all"] < 0.9 * metrics["plain kld, all"]
+    folder = tmp_path / "out" / "onnx"
+    model = onnx.load(folder / "model_q4.onnx", load_external_data=False)
+    external_data_helper.load_external_data_for_model(model, str(folder))
+    arrays = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    name = next(name for name in arrays if "layers.1" in name and "down_proj.weight" in name)
+    packed, scales = arrays[name], arrays[name.replace("weight", "scales")]
+    levels = np.stack([packed & 15, packed >> 4], axis=-1).reshape(*scales.shape, 32)
+    found = (levels.astype(np.float32) - 8) * scales[..., None]
+    expected = numbers(tmp_path / "work" / "healed.safetensors",
+                       "model.layers.1.mlp.down_proj.weight")  # fmt: skip
+    assert np.array_equal(found.reshape(expected.shape), expected)
+
+
+def test_eight_bits(
+    lucie: Callable[..., Result], tiny_folder: Path, prose: Path, tmp_path: Path
+) -> None:
+    lucie(*arguments(tiny_folder, prose, "--type", "Q8_0", "--learning-rate", "1e-5"))
+    found = GGUFTensors.open(tmp_path / "out" / "out.gguf").read("blk.0.ffn_up.weight")
+    expected = numbers(
+        tmp_path / "work" / "healed.safetensors", "model.layers.0.mlp.up_proj.weight"
+    )
+    assert np.array_equal(found, expected)
+    metrics = Bundle.open(tmp_path / "out", verify=False).manifest.metrics
+    assert metrics["kld, all"] < metrics["plain kld, all"] < 0.01
+
+
+# --- stopping ---------------------------------------------------------------------------------
+
+
+def until(condition: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not happen")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_what_is_stopped_goes_on(
+    number: signal.Signals, trained: Path, tiny_folder: Path, prose: Path, tmp_path: Path
+) -> None:
+    work = Work(tmp_path / "work")
+    run = begin(tmp_path, tiny_folder, prose)
+    until(lambda: work.layer(0).exists() or run.poll() is not None)
+    run.send_signal(number)
+    _, said = run.communicate(timeout=60)
+    if number != signal.SIGKILL:
+        assert run.returncode == 130
+        assert "Training is kept" in said
+    until(lambda: not workers(work))  # a worker without its caller ends by itself
+    assert not work.healed.exists()
+    again = begin(tmp_path, tiny_folder, prose)
+    assert (again.communicate(timeout=120), again.returncode)[1] == 0
+    left, right = (
+        load_file(folder / "work" / "healed.safetensors") for folder in (tmp_path, trained)
+    )
+    assert all(np.array_equal(left[name], right[name]) for name in right)
+
+
+def workers(work: Work) -> list[int]:
+    lines = {entry: cmdline(entry) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+    words = b"quantize.healing", str(work.folder).encode()
+    return [int(entry.name) for entry, line in lines.items() if all(w in line for w in words)]
+
+
+def cmdline(entry: Path) -> bytes:
+    try:
+        return (entry / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_a_training_that_the_system_ends(tiny_folder: Path, prose: Path, tmp_path: Path) -> None:
+    run = begin(tmp_path, tiny_folder, prose)
+    work = Work(tmp_path / "work")
+    until(lambda: bool(workers(work)) or run.poll() is not None)
+    os.kill(workers(work)[0], signal.SIGKILL)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 1
+    assert said.splitlines()[-1].startswith("lucie: The system ended training")
+    assert not (tmp_path / "out").exists()
+
+
+# --- what is refused --------------------------------------------------------------------------
+
+
+def test_what_is_in_the_way(
+    trained: Path, lucie: Callable[..., Result], tiny_folder: Path, prose: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / "work", tmp_path / "work")
+    asked = arguments(tiny_folder, prose)
+    with pytest.raises(QuantizeError, match="Another healing is under way in work"):
+        lucie(*asked, "--seed", "1")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").write_text("x")
+    with pytest.raises(QuantizeError, match="holds no healing"):
+        lucie(*asked, "--work", "other")
+    with (
+        healed_bundle.held(tmp_path / "work"),
+        pytest.raises(QuantizeError, match="Somebody else is healing"),
+    ):
+        lucie(*asked)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(StoreError):
+        lucie(*asked)
+    assert (tmp_path / "other" / "letter.txt").read_text() == "x"
+
+
+def test_a_damaged_result_is_named(
+    trained: Path, lucie: Callable[..., Result], tiny_folder: Path, prose: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / "work", tmp_path / "work")
+    healed = tmp_path / "work" / "healed.safetensors"
+    tensors = load_file(healed)
+    for name, bad in (
+        (MATRIX, np.full_like(tensors[MATRIX], 9)),
+        (f"{MATRIX}.scales", np.full_like(tensors[f"{MATRIX}.scales"], np.nan)),
+        (MATRIX, tensors[MATRIX][:-1]),
+    ):
+        save_file(tensors | {name: np.ascontiguousarray(bad)}, healed)
+        with pytest.raises(QuantizeError, match=r"healed\.safetensors is damaged"):
+            lucie(*arguments(tiny_folder, prose))
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_healing_that_made_it_worse_is_not_published(
+    trained: Path, lucie: Callable[..., Result], tiny_folder: Path, prose: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / "work", tmp_path / "work")
+    healed = tmp_path / "work" / "healed.safetensors"
+    tensors = load_file(healed)
+    worse = tensors | {MATRIX: np.ascontiguousarray(tensors[MATRIX][::-1])}
+    save_file(worse, healed)
+    with pytest.raises(QuantizeError, match="was not published: healed"):
+        lucie(*arguments(tiny_folder, prose), "--max-kld", "20")
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_that_make_no_blocks_are_refused_before_anything_is_done(
+    lucie: Callable[..., Result], prose: Path, tmp_path: Path
+) -> None:
+    config = tiny.CONFIG | {"intermediate_size": 528}
+    source = tiny.write(tmp_path / "odd", config, tiny.weights(config))
+    with pytest.raises(CheckpointError, match="32"):
+        lucie(*arguments(source, prose))
+    assert not (tmp_path / "work").exists()
+
+
+def test_without_torch_it_says_what_to_install(
+    lucie: Callable[..., Result], tiny_folder: Path, prose: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(healed_bundle, "find_spec", lambda name: None if name == "torch" else 1)
+    with pytest.raises(QuantizeError, match=r"torch missing.*lucie-edge\[quantize,train\]"):
+        lucie(*arguments(tiny_folder, prose))
+
+
+def test_a_text_too_short_to_train_on(
+    lucie: Callable[..., Result], tiny_folder: Path, tmp_path: Path
+) -> None:
+    short = tmp_path / "short.txt"
+    short.write_text("Bonjour.")
+    with pytest.raises(QuantizeError, match=r"short\.txt"):
+        lucie(*arguments(tiny_folder, short))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["short.txt"]

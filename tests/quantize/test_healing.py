@@ -113,7 +113,9 @@ def test_compensated_rounding_says_what_the_definition_says() -> None:
         error = (left[:, at] - levels * scale) / rest[0, 0]
         left[:, at:] -= error[:, None] * rest[0]
         left[:, at] = levels * scale
-    assert (np.abs(ours - left) < 1e-5).mean() > 0.97  # single precision flips a few, and those after
+    assert (
+        np.abs(ours - left) < 1e-5
+    ).mean() > 0.97  # single precision flips a few, and those after
 
     def error_of(rows: np.ndarray) -> float:
         return float(np.square((rows - weight.numpy()) @ inputs.numpy().T).sum())
@@ -130,15 +132,17 @@ def test_inputs_that_never_come_can_be_rounded() -> None:
 
 
 def test_a_schedule_reads_every_piece_once_before_any_twice() -> None:
-    recipe = Recipe(source="", texts="", bits=4, steps=9, batch=4, seed=3)
+    recipe = Recipe(source="", texts="", bits=4, steps=9, batch=4, seed=3, learning_rate=2e-4)
     read = [piece for step in range(9) for piece in recipe.pieces(step, 12)]
     assert all(sorted(read[at : at + 12]) == list(range(12)) for at in (0, 12, 24))
     assert read[:12] != read[12:24]
-    assert read[:12] != Recipe(source="", texts="", bits=4, steps=9, seed=4).pieces(0, 12)
+    assert read[:12] != Recipe(
+        source="", texts="", bits=4, steps=9, seed=4, learning_rate=2e-4
+    ).pieces(0, 12)
 
 
 def test_the_rate_rises_and_falls_to_nothing() -> None:
-    recipe = Recipe(source="", texts="", bits=4, steps=100)
+    recipe = Recipe(source="", texts="", bits=4, steps=100, learning_rate=2e-4)
     rates = [recipe.rate(step) for step in range(101)]
     assert max(rates) == pytest.approx(2e-4, rel=0.03)
     assert rates.index(max(rates)) == 9
