@@ -33,10 +33,11 @@ _STEPS = (
         f"search smollm2 searched --like Q4_K_M --imatrix {_MATRIX} "
         "--types q3_k,q4_0,q4_k,iq4_nl,iq4_xs,q5_0,q5_k,q6_k,q8_0",
     ),
+    ("healed", "heal smollm2 healed --type Q4_0"),
     ("onnx-q8", "onnx smollm2 onnx-q8 --bits 8"),
     ("onnx-q4", f"onnx smollm2 onnx-q4 --bits 4 --imatrix {_MATRIX}"),
 )
-_MADE = (*_TYPES, "searched", "onnx-q8", "onnx-q4")
+_MADE = (*_TYPES, "searched", "healed", "onnx-q8", "onnx-q4")
 _COMPARE = "compare ./f16 " + " ".join(f"./{name}" for name in _MADE)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -79,7 +79,7 @@ def heal(
     training: Training,
     stage: Stage,
     *,
-    note: Callable[[str], object] = lambda _: None,
+    note: process.Note = lambda *_, **__: None,
     most_kld: float | None = None,
     measured_on: Sequence[LabelledText] = MEASURE,
 ) -> Bundle:
@@ -91,7 +91,7 @@ def heal(
         target: one of `TARGETS`.
         training: how.
         stage: told what is being done.
-        note: told what a person may want to know meanwhile: a code of `heal`'s texts.
+        note: told what a person may want to know meanwhile.
         most_kld: mean KL divergence, in nats, above which nothing is published; None: by size.
         measured_on: texts for the gate, other than those of `training`.
 
@@ -194,13 +194,11 @@ def _train(
     recipe: Recipe,
     training: Training,
     stage: Stage,
-    note: Callable[[str], object],
+    note: process.Note,
 ) -> None:
     if work.healed.exists():
         return
-    run = partial(
-        process.run, work, source, threads=training.threads, stopping=lambda: note("stopping")
-    )
+    run = partial(process.run, work, source, threads=training.threads, note=note)
     if not work.states.exists():
         run("prepare", stage("prepare"))
     progress = stage("train")

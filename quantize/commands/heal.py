@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -73,10 +74,16 @@ def heal(
     with Stages("heal-interrupted") as stages:
         bundle = make(
             source, out, target, training, stages,
-            note=lambda code: click.echo("\n" + stage_say(f"heal.{code}"), err=True),
+            note=lambda code, **facts: _note(code, facts, told=accelerate is not None),
             most_kld=max_kld, measured_on=options.texts_or(texts, MEASURE),
         )  # fmt: skip
     _report(bundle, target)
+
+
+def _note(code: str, facts: dict[str, Any], *, told: bool) -> None:
+    """Say what goes on; of one process on this computer, not that it is one."""
+    if code != "on" or told:
+        click.echo("\n" + stage_say(f"heal.{code}", **facts), err=True)
 
 
 def _config(given: str) -> tuple[str, ...]:

@@ -10,10 +10,12 @@ takes is then gone with it.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,8 @@ def main(folder: str, model: str, stage: str) -> int:
     os.dup2(2, 1)  # libraries that print do not disturb
 
     def tell(*facts: Any) -> None:
-        told.write(json.dumps(facts) + "\n")
+        with suppress(BrokenPipeError):  # nobody listens; stdin says so, too
+            told.write(json.dumps(facts) + "\n")
 
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     from edge.errors import LucieError
@@ -39,6 +42,11 @@ def main(folder: str, model: str, stage: str) -> int:
     except LucieError as error:
         tell("error", type(error).__name__, error.code, error.facts)
         return error.exit_code
+    except OSError as error:
+        code = "heal.full" if error.errno == errno.ENOSPC else "workshop.unwritable"
+        facts = {"path": folder, "reason": error.strerror or str(error)}
+        tell("error", "QuantizeError", code, facts)
+        return LucieError.exit_code
 
 
 def _do(folder: Path, model: Path, stage: str, tell: Any) -> int:
@@ -50,6 +58,7 @@ def _do(folder: Path, model: Path, stage: str, tell: Any) -> int:
 
     work = Work(folder)
     accelerator = Accelerator()
+    tell("on", accelerator.num_processes, accelerator.device.type)
     do = prepare if stage == "prepare" else train
     done = do(work, model, accelerator, lambda *facts: tell("at", *facts), _left_alone)
     return 0 if done else _STOPPED

@@ -11,6 +11,7 @@ they lie on disk, and a layer that is done is not done again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,11 +115,21 @@ def _map(
         if made is None:
             shape = (len(given), *out.shape[1:])
             made = np.lib.format.open_memmap(draft, "w+", np.float32, shape)
+            _reserve(draft)
         made[at : at + _TOGETHER] = out
         tell(before + min(at + _TOGETHER, len(given)))
     assert made is not None  # noqa: S101 - there is a piece
     made.flush()
     draft.replace(target)
+
+
+def _reserve(file: Path) -> None:
+    """Take the disk that a mapped file will fill; later its want would end the process."""
+    fd = os.open(file, os.O_RDWR)
+    try:
+        os.posix_fallocate(fd, 0, os.fstat(fd).st_size)
+    finally:
+        os.close(fd)
 
 
 class _Moments:

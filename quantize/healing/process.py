@@ -23,6 +23,8 @@ _ERRORS: dict[str, type[LucieError]] = {
     kind.__name__: kind for kind in (CheckpointError, QuantizeError, QuantizeUsageError)
 }
 Told = Callable[..., object]
+Note = Callable[..., object]
+"""Called with a code of `heal`'s texts and its facts."""
 
 
 def run(
@@ -33,7 +35,7 @@ def run(
     *,
     launch: Sequence[str] | None = None,
     threads: int = 0,
-    stopping: Callable[[], object] = lambda: None,
+    note: Note = lambda *_, **__: None,
 ) -> None:
     """Do a stage of healing in a process of its own, to its end.
 
@@ -46,7 +48,8 @@ def run(
         told: called with what it tells on the way.
         launch: arguments of `accelerate launch`, if that is to start it.
         threads: threads to compute with; 0: one for each core.
-        stopping: called when it has been asked to stop, and may take a while to.
+        note: told `stopping` when it has been asked to stop, and may take a while to; and,
+            of what was started by a launcher, `on` how many processes and what it runs.
 
     Raises:
         LucieError: which it raised.
@@ -72,7 +75,7 @@ def run(
         ) as child,
     ):
         try:
-            _attend(child, told, stopping)
+            _attend(child, told, note)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
@@ -84,25 +87,32 @@ def run(
         )
 
 
-def _attend(child: subprocess.Popen[str], told: Told, stopping: Callable[[], object]) -> None:
+def _attend(child: subprocess.Popen[str], told: Told, note: Note) -> None:
     assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018 - asked for
     try:
-        _listen(child.stdout, told)
+        _listen(child.stdout, told, note)
     except KeyboardInterrupt:
-        stopping()
+        note("stopping")
         child.stdin.close()  # which it understands
-        _listen(child.stdout, lambda *_: None)
+        _listen(child.stdout, told, note)
         raise
     child.wait()
 
 
-def _listen(stdout: IO[str], told: Told) -> None:
+def _listen(stdout: IO[str], told: Told, note: Note) -> None:
     for line in stdout:
-        kind, *facts = json.loads(line)
-        if kind == "error":
+        try:
+            kind, *facts = json.loads(line)
+        except (ValueError, TypeError):  # a launcher's own words
+            continue
+        if kind == "at":
+            told(*facts)
+        elif kind == "on":
+            processes, device = facts
+            note("on", processes=processes, device=device)
+        else:
             name, code, more = facts
             raise _ERRORS.get(name, QuantizeError)(code, **more)
-        told(*facts)
 
 
 def _last_line(log: Path) -> str:

@@ -6,7 +6,9 @@ is opened.
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,8 +40,10 @@ def write_tensors(
     dense = {name: tensor.contiguous() for name, tensor in tensors.items()}
     try:
         save_file(dense, draft, dict(metadata or {}))
-    except SafetensorError as error:
-        raise OSError(str(error)) from error
+    except SafetensorError as error:  # which has the system's reason in its words alone
+        full = shutil.disk_usage(draft.parent).free < sum(t.nbytes for t in dense.values())
+        draft.unlink(missing_ok=True)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
     fd = os.open(draft, os.O_RDONLY)
     try:
         os.fsync(fd)

@@ -23,15 +23,11 @@ from edge.store import Store
 from quantize import gguf_bundle, workshop
 from quantize.errors import QuantizeError, QuantizeUsageError
 from tests.quantize import tiny
+from tests.quantize.namespaces import UNSHARE, namespaces
 
 pytestmark = pytest.mark.model
 
 PROGRAM = "from edge.cli import main; main()"
-_UNSHARE = ["unshare", "-rm"]
-namespaces = pytest.mark.skipif(
-    subprocess.run([*_UNSHARE, "true"], capture_output=True).returncode != 0,
-    reason="this machine lets us make no mount namespace",
-)
 
 
 def left(folder: Path) -> list[str]:
@@ -181,7 +177,7 @@ def test_a_disk_that_fills_up_is_one_line(tiny_folder: Path, tmp_path: Path) -> 
         import os
         print(code, os.listdir(sys.argv[1]))
     """
-    command = [*_UNSHARE, sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
+    command = [*UNSHARE, sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
     ran = subprocess.run([*command, str(tiny_folder)], capture_output=True, text=True, timeout=120)
     assert ran.stdout == "1 []\n", ran.stderr
     assert ran.stderr.startswith("lucie: There is no room left on the disk")

@@ -26,6 +26,7 @@ from quantize import healed_bundle
 from quantize.checkpoint.llama_tensors import interleave
 from quantize.errors import CheckpointError, QuantizeError
 from quantize.ggml.tensors import GGUFTensors
+from quantize.healing.result import Healed
 from quantize.healing.work import Work
 from tests.quantize import tiny
 
@@ -140,7 +141,7 @@ def test_eight_bits(
     )
     assert np.array_equal(found, expected)
     metrics = Bundle.open(tmp_path / "out", verify=False).manifest.metrics
-    assert metrics["kld, all"] < metrics["plain kld, all"] < 0.01
+    assert metrics["kld, all"] < metrics["plain kld, all"] < 0.02
 
 
 # --- stopping ---------------------------------------------------------------------------------
@@ -225,21 +226,22 @@ def test_what_is_in_the_way(
     assert (tmp_path / "other" / "letter.txt").read_text() == "x"
 
 
-def test_a_damaged_result_is_named(
-    trained: Path, lucie: Callable[..., Result], tiny_folder: Path, prose: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(trained / "work", tmp_path / "work")
-    healed = tmp_path / "work" / "healed.safetensors"
-    tensors = load_file(healed)
+def test_a_damaged_result_is_named(trained: Path, tmp_path: Path) -> None:
+    file = tmp_path / "healed.safetensors"
+    tensors = load_file(trained / "work" / file.name)
+    shape, scales = tensors[MATRIX].shape, tensors[f"{MATRIX}.scales"]
     for name, bad in (
         (MATRIX, np.full_like(tensors[MATRIX], 9)),
-        (f"{MATRIX}.scales", np.full_like(tensors[f"{MATRIX}.scales"], np.nan)),
-        (MATRIX, tensors[MATRIX][:-1]),
+        (MATRIX, np.ascontiguousarray(tensors[MATRIX][:-1])),
+        (f"{MATRIX}.scales", np.full_like(scales, np.nan)),
+        (f"{MATRIX}.scales", scales.astype(np.float32)),
     ):
-        save_file(tensors | {name: np.ascontiguousarray(bad)}, healed)
+        save_file(tensors | {name: bad}, file)
         with pytest.raises(QuantizeError, match=r"healed\.safetensors is damaged"):
-            lucie(*arguments(tiny_folder, prose))
-        assert not (tmp_path / "out").exists()
+            Healed(file, 4).matrix(MATRIX, shape)
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(QuantizeError, match=r"healed\.safetensors is damaged"):
+        Healed(file, 4).norm("model.norm.weight", (256,))
 
 
 def test_a_healing_that_made_it_worse_is_not_published(

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import textwrap
 from array import array
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +18,13 @@ from accelerate import Accelerator
 from safetensors.numpy import load_file, save_file
 
 from quantize.errors import QuantizeError, QuantizeUsageError
+from quantize.healing import training
 from quantize.healing.preparation import prepare
 from quantize.healing.recipe import Recipe
 from quantize.healing.training import train
 from quantize.healing.work import Work
 from tests.quantize import tiny
+from tests.quantize.namespaces import UNSHARE, namespaces
 
 pytestmark = pytest.mark.model
 
@@ -116,6 +119,24 @@ def test_a_model_that_computes_no_numbers_is_refused(
     assert not work.states.exists()
 
 
+@namespaces
+@pytest.mark.parametrize("size", ["200k", "1m"])  # hidden states, and weights, have no room
+def test_a_disk_that_fills_up(size: str, tmp_path: Path, tiny_folder: Path) -> None:
+    code = """
+        import json, subprocess, sys
+        from pathlib import Path
+        from tests.quantize.test_heal_training import begun
+        folder, size, source = sys.argv[1:]
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder], check=True)
+        work = begun(Path(folder) / "work")
+        worker = [sys.executable, "-m", "quantize.healing", work.folder, source, "prepare"]
+        subprocess.Popen(worker, stdin=subprocess.PIPE).wait()
+    """
+    command = [*UNSHARE, sys.executable, "-c", textwrap.dedent(code), tmp_path, size, tiny_folder]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert '["error", "QuantizeError", "heal.full"' in ran.stdout, ran.stderr
+
+
 # --- training ---------------------------------------------------------------------------------
 
 
@@ -143,6 +164,27 @@ def test_training_that_was_stopped_ends_with_the_same_numbers(
         assert work.training.exists()
     assert train(work, tiny_folder, Accelerator(cpu=True), lambda *at: told.append(at), never)
     assert [at[0] for at in told] == list(range(1, STEPS + 1))
+    assert result(work) == result(prepared)
+
+
+def test_a_training_that_crashed_goes_on_from_its_last_save(
+    prepared: Work, tmp_path: Path, tiny_folder: Path, accelerator: Accelerator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    assert train(prepared, tiny_folder, accelerator, nothing, never)
+    work = begun(tmp_path / "again")
+    assert prepare(work, tiny_folder, accelerator, nothing, never)
+    monkeypatch.setattr(training, "_SAVE_EVERY_S", 0.0)
+
+    def crash(step: int, *_: object) -> None:
+        if step == 4:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        train(work, tiny_folder, Accelerator(cpu=True), crash, never)
+    told: Told = []
+    assert train(work, tiny_folder, Accelerator(cpu=True), lambda *at: told.append(at), never)
+    assert told[0][0] == 4
     assert result(work) == result(prepared)
 
 
@@ -176,12 +218,11 @@ def test_two_processes_train_as_one(
 
 
 def test_a_training_that_leaves_all_bounds_says_so(
-    tmp_path: Path, tiny_folder: Path, accelerator: Accelerator
+    prepared: Work, tiny_folder: Path, accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = begun(tmp_path / "work", rate=1.0, steps=40)
-    assert prepare(work, tiny_folder, accelerator, nothing, never)
+    monkeypatch.setattr(Recipe, "rate", lambda *_: 1e38)
     with pytest.raises(QuantizeError, match="smaller --learning-rate"):
-        train(work, tiny_folder, accelerator, nothing, never)
+        train(prepared, tiny_folder, accelerator, nothing, never)
 
 
 @pytest.mark.parametrize("damage", ["cut", "another", "text"])
