@@ -88,7 +88,7 @@ def export_gguf(
         made = _make(opened, folder / f"{out.name}.gguf", options, texts, healed, stage)
         if made.predictions is not None:
             most = limit(made.header.bits_per_weight) if most_kld is None else most_kld
-            made.predictions.require(out, most)
+            made.predictions.require(out, most, "heal.gate" if healed else "gate.divergence")
         if made.plain is not None and made.predictions is not None:
             made.predictions.require_nearer(out, made.plain)
         manifest = opened.inherit(

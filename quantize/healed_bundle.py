@@ -9,11 +9,12 @@ Training is kept in a folder beside the result until that stands; called again, 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -21,10 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.bundle import Bundle
+from edge.text import one_line
 from quantize.checkpoint.complete import complete
 from quantize.checkpoint.folder import Checkpoint
 from quantize.checkpoint.source import Source, open_source
-from quantize.errors import CheckpointError, QuantizeError
+from quantize.errors import CheckpointError, QuantizeError, QuantizeUsageError
 from quantize.gates.sample_texts import texts as sample_texts
 from quantize.gates.tokens import compare_tokens, vocabulary
 from quantize.ggml.export import export, widest
@@ -38,6 +40,7 @@ from quantize.healing.result import Healed
 from quantize.healing.work import Work
 from quantize.measuring.built_in_texts import MEASURE
 from quantize.measuring.calibration import LabelledText, balanced, digest
+from quantize.measuring.candidates import CHUNK
 from quantize.onnx_bundle import export_onnx
 from quantize.workshop import held, workshop
 
@@ -102,11 +105,12 @@ def heal(
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise QuantizeError("heal.needs-train", missing=", ".join(missing))
+    _check_launch(training.launch)
     opened = open_source(source, stage("verify"))
-    recipe, pieces = _plan(opened, out, TARGETS[target], training, stage)
-    work = Work(training.folder or out.with_name(f"{out.name}.healing"))
+    work = _place(out, training.folder)
+    recipe, pieces = _plan(opened, out, TARGETS[target], training, measured_on, stage)
     with _taken(work, recipe, pieces):
-        _train(work, source, recipe, training, stage, note)
+        _train(work, opened, recipe, training, stage, note)
         healed = Healed(work.healed, recipe.bits)
         by = _found_by(recipe, training)
         if target == ONNX_Q4:
@@ -125,8 +129,39 @@ def heal(
         return bundle
 
 
+def _check_launch(launch: tuple[str, ...] | None) -> None:
+    """What `accelerate launch` would say of its configuration after the preparation."""
+    if not launch:
+        return
+    import yaml
+
+    path = launch[-1]
+    try:
+        known = isinstance(yaml.safe_load(Path(path).read_bytes()), dict)
+        reason = "-"
+    except (OSError, yaml.YAMLError) as error:
+        known, reason = False, one_line(error)
+    if not known:
+        raise QuantizeUsageError("heal.accelerate", path=path, reason=reason)
+
+
+def _place(out: Path, folder: Path | None) -> Work:
+    """Where the training is kept; not in what is to be made."""
+    if folder is None:
+        return Work(out.absolute().with_name(f"{out.absolute().name}.healing"))
+    place, made = folder.resolve(), out.resolve()
+    if made == place or made in place.parents:
+        raise QuantizeUsageError("heal.work-is-out", path=str(folder))
+    return Work(folder.absolute())
+
+
 def _plan(
-    source: Source, out: Path, bits: int, training: Training, stage: Stage
+    source: Source,
+    out: Path,
+    bits: int,
+    training: Training,
+    measured_on: Sequence[LabelledText],
+    stage: Stage,
 ) -> tuple[Recipe, list[Chunk]]:
     """What is to be done; whatever forbids an export is found here, before hours of training."""
     checkpoint = source.checkpoint
@@ -140,12 +175,12 @@ def _plan(
         length = Recipe.model_fields["length"].default
         wanted = training.steps * training.batch
         with vocabulary(floats) as vocab:
-            pieces = balanced(
-                training.texts,
-                lambda text: array("i", vocab.encode(text, special=False, bos=True)),
-                length,
-                most=max(wanted, len(training.texts)),
-            )
+
+            def tokens(text: str) -> array[int]:
+                return array("i", vocab.encode(text, special=False, bos=True))
+
+            balanced(measured_on, tokens, CHUNK)
+            pieces = balanced(training.texts, tokens, length, max(wanted, len(training.texts)))
             for piece in pieces:
                 if vocab.add_bos:
                     piece.ids[0] = vocab.bos
@@ -168,8 +203,9 @@ def _identity(source: Source) -> str:
 
 
 def _files_of(checkpoint: Checkpoint) -> str:
-    """Of a plain folder: names, sizes and times of its weights, which may be too large to read."""
+    """Of a plain folder: its config, and names, sizes and times of its weights."""
     sha256 = hashlib.sha256()
+    sha256.update((checkpoint.path / "config.json").read_bytes())
     for file in sorted({place.file for place in checkpoint.tensors.values()}):
         status = file.stat()
         sha256.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
@@ -179,27 +215,33 @@ def _files_of(checkpoint: Checkpoint) -> str:
 @contextmanager
 def _taken(work: Work, recipe: Recipe, pieces: Sequence[Chunk]) -> Iterator[None]:
     """The folder of the training, for ourselves."""
-    work.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with held(work.folder):
+    with ExitStack() as stack:
+        try:
+            work.folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(held(work.folder))
             work.begin(recipe, [piece.ids for piece in pieces])
-            yield
-    except BlockingIOError as error:
-        raise QuantizeError("heal.busy", path=str(work.folder)) from error
+        except BlockingIOError as error:
+            raise QuantizeError("heal.busy", path=str(work.folder)) from error
+        except OSError as error:
+            code = "heal.full" if error.errno == errno.ENOSPC else "workshop.unwritable"
+            raise QuantizeError(code, path=str(work.folder), reason=error.strerror) from error
+        yield
 
 
 def _train(
     work: Work,
-    source: Path,
+    source: Source,
     recipe: Recipe,
     training: Training,
     stage: Stage,
     note: process.Note,
 ) -> None:
     if work.healed.exists():
+        note("finished", path=work.folder)
         return
-    run = partial(process.run, work, source, threads=training.threads, note=note)
-    if not work.states.exists():
+    path, layers = source.checkpoint.path, source.checkpoint.config.num_hidden_layers
+    run = partial(process.run, work, path, threads=training.threads, note=note)
+    if not work.prepared(layers):
         run("prepare", stage("prepare"))
     progress = stage("train")
     progress(0, recipe.steps)

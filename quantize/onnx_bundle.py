@@ -114,7 +114,8 @@ def export_onnx(
         judge = partial(compare_predictions, floats, texts=texts, threads=threads, stage=stage)
         predictions = judge(graph)
         most = limit(header.bits_per_weight) if most_kld is None else most_kld
-        predictions.require(out, most, "gate.dynamic" if wanted is INT8 else "gate.graph")
+        code = "heal.gate" if healed else "gate.dynamic" if wanted is INT8 else "gate.graph"
+        predictions.require(out, most, code)
         plain = judge(write(folder / "plain", None)) if healed is not None else None
         if plain is not None:
             predictions.require_nearer(out, plain)

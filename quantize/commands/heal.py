@@ -25,14 +25,15 @@ _TARGETS = ("Q4_0", "Q8_0", "ONNX-Q4")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--type", "target", type=click.Choice(_TARGETS, case_sensitive=False),
-              default="Q4_0", show_default=True, help=say("heal-type"))  # fmt: skip
-@click.option("--steps", type=Whole(min=1), default=100, show_default=True, metavar="N",
+              default="Q4_0", show_default=True, metavar="|".join(_TARGETS),
+              help=say("heal-type"))  # fmt: skip
+@click.option("--steps", type=Whole(1, 1_000_000), default=100, show_default=True, metavar="N",
               help=say("heal-steps"))  # fmt: skip
-@click.option("--batch", type=Whole(min=1), default=4, show_default=True, metavar="N",
+@click.option("--batch", type=Whole(1, 4096), default=4, show_default=True, metavar="N",
               help=say("heal-batch"))  # fmt: skip
 @click.option("--learning-rate", type=Real(min=0, min_open=True, max=1), metavar="RATE",
               help=say("heal-rate"))  # fmt: skip
-@click.option("--seed", type=Whole(min=0), default=0, show_default=True, metavar="N",
+@click.option("--seed", type=Whole(0, 2**32 - 1), default=0, show_default=True, metavar="N",
               help=say("heal-seed"))  # fmt: skip
 @click.option("--calibration", multiple=True, metavar="[LANG=]TEXT", help=say("heal-text"))
 @options.texts

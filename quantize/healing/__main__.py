@@ -58,7 +58,8 @@ def _do(folder: Path, model: Path, stage: str, tell: Any) -> int:
 
     work = Work(folder)
     accelerator = Accelerator()
-    tell("on", accelerator.num_processes, accelerator.device.type)
+    if stage == "train" and accelerator.is_main_process:
+        tell("on", accelerator.num_processes, accelerator.device.type)
     do = prepare if stage == "prepare" else train
     done = do(work, model, accelerator, lambda *facts: tell("at", *facts), _left_alone)
     return 0 if done else _STOPPED

@@ -27,7 +27,7 @@ from quantize.healing.compensation import compensate
 from quantize.healing.grid import GRIDS, Grid
 from quantize.healing.state import write_tensors
 from quantize.healing.student import SCALES, load, matrices
-from quantize.healing.work import Work
+from quantize.healing.work import Work, read_array
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -70,7 +70,7 @@ def prepare(
     grid = GRIDS[work.recipe().bits]
     model = load(source)
     layers = model.model.layers
-    pieces = np.load(work.pieces)
+    pieces = read_array(work.pieces)
     total = len(layers) * len(pieces)
     through = _Layers(model, pieces.shape[1], accelerator.device)
 
@@ -80,19 +80,21 @@ def prepare(
             raise _StoppedError
 
     first = next((n for n in range(len(layers)) if not work.layer(n).exists()), len(layers))
+    if not work.hidden(first).exists():  # a file was removed after all was done
+        first = 0
     try:
         if first == 0:
             _map(pieces, work.hidden(0), model.model.embed_tokens)
         for n in range(first, len(layers)):
             before = n * len(pieces)
-            given = np.load(work.hidden(n), mmap_mode="r")
+            given = read_array(work.hidden(n))
             with through.watched(n) as moments:
                 _map(given, work.hidden(n + 1), through, told, before)
             start = _start(layers[n], f"model.layers.{n}", moments, grid)
             write_tensors(work.layer(n), start)
     except _StoppedError:
         return False
-    _map(np.load(work.hidden(len(layers)), mmap_mode="r"), work.states, model.model.norm)
+    _map(read_array(work.hidden(len(layers))), work.states, model.model.norm)
     work.hidden(0).unlink()
     work.hidden(1).unlink()
     return True

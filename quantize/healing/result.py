@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge.text import one_line
 from quantize.errors import QuantizeError
 from quantize.healing.grid import BLOCK, GRIDS, Rounded
+from quantize.healing.work import damaged
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,4 +77,4 @@ class Healed:
         return tensor
 
     def _damaged(self, reason: object) -> QuantizeError:
-        return QuantizeError("heal.damaged", path=str(self.path), reason=one_line(reason))
+        return damaged(self.path, reason)

@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from edge.text import one_line
-from quantize.errors import QuantizeError
+from quantize.healing.work import damaged
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-__all__ = ["gather", "restore", "save", "weights", "write_tensors"]
+__all__ = ["gather", "read_tensors", "restore", "save", "weights", "write_tensors"]
 
 _STEP = "step"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -50,6 +49,18 @@ def write_tensors(
     finally:
         os.close(fd)
     draft.replace(path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file.
+
+    Raises:
+        QuantizeError: it is missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise damaged(path, error) from error
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -91,7 +102,7 @@ def restore(path: Path, model: nn.Module, optimizer: Optimizer) -> int:
                     for moment in _MOMENTS
                 }
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise QuantizeError("heal.damaged", path=str(path), reason=one_line(error)) from error
+        raise damaged(path, error) from error
     return step
 
 

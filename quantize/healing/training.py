@@ -13,19 +13,18 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.optim import AdamW
 
 from quantize.errors import QuantizeError, QuantizeUsageError
 from quantize.healing.grid import GRIDS
-from quantize.healing.state import gather, restore, save, weights, write_tensors
+from quantize.healing.state import gather, read_tensors, restore, save, weights, write_tensors
 from quantize.healing.student import Student, healed, load
-from quantize.healing.work import Work
+from quantize.healing.work import Work, damaged, read_array
 
 if TYPE_CHECKING:
+    import numpy as np
     from accelerate import Accelerator
     from numpy.typing import NDArray
 
@@ -58,20 +57,25 @@ class _Training:
         model = load(source)
         start: dict[str, Tensor] = {}
         for n in range(len(model.model.layers)):
-            start |= load_file(work.layer(n))
-        student = Student(model, start, GRIDS[self.recipe.bits])
+            start |= read_tensors(work.layer(n))
+        try:
+            student = Student(model, start, GRIDS[self.recipe.bits])
+        except (KeyError, RuntimeError) as error:  # of another model, or of another shape
+            raise damaged(work.layer(0).parent, error) from error
         trained = [each for each in student.parameters() if each.requires_grad]
         optimizer = AdamW(trained, betas=(0.9, 0.95), weight_decay=0.0)
         self.model, self.optimizer = accelerator.prepare(student, optimizer)
         self.student: Student = accelerator.unwrap_model(self.model)
-        self.pieces: NDArray[np.int32] = np.load(work.pieces)
-        self.states: NDArray[np.float32] = np.load(work.states, mmap_mode="r")
+        self.pieces: NDArray[np.int32] = read_array(work.pieces)
+        self.states: NDArray[np.float32] = read_array(work.states)
+        if self.states.shape[:2] != self.pieces.shape:
+            raise damaged(work.states, self.states.shape)
         self.step = 0
         if work.training.exists():
             self.step = restore(work.training, self.student, self.optimizer)
 
-    def update(self) -> float:
-        """One step of the recipe; its loss in nats, over all processes."""
+    def update(self, stopped: Callable[[], bool]) -> float | None:
+        """One step of the recipe; its loss in nats, over all processes. None: it was stopped."""
         accelerator = self.accelerator
         chosen = self.recipe.pieces(self.step, len(self.pieces))
         mine = chosen[accelerator.process_index :: accelerator.num_processes]
@@ -79,6 +83,9 @@ class _Training:
             group["lr"] = self.recipe.rate(self.step)
         total = torch.zeros((), device=accelerator.device)
         for at in range(0, len(mine), _TOGETHER):
+            if at and self.as_main_says(accelerator.is_main_process and stopped())[0]:
+                self.optimizer.zero_grad()
+                return None
             some = mine[at : at + _TOGETHER]
             ids = torch.from_numpy(self.pieces[some]).long().to(accelerator.device)
             states = torch.from_numpy(self.states[some]).to(accelerator.device)
@@ -97,6 +104,13 @@ class _Training:
         if not math.isfinite(loss):
             raise QuantizeError("heal.diverged", step=self.step)
         return loss
+
+    def as_main_says(self, *answers: bool) -> list[bool]:
+        """The main process's answers, in every process."""
+        from accelerate.utils import broadcast
+
+        said = torch.tensor(answers, dtype=torch.int32, device=self.accelerator.device)
+        return [bool(answer) for answer in broadcast(said).tolist()]
 
     def save(self) -> None:
         """Leave all that going on takes; every process must call it."""
@@ -140,24 +154,16 @@ def train(
     steps = training.recipe.steps
     saved = time.monotonic()
     while training.step < steps:
-        loss = training.update()
-        if accelerator.is_main_process:
+        loss = training.update(stopped)
+        if loss is not None and accelerator.is_main_process:
             tell(training.step, steps, loss)
-        stop = accelerator.is_main_process and stopped()
+        stop = loss is None or (accelerator.is_main_process and stopped())
         late = time.monotonic() - saved > _SAVE_EVERY_S
-        stop, late = _as_main_says(accelerator, stop, late)
-        if training.step < steps and (stop or late):
+        stop, late = training.as_main_says(stop, late)
+        if 0 < training.step < steps and (stop or late):
             training.save()
             saved = time.monotonic()
-            if stop:
-                return False
+        if stop and training.step < steps:
+            return False
     training.finish()
     return True
-
-
-def _as_main_says(accelerator: Accelerator, *answers: bool) -> list[bool]:
-    """The main process's answers, in every process."""
-    from accelerate.utils import broadcast
-
-    said = torch.tensor(answers, dtype=torch.int32, device=accelerator.device)
-    return [bool(answer) for answer in broadcast(said).tolist()]

@@ -15,10 +15,11 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from edge.text import one_line
 from quantize.errors import QuantizeError
 from quantize.healing.recipe import Recipe
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Work"]
+__all__ = ["Work", "damaged", "read_array"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,10 @@ class Work:
         """Hidden states in front of layer `n`; two files in turn."""
         return self.folder / f"hidden.{n % 2}.npy"
 
+    def prepared(self, layers: int) -> bool:
+        """Whether training of a model of so many layers can begin."""
+        return self.states.exists() and all(self.layer(n).exists() for n in range(layers))
+
     def begin(self, recipe: Recipe, pieces: Sequence[array[int]]) -> None:
         """Make the folder, or find it as it was left.
 
@@ -82,15 +87,14 @@ class Work:
 
         self.folder.mkdir(exist_ok=True)
         if not self._recipe.exists():
-            if any(self.folder.iterdir()):
+            draft = self._recipe.with_suffix(".part")
+            if any(file != draft for file in self.folder.iterdir()):
                 raise QuantizeError("heal.not-ours", path=str(self.folder))
-            draft = self.folder.with_name(f".{self.folder.name}.part")
             draft.write_text(recipe.model_dump_json(indent=1) + "\n", encoding="utf-8")
             draft.replace(self._recipe)
         elif self.recipe() != recipe:
             raise QuantizeError("heal.other", path=str(self.folder))
-        if not self.pieces.exists():
-            save_array(self.pieces, np.array(pieces, np.int32))
+        _save_array(self.pieces, np.array(pieces, np.int32))
         self.layer(0).parent.mkdir(exist_ok=True)
 
     def recipe(self) -> Recipe:
@@ -105,7 +109,27 @@ class Work:
             raise QuantizeError("heal.not-ours", path=str(self.folder)) from error
 
 
-def save_array(path: Path, content: NDArray[np.generic]) -> None:
+def read_array(path: Path) -> NDArray[Any]:
+    """An array that stays on disk until it is used.
+
+    Raises:
+        QuantizeError: the file is missing or damaged.
+    """
+    import numpy as np
+
+    try:
+        found: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise damaged(path, error) from error
+    return found
+
+
+def damaged(path: Path, reason: object) -> QuantizeError:
+    """The error that says so."""
+    return QuantizeError("heal.damaged", path=str(path), reason=one_line(reason))
+
+
+def _save_array(path: Path, content: NDArray[np.generic]) -> None:
     """Write an array, all or nothing."""
     import numpy as np
 

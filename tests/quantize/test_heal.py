@@ -24,7 +24,7 @@ from edge.errors import StoreError
 from edge.gguf_header import read_header
 from quantize import healed_bundle
 from quantize.checkpoint.llama_tensors import interleave
-from quantize.errors import CheckpointError, QuantizeError
+from quantize.errors import CheckpointError, QuantizeError, QuantizeUsageError
 from quantize.ggml.tensors import GGUFTensors
 from quantize.healing.result import Healed
 from quantize.healing.work import Work
@@ -209,7 +209,7 @@ def test_what_is_in_the_way(
 ) -> None:
     shutil.copytree(trained / "work", tmp_path / "work")
     asked = arguments(tiny_folder, prose)
-    with pytest.raises(QuantizeError, match="Another healing is under way in work"):
+    with pytest.raises(QuantizeError, match="Another healing is under way in"):
         lucie(*asked, "--seed", "1")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("x")
@@ -275,11 +275,51 @@ def test_without_torch_it_says_what_to_install(
         lucie(*arguments(tiny_folder, prose))
 
 
-def test_a_text_too_short_to_train_on(
-    lucie: Callable[..., Result], tiny_folder: Path, tmp_path: Path
+def test_another_config_is_another_model(
+    trained: Path, lucie: Callable[..., Result], tiny_folder: Path, prose: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / "work", tmp_path / "work")
+    source = shutil.copytree(tiny_folder, tmp_path / "model")
+    config = source / "config.json"
+    config.write_text(config.read_text().replace("10000.0", "500.0"))
+    with pytest.raises(QuantizeError, match="another model"):
+        lucie(*arguments(source, prose))
+
+
+@pytest.mark.parametrize("option", ["--calibration", "--text"])
+def test_a_text_too_short_is_named_before_training(
+    option: str, lucie: Callable[..., Result], tiny_folder: Path, prose: Path, tmp_path: Path
 ) -> None:
     short = tmp_path / "short.txt"
     short.write_text("Bonjour.")
     with pytest.raises(QuantizeError, match=r"short\.txt"):
-        lucie(*arguments(tiny_folder, short))
+        lucie(*arguments(tiny_folder, prose, option, str(short)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["short.txt"]
+
+
+@pytest.mark.parametrize("work", ["out", "out/x"])
+def test_a_training_does_not_lie_in_its_result(
+    work: str, lucie: Callable[..., Result], tiny_folder: Path, prose: Path
+) -> None:
+    with pytest.raises(QuantizeUsageError, match="--work"):
+        lucie(*arguments(tiny_folder, prose, "--work", work))
+
+
+def test_a_file_for_a_folder(
+    lucie: Callable[..., Result], tiny_folder: Path, prose: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "work").write_text("x")
+    with pytest.raises(QuantizeError, match="work cannot be written"):
+        lucie(*arguments(tiny_folder, prose))
+
+
+@pytest.mark.parametrize("content", [None, "garbage: [", "word"])
+def test_a_configuration_of_accelerate_is_read_first(
+    content: str | None, lucie: Callable[..., Result], tiny_folder: Path, prose: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    config = tmp_path / "config.yaml"
+    if content is not None:
+        config.write_text(content)
+    with pytest.raises(QuantizeUsageError, match=r"config\.yaml is no configuration"):
+        lucie(*arguments(tiny_folder, prose, "--accelerate", str(config)))

@@ -137,6 +137,24 @@ def test_a_disk_that_fills_up(size: str, tmp_path: Path, tiny_folder: Path) -> N
     assert '["error", "QuantizeError", "heal.full"' in ran.stdout, ran.stderr
 
 
+def test_a_layer_that_was_removed_is_done_again(
+    tmp_path: Path, tiny_folder: Path, accelerator: Accelerator, prepared: Work
+) -> None:
+    before = prepared.layer(1).read_bytes()
+    prepared.layer(1).unlink()
+    assert not prepared.prepared(2)
+    assert prepare(prepared, tiny_folder, accelerator, nothing, never)
+    assert prepared.prepared(2)
+    assert prepared.layer(1).read_bytes() == before
+
+
+def test_pieces_are_those_of_the_recipe(prepared: Work) -> None:
+    expected = np.load(prepared.pieces)
+    prepared.pieces.write_bytes(b"")
+    begun(prepared.folder)
+    assert np.array_equal(np.load(prepared.pieces), expected)
+
+
 # --- training ---------------------------------------------------------------------------------
 
 
@@ -229,7 +247,7 @@ def test_a_training_that_leaves_all_bounds_says_so(
 def test_a_damaged_save_is_named(
     damage: str, prepared: Work, tiny_folder: Path, accelerator: Accelerator
 ) -> None:
-    assert not train(prepared, tiny_folder, accelerator, nothing, stopped_after(0))
+    assert not train(prepared, tiny_folder, accelerator, nothing, stopped_after(2))
     save = prepared.training
     if damage == "cut":
         os.truncate(save, save.stat().st_size // 2)
@@ -239,6 +257,19 @@ def test_a_damaged_save_is_named(
         save.write_text("hello")
     with pytest.raises(QuantizeError, match=r"training\.safetensors is damaged"):
         train(prepared, tiny_folder, Accelerator(cpu=True), nothing, never)
+
+
+@pytest.mark.parametrize("which", ["layer", "states", "other layer"])
+def test_damaged_preparations_are_named(
+    which: str, prepared: Work, tiny_folder: Path, accelerator: Accelerator
+) -> None:
+    file = prepared.states if which == "states" else prepared.layer(1)
+    if which == "other layer":
+        file.write_bytes(prepared.layer(0).read_bytes())
+    else:
+        os.truncate(file, file.stat().st_size // 2)
+    with pytest.raises(QuantizeError, match="is damaged"):
+        train(prepared, tiny_folder, accelerator, nothing, never)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(
