@@ -280,7 +280,7 @@ def test_what_a_killed_export_left_is_cleared_and_what_is_at_work_is_not(
     for name in ("dead", "alive"):
         (tmp_path / f".tmp-export-{name}").mkdir()
         (tmp_path / f".tmp-export-{name}" / "floats.gguf").write_bytes(b"x")
-    with workshop._held(tmp_path / ".tmp-export-alive"):
+    with workshop.held(tmp_path / ".tmp-export-alive"):
         lucie("gguf", tiny_folder, "export", "--type", "f32")
     assert left(tmp_path) == [".tmp-export-alive", "export"]
 
