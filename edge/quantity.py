@@ -31,7 +31,7 @@ def decimal_text(value: float, places: int) -> str:
 
 def duration_text(seconds: float) -> str:
     """A time as one plans with it: `40 s`, `12 min`, `3 h 05`."""
-    if seconds < 60:
+    if round(seconds) < 60:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d}"

@@ -148,7 +148,7 @@ def _check_launch(launch: tuple[str, ...] | None) -> None:
 def _place(out: Path, folder: Path | None) -> Work:
     """Where the training is kept; not in what is to be made."""
     if folder is None:
-        return Work(out.absolute().with_name(f"{out.absolute().name}.healing"))
+        return Work(out.absolute().parent / f"{out.name}.healing")
     place, made = folder.resolve(), out.resolve()
     if made == place or made in place.parents:
         raise QuantizeUsageError("heal.work-is-out", path=str(folder))

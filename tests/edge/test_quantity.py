@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from edge.quantity import count_text, size_text
+from edge.commands import bar
+from edge.quantity import count_text, duration_text, size_text
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,26 @@ def test_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert count_text(7) == "7"
     monkeypatch.setenv("LUCIE_LANG", "fr")
     assert count_text(134_515_008) == "134\u202f515\u202f008"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.1, "1 s"), (59.4, "59 s"), (59.6, "1 min"), (3540, "59 min"), (11_100, "3 h 05")],
+)
+def test_times(seconds: float, told: str) -> None:
+    assert duration_text(seconds) == told
+
+
+def test_a_bar_says_how_long_is_left_of_what_was_taken_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Forty of a hundred were there; ten more took twenty seconds."""
+    clock = iter([100.0, 105.0, 120.0, 130.0])
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr(bar.time, "monotonic", lambda: next(clock))
+    shown = bar.Bar("Training", str)
+    for done in (40, 42, 50, 100):
+        shown(done, 100)
+    lines = capsys.readouterr().err.split("\r")[1:]
+    assert ["left" in line for line in lines] == [False, False, True, False]
+    assert "50 % 100 · 2 min left" in lines[2]

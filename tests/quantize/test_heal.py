@@ -305,6 +305,15 @@ def test_a_training_does_not_lie_in_its_result(
         lucie(*arguments(tiny_folder, prose, "--work", work))
 
 
+@pytest.mark.parametrize("out", ["/", "."])
+def test_a_result_without_a_name_is_refused(
+    out: str, lucie: Callable[..., Result], tiny_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(QuantizeUsageError, match="name"):
+        lucie("heal", tiny_folder, out)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_for_a_folder(
     lucie: Callable[..., Result], tiny_folder: Path, prose: Path, tmp_path: Path
 ) -> None:
