@@ -33,8 +33,8 @@ from quantize.ggml.export import export, widest
 from quantize.ggml.quantizer import QuantizeOptions
 from quantize.gguf_bundle import Stage, export_gguf
 from quantize.graph.types import Q4
+from quantize.grid import BLOCK
 from quantize.healing import process
-from quantize.healing.grid import BLOCK
 from quantize.healing.recipe import Recipe
 from quantize.healing.result import Healed
 from quantize.healing.work import Work

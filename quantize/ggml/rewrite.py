@@ -14,7 +14,7 @@ import numpy as np
 from quantize.checkpoint.llama_config import LlamaConfig
 from quantize.checkpoint.llama_tensors import LlamaTensor, interleave, tensors
 from quantize.ggml.tensors import GGUFTensors
-from quantize.healing.grid import BLOCK
+from quantize.grid import BLOCK
 from quantize.healing.result import Healed
 
 if TYPE_CHECKING:

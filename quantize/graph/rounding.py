@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from quantize.grid import BLOCK
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["BLOCK", "per_row", "to_blocks"]
 
-BLOCK = 32
 _SLICE = 1 << 18
 """Numbers that are rounded at once: what is computed of them stays in a processor's cache."""
 _SEARCHED = 4

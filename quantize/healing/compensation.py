@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from quantize.healing.grid import BLOCK, Grid
+from quantize.grid import BLOCK, Grid
 from quantize.healing.rounding import inverse
 
 __all__ = ["best_scales", "compensate"]

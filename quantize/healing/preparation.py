@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from quantize.errors import QuantizeError
+from quantize.grid import GRIDS, Grid
 from quantize.healing.compensation import compensate
-from quantize.healing.grid import GRIDS, Grid
 from quantize.healing.state import write_tensors
 from quantize.healing.student import SCALES, load, matrices
 from quantize.healing.work import Work, read_array

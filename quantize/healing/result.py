@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantize.errors import QuantizeError
-from quantize.healing.grid import BLOCK, GRIDS, Rounded
+from quantize.grid import BLOCK, GRIDS, Rounded
 from quantize.healing.work import damaged
 
 if TYPE_CHECKING:

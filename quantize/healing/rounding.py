@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quantize.healing.grid import BLOCK, Grid
+from quantize.grid import BLOCK, Grid
 
 __all__ = ["Rounding", "as_levels", "inverse"]
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from quantize.grid import Grid
 from quantize.healing.divergence import divergence
-from quantize.healing.grid import Grid
 from quantize.healing.rounding import Rounding, as_levels
 
 if TYPE_CHECKING:

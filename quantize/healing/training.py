@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from quantize.errors import QuantizeError, QuantizeUsageError
-from quantize.healing.grid import GRIDS
+from quantize.grid import GRIDS
 from quantize.healing.state import gather, read_tensors, restore, save, weights, write_tensors
 from quantize.healing.student import Student, healed, load
 from quantize.healing.work import Work, damaged, read_array

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from quantize.ggml import blocks
 from quantize.ggml.rewrite import pack_q4_0, pack_q8_0
+from quantize.grid import GRIDS, Rounded
 from quantize.healing.compensation import best_scales, compensate
 from quantize.healing.divergence import divergence
-from quantize.healing.grid import GRIDS, Rounded
 from quantize.healing.recipe import Recipe
 from quantize.healing.rounding import Rounding, as_levels
 
