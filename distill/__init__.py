@@ -1,3 +1,3 @@
-"""From a large model to a small one: plan, prune, distil. Not built yet."""
+"""From a large model to a small one: plan, prune, distil."""
 
 __all__: list[str] = []

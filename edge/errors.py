@@ -5,7 +5,8 @@
     │   └── ContextFullError            HTTP 400   one message alone is longer than the window
     ├── ModelError                                 a model is missing, damaged or not understood
     │   ├── UnknownModelError           HTTP 404
-    │   └── DamagedModelError
+    │   ├── DamagedModelError
+    │   └── CheckpointError
     ├── MemoryRefusedError              HTTP 507   it would not fit, so it was not loaded
     ├── EngineError                     HTTP 503   the engine died, is busy or will not start
     │   └── ModelChangedError                      the model file changed under it
@@ -27,6 +28,7 @@ from typing import Any, ClassVar
 from edge.messages import FOLDER, translate
 
 __all__ = [
+    "CheckpointError",
     "ContextFullError",
     "DamagedModelError",
     "EngineError",
@@ -88,6 +90,10 @@ class UnknownModelError(ModelError):
 
 class DamagedModelError(ModelError):
     """A model file contradicts itself, its size or its hash."""
+
+
+class CheckpointError(ModelError):
+    """A Hugging Face folder is incomplete, damaged, or of an architecture that is not exported."""
 
 
 class MemoryRefusedError(LucieError):

@@ -19,7 +19,7 @@ __all__ = ["FORMAT", "MANIFEST", "DataSource", "File", "Kind", "Manifest", "Pare
 FORMAT: Final = 1
 MANIFEST = "manifest.json"
 
-Kind = Literal["corpus", "tokenizer", "model", "gguf", "onnx", "image"]
+Kind = Literal["corpus", "tokenizer", "model", "importance", "logits", "gguf", "onnx", "image"]
 
 
 def inside(path: str) -> str:

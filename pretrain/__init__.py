@@ -1,3 +1,3 @@
-"""From raw text to a base model: corpus, tokenizer, training, evaluation. Not built yet."""
+"""From raw text to a base model: corpus, tokenizer, training, evaluation."""
 
 __all__: list[str] = []

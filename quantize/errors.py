@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from edge.errors import LucieError, ModelError, UsageError
+from edge.errors import LucieError, UsageError
 from quantize.words import FOLDER
 
-__all__ = ["CheckpointError", "QuantizeError", "QuantizeUsageError"]
+__all__ = ["QuantizeError", "QuantizeUsageError"]
 
 
 class QuantizeError(LucieError):
@@ -19,11 +19,5 @@ class QuantizeError(LucieError):
 
 class QuantizeUsageError(UsageError):
     """The command is wrong as written."""
-
-    folder: ClassVar[Path] = FOLDER
-
-
-class CheckpointError(ModelError):
-    """A Hugging Face folder is incomplete, damaged, or of an architecture that is not exported."""
 
     folder: ClassVar[Path] = FOLDER

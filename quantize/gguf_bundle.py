@@ -19,6 +19,7 @@ from edge.bundle import Bundle
 from edge.gguf_header import GGUFHeader, read_header
 from edge.manifest import Manifest
 from edge.progress import Progress
+from edge.workshop import software, workshop
 from quantize.checkpoint.floats import FLOATS
 from quantize.checkpoint.source import Source, open_source
 from quantize.errors import QuantizeUsageError
@@ -32,7 +33,6 @@ from quantize.ggml.rewrite import rewrite
 from quantize.healing.result import Healed
 from quantize.measuring.built_in_texts import MEASURE
 from quantize.measuring.calibration import LabelledText
-from quantize.workshop import software, workshop
 
 if TYPE_CHECKING:
     from pydantic import JsonValue

@@ -22,11 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.bundle import Bundle
+from edge.checkpoint import Checkpoint
+from edge.errors import CheckpointError
 from edge.text import one_line
+from edge.workshop import held, workshop
 from quantize.checkpoint.complete import complete
-from quantize.checkpoint.folder import Checkpoint
 from quantize.checkpoint.source import Source, open_source
-from quantize.errors import CheckpointError, QuantizeError, QuantizeUsageError
+from quantize.errors import QuantizeError, QuantizeUsageError
 from quantize.gates.sample_texts import texts as sample_texts
 from quantize.gates.tokens import compare_tokens, vocabulary
 from quantize.ggml.export import export, widest
@@ -42,7 +44,6 @@ from quantize.measuring.built_in_texts import MEASURE
 from quantize.measuring.calibration import LabelledText, balanced, digest
 from quantize.measuring.candidates import CHUNK
 from quantize.onnx_bundle import export_onnx
-from quantize.workshop import held, workshop
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -223,7 +224,7 @@ def _taken(work: Work, recipe: Recipe, pieces: Sequence[Chunk]) -> Iterator[None
         except BlockingIOError as error:
             raise QuantizeError("heal.busy", path=str(work.folder)) from error
         except OSError as error:
-            code = "heal.full" if error.errno == errno.ENOSPC else "workshop.unwritable"
+            code = "heal.full" if error.errno == errno.ENOSPC else "heal.unwritable"
             raise QuantizeError(code, path=str(work.folder), reason=error.strerror) from error
         yield
 

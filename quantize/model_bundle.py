@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge.bundle import Bundle
+from edge.checkpoint import Checkpoint
 from edge.manifest import Manifest, Parent
 from edge.progress import Progress
 from edge.store import Store
-from quantize.checkpoint.folder import Checkpoint
+from edge.workshop import software, workshop
 from quantize.errors import QuantizeUsageError
 from quantize.gates.sample_texts import texts
 from quantize.gates.tokens import compare_tokens
 from quantize.ggml.dequantize import write_checkpoint
 from quantize.gguf_bundle import Stage
-from quantize.workshop import software, workshop
 
 __all__ = ["dequantize_gguf"]
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from edge.bundle import Bundle
 from edge.manifest import Manifest
 from edge.onnx_header import OnnxHeader, read_onnx
+from edge.workshop import software, workshop
 from quantize.checkpoint.source import Source, open_source
 from quantize.errors import QuantizeUsageError
 from quantize.gates.predictions import DivergenceReport, compare_predictions, limit
@@ -34,7 +35,6 @@ from quantize.healing.result import Healed
 from quantize.measuring.built_in_texts import MEASURE
 from quantize.measuring.calibration import LabelledText
 from quantize.peers import optimum
-from quantize.workshop import software, workshop
 
 if TYPE_CHECKING:
     from pydantic import JsonValue

@@ -50,7 +50,7 @@ def smollm2(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture(scope="session")
 def smollm2_onnx(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The same as an ONNX model with 8 bits a weight; 150 MB, removed at the end."""
-    from quantize.checkpoint.folder import Checkpoint
+    from edge.checkpoint import Checkpoint
     from quantize.graph.export import export
     from quantize.graph.layout import write_layout
     from quantize.graph.types import Q8

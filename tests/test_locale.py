@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+import distill
 import edge
+import pretrain
 import quantize
 import tui
 from edge.messages import LANGUAGES
 
-FOLDERS = [Path(str(package.__file__)).parent / "locale" for package in (edge, quantize, tui)]
+STAGES = (distill, edge, pretrain, quantize, tui)
+FOLDERS = [Path(str(package.__file__)).parent / "locale" for package in STAGES]
 FILES = [
     pytest.param(file, id=f"{folder.parent.name}/{file.stem}")
     for folder in FOLDERS

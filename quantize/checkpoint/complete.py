@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edge.checkpoint import Checkpoint
+from edge.errors import CheckpointError
 from quantize.checkpoint.floats import NotFiniteError, convert, dtype
-from quantize.checkpoint.folder import Checkpoint
 from quantize.checkpoint.llama_tensors import IGNORED, LlamaTensor, tensors
-from quantize.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from quantize.checkpoint.llama_config import LlamaConfig
+from edge.llama_config import LlamaConfig
 
 if TYPE_CHECKING:
     import numpy as np

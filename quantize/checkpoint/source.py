@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.bundle import Bundle
+from edge.checkpoint import Checkpoint
+from edge.errors import CheckpointError
 from edge.manifest import MANIFEST, Manifest, Parent
 from edge.progress import Progress
-from quantize.checkpoint.folder import Checkpoint
-from quantize.errors import CheckpointError
 
 __all__ = ["Source", "open_source"]
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-
 import click
 
+from edge.commands.words import end_as_by_ctrl_c
 from quantize.commands.compare import compare
 from quantize.commands.export import dequantize, gguf, onnx
 from quantize.commands.heal import heal
@@ -20,9 +18,7 @@ __all__ = ["quantize"]
 @click.group(help=say("help"), epilog=say("example"), context_settings=HELP)
 def quantize() -> None:
     """From a trained model to the files that boards run."""
-    if threading.current_thread() is threading.main_thread():
-        # What Ctrl-C clears away, `timeout` and a system that shuts down should, too.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_as_by_ctrl_c()
 
 
 for _command in (gguf, onnx, dequantize, imatrix, compare, search, heal):

@@ -17,8 +17,7 @@ from edge.errors import InterruptedByUserError
 from edge.messages import text
 from edge.store import Store
 from quantize.commands import options
-from quantize.commands.stages import Stages
-from quantize.commands.words import say, words
+from quantize.commands.words import say, stages, words
 from quantize.errors import QuantizeError, QuantizeUsageError
 
 if TYPE_CHECKING:
@@ -58,21 +57,21 @@ def compare(
     store = Store()
     names = [reference, *candidates]
     paths = [store.find(name).weights for name in names]
-    with Stages("compare-interrupted") as stages:
+    with stages("compare-interrupted") as stage:
         figures = measure(
             paths[0],
             paths[1:],
             options.texts_or(texts, MEASURE),
             chunks=chunks,
             threads=threads,
-            progress=stages("read"),
+            progress=stage("read"),
         )
     speeds: Sequence[Speed | None] = [None] * len(paths)
     interrupted: InterruptedByUserError | None = None
     if timed:
         try:
-            with Stages("speed-interrupted") as stages:
-                speeds = measure_speed(paths, threads, progress=stages("speed"))
+            with stages("speed-interrupted") as stage:
+                speeds = measure_speed(paths, threads, progress=stage("speed"))
         except InterruptedByUserError as error:  # what has been measured is shown
             interrupted = error
     rows = [Compared.of(*row) for row in zip(names, paths, [None, *figures], speeds, strict=True)]

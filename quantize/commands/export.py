@@ -11,8 +11,7 @@ from edge.bundle import Bundle
 from edge.commands.numbers import Real
 from edge.quantity import decimal_text, size_text
 from quantize.commands import options
-from quantize.commands.stages import Stages
-from quantize.commands.words import say, words
+from quantize.commands.words import say, stages, words
 from quantize.errors import QuantizeUsageError
 
 if TYPE_CHECKING:
@@ -52,8 +51,8 @@ def gguf(
         kind.upper(), imatrix, tuple(_override(each) for each in overrides), pure, threads
     )
     measured_on = options.texts_or(texts, MEASURE)
-    with Stages() as stages:
-        bundle = export_gguf(source, out, chosen, stages, texts=measured_on, most_kld=max_kld)
+    with stages() as stage:
+        bundle = export_gguf(source, out, chosen, stage, texts=measured_on, most_kld=max_kld)
     report(bundle)
 
 
@@ -122,12 +121,12 @@ def onnx(
 
     wanted = type_of(int(bits), dynamic=dynamic)
     measured_on = options.texts_or(texts, MEASURE)
-    with Stages() as stages:
+    with stages() as stage:
         bundle = export_onnx(
             source,
             out,
             wanted,
-            stages,
+            stage,
             exporter=exporter,
             imatrix=imatrix,
             texts=measured_on,
@@ -144,6 +143,6 @@ def dequantize(source: str, out: Path) -> None:
     """Write a GGUF file as a Hugging Face folder."""
     from quantize.model_bundle import dequantize_gguf
 
-    with Stages() as stages:
-        bundle = dequantize_gguf(source, out, stages)
+    with stages() as stage:
+        bundle = dequantize_gguf(source, out, stage)
     click.echo(say("dequantized", path=bundle.path), err=True)

@@ -12,8 +12,7 @@ from edge.commands.numbers import Real, Whole
 from edge.quantity import decimal_text
 from quantize.commands import options
 from quantize.commands.export import report
-from quantize.commands.stages import Stages
-from quantize.commands.words import say, words
+from quantize.commands.words import say, stages, words
 from quantize.words import say as stage_say
 
 __all__ = ["heal"]
@@ -72,9 +71,9 @@ def heal(
         launch=None if accelerate is None else _config(accelerate),
         folder=work,
     )
-    with Stages("heal-interrupted") as stages:
+    with stages("heal-interrupted") as stage:
         bundle = make(
-            source, out, target, training, stages,
+            source, out, target, training, stage,
             note=lambda code, **facts: _note(code, facts, told=accelerate is not None),
             most_kld=max_kld, measured_on=options.texts_or(texts, MEASURE),
         )  # fmt: skip

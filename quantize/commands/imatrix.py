@@ -9,8 +9,7 @@ import click
 from edge.quantity import count_text
 from edge.store import Store
 from quantize.commands import options
-from quantize.commands.stages import Stages
-from quantize.commands.words import say, words
+from quantize.commands.words import say, stages, words
 
 __all__ = ["imatrix"]
 
@@ -31,9 +30,9 @@ def imatrix(
     path = Store().find(model).weights
     target = output or Path(f"{path.stem}.imatrix.gguf")
     labelled = options.texts_or(texts, CALIBRATION)
-    with Stages("imatrix-interrupted") as stages:
+    with stages("imatrix-interrupted") as stage:
         made = collect(
-            path, labelled, target, chunks=chunks, threads=threads, progress=stages("read")
+            path, labelled, target, chunks=chunks, threads=threads, progress=stage("read")
         )
     tokens = count_text(made.chunk_count * made.chunk_size)
     click.echo(say("collected", path=target, count=len(made.entries), tokens=tokens), err=True)

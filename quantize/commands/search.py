@@ -11,8 +11,7 @@ from edge.commands.numbers import Real, Whole
 from edge.quantity import decimal_text, size_text
 from quantize.commands import options
 from quantize.commands.export import report
-from quantize.commands.stages import Stages
-from quantize.commands.words import say, words
+from quantize.commands.words import say, stages, words
 from quantize.errors import QuantizeUsageError
 
 if TYPE_CHECKING:
@@ -66,9 +65,9 @@ def search(
         chunks,
         threads,
     )
-    with Stages("search-interrupted") as stages:
+    with stages("search-interrupted") as stage:
         found = find(
-            source, out, budget, settings, stages,
+            source, out, budget, settings, stage,
             imatrix=imatrix, most_kld=max_kld, measured_on=options.texts_or(texts, MEASURE),
         )  # fmt: skip
     _report(found)

@@ -12,15 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge.errors import DamagedModelError
+from edge.checkpoint import Checkpoint
+from edge.errors import CheckpointError, DamagedModelError
 from edge.llamacpp.native import api, forget_errors, reason
 from edge.llamacpp.vocab import Vocab
 from edge.onnx_header import read_onnx
 from edge.onnxrt.vocab import Vocab as GraphVocab
 from edge.progress import Count, Progress
 from edge.text import one_line
-from quantize.checkpoint.folder import Checkpoint
-from quantize.errors import CheckpointError, QuantizeError
+from quantize.errors import QuantizeError
 from quantize.measuring.text_reader import ReaderVocab
 
 __all__ = ["Difference", "TokenReport", "compare_tokens", "vocabulary"]

@@ -18,8 +18,8 @@ import numpy as np
 
 from edge.errors import ModelError
 from edge.gguf_header import GGUFHeader, read_header
+from edge.llama_config import LlamaConfig
 from edge.progress import Count, Progress
-from quantize.checkpoint.llama_config import LlamaConfig
 from quantize.checkpoint.llama_tensors import LlamaTensor, separate, tensors
 from quantize.errors import QuantizeError
 from quantize.ggml.pretokenizers import rules_of

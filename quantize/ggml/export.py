@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import gguf
 import numpy as np
 
+from edge.checkpoint import Checkpoint
 from edge.errors import StoreError
 from edge.progress import Count, Progress
 from quantize.checkpoint.complete import complete, numbers
 from quantize.checkpoint.floats import BYTES
-from quantize.checkpoint.folder import Checkpoint
 from quantize.checkpoint.llama_tensors import ROPE_FREQS, LlamaTensor, interleave, rope_factors
 from quantize.ggml.vocab import read_vocab
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantize.checkpoint.llama_config import LlamaConfig
+from edge.llama_config import LlamaConfig
 from quantize.checkpoint.llama_tensors import LlamaTensor, interleave, tensors
 from quantize.ggml.tensors import GGUFTensors
 from quantize.grid import BLOCK

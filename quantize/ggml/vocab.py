@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from quantize.checkpoint.folder import Checkpoint
-from quantize.errors import CheckpointError
+from edge.checkpoint import Checkpoint
+from edge.errors import CheckpointError
 from quantize.ggml.pretokenizers import name_of
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from onnx import TensorProto, helper
 
-from quantize.checkpoint.llama_config import LlamaConfig
+from edge.llama_config import LlamaConfig
 from quantize.checkpoint.llama_tensors import rope_factors
 from quantize.graph.matrices import Matrix, Storage
 from quantize.graph.network import CONTRIB, Network

@@ -15,11 +15,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from edge.checkpoint import Checkpoint
+from edge.errors import CheckpointError
 from edge.progress import Count, Progress
 from quantize.checkpoint.complete import complete, numbers
-from quantize.checkpoint.folder import Checkpoint
 from quantize.checkpoint.llama_tensors import LlamaTensor
-from quantize.errors import CheckpointError
 from quantize.ggml.imatrix import ImportanceMatrix
 from quantize.graph.decoder import decoder, interface
 from quantize.graph.network import CONTRIB, Network, Part, Weight

@@ -15,7 +15,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from quantize.checkpoint.folder import Checkpoint
+from edge.checkpoint import Checkpoint
 from quantize.graph.types import Type
 
 __all__ = ["write_layout"]

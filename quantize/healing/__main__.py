@@ -43,7 +43,7 @@ def main(folder: str, model: str, stage: str) -> int:
         tell("error", type(error).__name__, error.code, error.facts)
         return error.exit_code
     except OSError as error:
-        code = "heal.full" if error.errno == errno.ENOSPC else "workshop.unwritable"
+        code = "heal.full" if error.errno == errno.ENOSPC else "heal.unwritable"
         facts = {"path": folder, "reason": error.strerror or str(error)}
         tell("error", "QuantizeError", code, facts)
         return LucieError.exit_code

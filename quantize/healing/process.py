@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from edge.errors import LucieError
+from edge.errors import CheckpointError, LucieError
 from edge.text import one_line
-from quantize.errors import CheckpointError, QuantizeError, QuantizeUsageError
+from quantize.errors import QuantizeError, QuantizeUsageError
 from quantize.healing.work import Work
 
 __all__ = ["run"]

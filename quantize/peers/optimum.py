@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from edge.bootstrap.build import run
+from edge.checkpoint import Checkpoint
 from quantize.checkpoint.complete import complete
-from quantize.checkpoint.folder import Checkpoint
 from quantize.peers.environment import prepared
 
 __all__ = ["PINS", "export", "write_readable"]

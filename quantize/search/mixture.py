@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from edge.bundle import Bundle
 from edge.gguf_header import GGUFHeader, read_header
+from edge.workshop import workshop
 from quantize.checkpoint.floats import FLOATS
 from quantize.checkpoint.source import open_source
 from quantize.errors import QuantizeUsageError
@@ -30,7 +31,6 @@ from quantize.measuring.calibration import LabelledText
 from quantize.search import allocation
 from quantize.search.notes import Sensitivity
 from quantize.search.sensitivity import LEAST_ERROR, Settings, is_matrix, measure_sensitivity
-from quantize.workshop import workshop
 
 if TYPE_CHECKING:
     from pydantic import JsonValue

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.checkpoint import Checkpoint
 from edge.engine import Chunk, LoadOptions
 from edge.onnx_header import read_onnx
 from edge.onnxrt import OnnxEngine
-from quantize.checkpoint.folder import Checkpoint
 from quantize.ggml.dequantize import write_checkpoint
 from quantize.graph.export import export
 from quantize.graph.layout import write_layout

@@ -21,7 +21,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-from quantize.checkpoint.folder import Checkpoint
+from edge.checkpoint import Checkpoint
 from quantize.ggml.dequantize import write_checkpoint
 from quantize.ggml.export import export
 from quantize.ggml.imatrix import ImportanceMatrix
@@ -40,7 +40,7 @@ _CHUNKS = 4
 _EXPORT = """
 import sys
 from pathlib import Path
-from quantize.checkpoint.folder import Checkpoint
+from edge.checkpoint import Checkpoint
 from quantize.ggml.export import export
 export(Checkpoint.open(Path(sys.argv[1])), Path(sys.argv[2]), "F16")
 """

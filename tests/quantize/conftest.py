@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from quantize.checkpoint.folder import Checkpoint
+from edge.checkpoint import Checkpoint
 from quantize.commands import quantize
 from quantize.ggml.export import export
 from tests.quantize import tiny

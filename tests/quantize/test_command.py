@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from edge import workshop
 from edge.bundle import Bundle
 from edge.errors import InterruptedByUserError, LucieError, StoreError
 from edge.gguf_header import read_header
 from edge.manifest import DataSource, Manifest
 from edge.store import Store
-from quantize import gguf_bundle, workshop
+from quantize import gguf_bundle
 from quantize.errors import QuantizeError, QuantizeUsageError
 from tests.quantize import tiny
 from tests.quantize.namespaces import UNSHARE, namespaces

@@ -9,7 +9,7 @@ import gguf
 import numpy as np
 import pytest
 
-from quantize.checkpoint.folder import Checkpoint
+from edge.checkpoint import Checkpoint
 from quantize.errors import QuantizeError
 from quantize.gates.sample_texts import texts
 from quantize.gates.tokens import compare_tokens

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quantize.checkpoint.folder import Checkpoint
+from edge.checkpoint import Checkpoint
 from quantize.errors import QuantizeError
 from quantize.ggml.export import export
 from quantize.ggml.quantizer import QuantizeOptions, quantize

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.checkpoint import Checkpoint
 from edge.progress import Progress
-from quantize.checkpoint.folder import Checkpoint
 from quantize.errors import QuantizeError
 from quantize.gates.predictions import compare_predictions, greedy_agreement, limit
 from quantize.ggml.export import export

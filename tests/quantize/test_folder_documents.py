@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from edge.errors import LucieError
-from quantize.errors import CheckpointError, QuantizeError, QuantizeUsageError
+from edge.errors import CheckpointError, LucieError
+from quantize.errors import QuantizeError, QuantizeUsageError
 from quantize.ggml.imatrix import Importance, ImportanceMatrix
 from quantize.ggml.quantizer import Override, QuantizeOptions, check, quantize
 from quantize.gguf_bundle import export_gguf

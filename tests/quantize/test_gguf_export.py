@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from edge.errors import StoreError
+from edge.checkpoint import Checkpoint
+from edge.errors import CheckpointError, StoreError
 from edge.gguf_header import read_header
-from quantize.checkpoint.folder import Checkpoint
-from quantize.errors import CheckpointError
 from quantize.ggml.export import export, widest
 from quantize.measuring.reading import Reader
 from tests.quantize import tiny

@@ -20,11 +20,11 @@ from onnx import external_data_helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 
 from edge.bundle import Bundle
-from edge.errors import StoreError
+from edge.errors import CheckpointError, StoreError
 from edge.gguf_header import read_header
 from quantize import healed_bundle
 from quantize.checkpoint.llama_tensors import interleave
-from quantize.errors import CheckpointError, QuantizeError, QuantizeUsageError
+from quantize.errors import QuantizeError, QuantizeUsageError
 from quantize.ggml.tensors import GGUFTensors
 from quantize.healing.result import Healed
 from quantize.healing.work import Work

@@ -18,11 +18,11 @@ import pytest
 from click.testing import Result
 
 from edge.bundle import Bundle
+from edge.checkpoint import Checkpoint
 from edge.errors import EngineError
 from edge.manifest import DataSource, Manifest
 from edge.store import Store
 from quantize import onnx_bundle
-from quantize.checkpoint.folder import Checkpoint
 from quantize.errors import QuantizeError, QuantizeUsageError
 from quantize.graph.export import export
 from quantize.graph.layout import write_layout

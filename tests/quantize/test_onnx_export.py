@@ -15,8 +15,9 @@ from gguf import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
 from numpy.typing import NDArray
 
-from quantize.checkpoint.folder import Checkpoint
-from quantize.errors import CheckpointError, QuantizeUsageError
+from edge.checkpoint import Checkpoint
+from edge.errors import CheckpointError
+from quantize.errors import QuantizeUsageError
 from quantize.graph.export import export
 from quantize.graph.layout import write_layout
 from quantize.graph.rounding import per_row, to_blocks

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.checkpoint import Checkpoint
 from edge.engine import Chunk, LoadOptions
 from edge.onnx_header import read_onnx
 from edge.onnxrt import OnnxEngine
 from edge.paths import cache_dir
-from quantize.checkpoint.folder import Checkpoint
 from quantize.graph.layout import write_layout
 from quantize.graph.types import F32
 from quantize.peers import environment, optimum

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from quantize.checkpoint.folder import Checkpoint
+from edge.checkpoint import Checkpoint
 from quantize.errors import QuantizeError
 from quantize.gates.sample_texts import texts
 from quantize.gates.tokens import TokenReport, compare_tokens

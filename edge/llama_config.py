@@ -99,6 +99,27 @@ class LlamaConfig(_Strict):
         """Base of the rotary frequencies."""
         return self.rope.rope_theta or 10_000.0
 
+    @property
+    def layer_parameters(self) -> int:
+        """Weights of one layer: four matrices of attention, three of the FFN, two norms."""
+        width, heads = self.hidden_size, self.num_attention_heads + self.num_key_value_heads
+        return 2 * width * heads * self.head_dim + 3 * width * self.intermediate_size + 2 * width
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the model; an embedding that is also the output matrix counts once."""
+        tables = (1 if self.tie_word_embeddings else 2) * self.vocab_size * self.hidden_size
+        return tables + self.num_hidden_layers * self.layer_parameters + self.hidden_size
+
+    def as_json(self) -> dict[str, Any]:
+        """What `config.json` holds, in the spelling of transformers 5."""
+        fields = self.model_dump(mode="json", exclude={"rope"}, exclude_none=True)
+        return fields | {"rope_parameters": {**self._rope_json(), "rope_theta": self.rope_theta}}
+
+    def _rope_json(self) -> dict[str, Any]:
+        kind = self.rope.rope_type
+        return {"rope_type": kind, **{key: getattr(self.rope, key) for key in _WANTED[kind]}}
+
 
 def _told(given: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value is not None}

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
 
-from quantize.checkpoint.llama_config import LlamaConfig
-from quantize.errors import CheckpointError
+from edge.errors import CheckpointError
+from edge.llama_config import LlamaConfig
 
 if TYPE_CHECKING:
     import numpy as np

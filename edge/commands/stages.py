@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import click
 
@@ -10,30 +10,32 @@ from edge.commands.bar import Bar
 from edge.errors import InterruptedByUserError
 from edge.progress import Progress
 from edge.quantity import count_text, size_text
-from quantize.commands.words import say
 
 __all__ = ["Stages"]
-
-_BYTES = frozenset({"verify", "floats", "weights", "hash"})
 
 
 class Stages:
     """Called with a stage's name as it begins; Ctrl-C clears the bar and says what is kept.
 
     Args:
-        interrupted: entry of the sentence that says so.
-        facts: to be named in it.
+        say: gives the text of an entry, `stage-NAME` for a stage.
+        interrupted: what to say after Ctrl-C.
+        in_bytes: the stages whose work is counted in bytes.
     """
 
-    def __init__(self, interrupted: str = "interrupted", **facts: object) -> None:
-        self._interrupted = say(interrupted, **facts)
+    def __init__(
+        self, say: Callable[[str], str], interrupted: str, in_bytes: Collection[str] = ()
+    ) -> None:
+        self._say = say
+        self._interrupted = interrupted
+        self._in_bytes = in_bytes
         self._bar: Bar | None = None
 
     def __call__(self, stage: str) -> Progress:
         """Begin a stage; returns what shows how far it is."""
         self._clear()
-        amount: Callable[[int], str] = size_text if stage in _BYTES else count_text
-        self._bar = Bar(say(f"stage-{stage}"), amount)
+        amount: Callable[[int], str] = size_text if stage in self._in_bytes else count_text
+        self._bar = Bar(self._say(f"stage-{stage}"), amount)
         return self._bar
 
     def __enter__(self) -> Stages:

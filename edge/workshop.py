@@ -14,9 +14,8 @@ from pathlib import Path
 
 from edge import __version__
 from edge.bundle import DRAFT_PREFIX
-from edge.errors import StoreError
+from edge.errors import StoreError, UsageError
 from edge.store import NAME
-from quantize.errors import QuantizeError, QuantizeUsageError
 
 __all__ = ["held", "software", "workshop"]
 
@@ -26,11 +25,11 @@ def workshop(out: Path) -> Iterator[Path]:
     """A folder to make the bundle `out` in; it is removed at the end, whatever happens.
 
     Raises:
-        StoreError: there is an `out` already.
-        QuantizeError: the disk is full, or takes nothing.
+        UsageError: no bundle can be called so.
+        StoreError: there is an `out` already; the disk is full, or takes nothing.
     """
     if not NAME.fullmatch(out.name):
-        raise QuantizeUsageError("workshop.name", name=ascii(out.name))
+        raise UsageError("workshop.name", name=ascii(out.name))
     if out.exists() or out.is_symlink():
         raise StoreError("bundle.exists", path=str(out))
     folder: Path | None = None
@@ -44,7 +43,7 @@ def workshop(out: Path) -> Iterator[Path]:
     except OSError as error:
         code = "workshop.full" if error.errno == errno.ENOSPC else "workshop.unwritable"
         reason = error.strerror or str(error)
-        raise QuantizeError(code, path=str(out.parent), reason=reason) from error
+        raise StoreError(code, path=str(out.parent), reason=reason) from error
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)

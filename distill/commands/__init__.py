@@ -1,0 +1,16 @@
+"""`lucie distill`."""
+
+from __future__ import annotations
+
+import click
+
+from distill.commands.words import HELP, say
+from edge.commands.words import end_as_by_ctrl_c
+
+__all__ = ["distill"]
+
+
+@click.group(help=say("help"), epilog=say("example"), context_settings=HELP)
+def distill() -> None:
+    """From a large model to one that a board runs well."""
+    end_as_by_ctrl_c()

@@ -1,0 +1,52 @@
+"""What the commands of a stage say, from its `locale/command.toml`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from edge.commands.stages import Stages
+from edge.messages import text
+
+__all__ = ["HELP", "CommandWords", "end_as_by_ctrl_c"]
+
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+class CommandWords:
+    """The texts of one stage's commands.
+
+    Args:
+        folder: its `locale`.
+        in_bytes: the parts of its work that are counted in bytes.
+    """
+
+    def __init__(self, folder: Path, in_bytes: Collection[str] = ()) -> None:
+        self._folder = folder
+        self._in_bytes = in_bytes
+
+    def say(self, entry: str, /, **facts: Any) -> str:
+        """A sentence in the user's language."""
+        return text(f"command.{entry}", folder=self._folder, **facts)
+
+    def words(self, command: str) -> dict[str, Any]:
+        """What click is told about the command of that name."""
+        return {
+            "help": self.say(f"{command}-help"),
+            "short_help": self.say(f"{command}-short"),
+            "epilog": self.say(f"{command}-example"),
+            "context_settings": HELP,
+        }
+
+    def stages(self, interrupted: str = "interrupted", **facts: Any) -> Stages:
+        """Shows the parts of a command's work; `interrupted` is what Ctrl-C makes it say."""
+        return Stages(self.say, self.say(interrupted, **facts), self._in_bytes)
+
+
+def end_as_by_ctrl_c() -> None:
+    """What Ctrl-C clears away, `timeout` and a system that shuts down should, too."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)

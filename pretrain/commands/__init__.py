@@ -1,0 +1,16 @@
+"""`lucie pretrain`."""
+
+from __future__ import annotations
+
+import click
+
+from edge.commands.words import end_as_by_ctrl_c
+from pretrain.commands.words import HELP, say
+
+__all__ = ["pretrain"]
+
+
+@click.group(help=say("help"), epilog=say("example"), context_settings=HELP)
+def pretrain() -> None:
+    """From open text to a trained model."""
+    end_as_by_ctrl_c()
