@@ -104,6 +104,17 @@ class Checkpoint:
         """The error that says so."""
         return CheckpointError("checkpoint.missing-tensor", path=str(self.path), tensor=name)
 
+    def misshapen(self, name: str, expected: tuple[int, ...]) -> CheckpointError:
+        """The error that says that a tensor, which is there, has another shape."""
+        place = self.tensors[name]
+        return CheckpointError(
+            "checkpoint.shape",
+            path=str(place.file),
+            tensor=name,
+            shape=_dims(place.shape),
+            expected=_dims(expected),
+        )
+
     def document(self, name: str) -> dict[str, Any] | None:
         """A JSON object beside the weights; None where the file is not there.
 
@@ -126,6 +137,10 @@ def finite(tensor: NDArray[np.floating[Any]]) -> bool:
         bool(np.isfinite(rows[at : at + step].astype(np.float32)).all())
         for at in range(0, rows.size, step)
     )
+
+
+def _dims(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape)) or "1"
 
 
 def _config(path: Path) -> LlamaConfig:

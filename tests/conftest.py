@@ -10,11 +10,16 @@ from pathlib import Path
 import pytest
 
 from edge.paths import data_dir
+from tests.long_runs import LongRuns
 
 _DEFAULT_MODEL = "smollm2-135m-instruct"
 # Looked up before any test moves LUCIE_HOME away from the user's own folders.
 _MODEL = os.environ.get("LUCIE_TEST_MODEL")
 _STORE = data_dir() / "models" / _DEFAULT_MODEL
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(LongRuns(config.args), "long-runs")
 
 
 @pytest.fixture(autouse=True)

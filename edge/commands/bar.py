@@ -36,6 +36,8 @@ class Bar:
         self._last = 0.0
         self._began: tuple[float, int] | None = None
         """When and where it was called first."""
+        self.figures = ""
+        """What is shown behind the bar."""
 
     def __enter__(self) -> Self:
         return self
@@ -48,7 +50,8 @@ class Bar:
         now = time.monotonic()
         if self._shown and (now - self._last >= _EVERY_S or done == total):
             self._last = now
-            self._write(self._line(done, total) + self._rest(now, done, total))
+            figures = f" · {self.figures}" if self.figures else ""
+            self._write(self._line(done, total) + figures + self._rest(now, done, total))
 
     def _rest(self, now: float, done: int, total: int | None) -> str:
         """How long it will take, where that is long."""

@@ -38,6 +38,11 @@ class Stages:
         self._bar = Bar(self._say(f"stage-{stage}"), amount)
         return self._bar
 
+    def show(self, figures: str) -> None:
+        """Figures to show behind the bar, from its next change on."""
+        if self._bar is not None:
+            self._bar.figures = figures
+
     def __enter__(self) -> Stages:
         return self
 

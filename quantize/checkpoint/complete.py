@@ -31,13 +31,7 @@ def complete(checkpoint: Checkpoint) -> list[LlamaTensor]:
         if place is None:
             raise checkpoint.missing(tensor.hf)
         if place.shape != tensor.shape:
-            raise CheckpointError(
-                "checkpoint.shape",
-                path=str(place.file),
-                tensor=tensor.hf,
-                shape=_dims(place.shape),
-                expected=_dims(tensor.shape),
-            )
+            raise checkpoint.misshapen(tensor.hf, tensor.shape)
     known = {tensor.hf for tensor in wanted}
     if checkpoint.config.tie_word_embeddings:
         known.add("lm_head.weight")  # the embedding once more
@@ -47,10 +41,6 @@ def complete(checkpoint: Checkpoint) -> list[LlamaTensor]:
                 "checkpoint.unknown-tensor", path=str(checkpoint.path), tensor=name
             )
     return wanted
-
-
-def _dims(shape: tuple[int, ...]) -> str:
-    return " × ".join(map(str, shape)) or "1"
 
 
 def numbers(

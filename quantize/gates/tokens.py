@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge.checkpoint import Checkpoint
-from edge.errors import CheckpointError, DamagedModelError
+from edge.errors import DamagedModelError
 from edge.llamacpp.native import api, forget_errors, reason
 from edge.llamacpp.vocab import Vocab
 from edge.onnx_header import read_onnx
 from edge.onnxrt.vocab import Vocab as GraphVocab
 from edge.progress import Count, Progress
-from edge.text import one_line
+from edge.tokenizer_file import open_tokenizer
 from quantize.errors import QuantizeError
 from quantize.measuring.text_reader import ReaderVocab
 
@@ -83,14 +83,7 @@ def compare_tokens(
         texts: what to try.
         progress: called with texts tried.
     """
-    from tokenizers import Tokenizer
-
-    file = source.path / "tokenizer.json"
-    try:
-        ours = Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises nothing narrower
-        reason = one_line(error)
-        raise CheckpointError("checkpoint.bad-json", path=str(file), reason=reason) from error
+    ours = open_tokenizer(source.path)
     report = TokenReport()
     with vocabulary(export) as vocab:
         count = Count(len(texts), progress)

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
-from edge.errors import CheckpointError, LucieError
-from edge.text import one_line
+from edge.attended import DiedError, attend
+from edge.errors import CheckpointError
 from quantize.errors import QuantizeError, QuantizeUsageError
 from quantize.healing.work import Work
 
-__all__ = ["run"]
+__all__ = ["Note", "run"]
 
-_ERRORS: dict[str, type[LucieError]] = {
-    kind.__name__: kind for kind in (CheckpointError, QuantizeError, QuantizeUsageError)
-}
-Told = Callable[..., object]
+_ERRORS = {kind.__name__: kind for kind in (CheckpointError, QuantizeError, QuantizeUsageError)}
 Note = Callable[..., object]
 """Called with a code of `heal`'s texts and its facts."""
 
@@ -31,7 +21,7 @@ def run(
     work: Work,
     source: Path,
     stage: str,
-    told: Told,
+    told: Callable[..., object],
     *,
     launch: Sequence[str] | None = None,
     threads: int = 0,
@@ -58,63 +48,26 @@ def run(
     program = ["-m", "quantize.healing", str(work.folder.absolute()), str(source.absolute()), stage]
     if launch is not None:
         program = ["-m", "accelerate.commands.launch", *launch, *program]
-    # Nothing is imported from the folder that the user is in.
-    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
-    if threads:
-        environment["OMP_NUM_THREADS"] = str(threads)
-    with (
-        work.log.open("ab") as log,
-        subprocess.Popen(
-            [sys.executable, *program],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            encoding="utf-8",
-            env=environment,
-            process_group=0,
-        ) as child,
-    ):
-        try:
-            _attend(child, told, note)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-    if child.returncode == -signal.SIGKILL:
-        raise QuantizeError("heal.killed")
-    if child.returncode:
-        raise QuantizeError(
-            "heal.died", log=str(work.log), status=child.returncode, reason=_last_line(work.log)
-        )
 
-
-def _attend(child: subprocess.Popen[str], told: Told, note: Note) -> None:
-    assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018 - asked for
-    try:
-        _listen(child.stdout, told, note)
-    except KeyboardInterrupt:
-        note("stopping")
-        child.stdin.close()  # which it understands
-        _listen(child.stdout, told, note)
-        raise
-    child.wait()
-
-
-def _listen(stdout: IO[str], told: Told, note: Note) -> None:
-    for line in stdout:
-        try:
-            kind, *facts = json.loads(line)
-        except (ValueError, TypeError):  # a launcher's own words
-            continue
-        if kind == "at":
+    def heard(word: str, *facts: object) -> None:
+        if word == "at":
             told(*facts)
-        elif kind == "on":
+        else:
             processes, device = facts
             note("on", processes=processes, device=device)
-        else:
-            name, code, more = facts
-            raise _ERRORS.get(name, QuantizeError)(code, **more)
 
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    return one_line(next((line for line in reversed(lines) if line.strip()), "-"))
+    try:
+        attend(
+            program,
+            work.log,
+            heard,
+            stopping=lambda: note("stopping"),
+            errors=_ERRORS,
+            environment={"OMP_NUM_THREADS": str(threads)} if threads else None,
+        )
+    except DiedError as error:
+        if error.killed:
+            raise QuantizeError("heal.killed") from error
+        raise QuantizeError(
+            "heal.died", log=str(work.log), status=error.status, reason=error.reason
+        ) from error

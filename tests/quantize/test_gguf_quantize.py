@@ -37,6 +37,7 @@ def matrix(path: Path, favoured: int) -> Path:
     return made
 
 
+@pytest.mark.long("quantize/ggml")
 def test_every_type_is_made(tiny_gguf: Path, tmp_path: Path) -> None:
     importance = matrix(tiny_gguf, 5)
     sizes = {}

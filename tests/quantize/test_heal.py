@@ -30,7 +30,7 @@ from quantize.healing.result import Healed
 from quantize.healing.work import Work
 from tests.quantize import tiny
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.long("quantize", "edge/attended.py")]
 
 MATRIX = "model.layers.1.self_attn.k_proj.weight"
 CODE = (

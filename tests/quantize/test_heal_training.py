@@ -26,7 +26,7 @@ from quantize.healing.work import Work
 from tests.quantize import tiny
 from tests.quantize.namespaces import UNSHARE, namespaces
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.long("quantize", "edge/attended.py")]
 
 STEPS = 6
 Told = list[tuple[Any, ...]]

@@ -1,15 +1,7 @@
-"""optimum for real, in its environment of 2 GB: run when what concerns it has changed.
-
-`optimum_run.json` says of which state of the code the last such run was. A test of another
-state runs; `LUCIE_TEST_OPTIMUM=1 pytest tests/quantize/test_optimum.py` does it in any case,
-and with `record` instead of 1 notes it there.
-"""
+"""optimum for real, in its environment of 2 GB."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -26,19 +18,9 @@ from quantize.peers import environment, optimum
 from tests.quantize import tiny
 
 CACHE = cache_dir()  # the user's own, before LUCIE_HOME is moved
-RECORD = Path(__file__).with_name("optimum_run.json")
-PEERS = sorted(Path(optimum.__file__).parent.glob("*.py"))
-ASKED = os.environ.get("LUCIE_TEST_OPTIMUM")
 
 
-def state() -> str:
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in PEERS)).hexdigest()
-
-
-@pytest.mark.skipif(
-    not ASKED and json.loads(RECORD.read_text())["state"] == state(),
-    reason="optimum was run for real on this state (LUCIE_TEST_OPTIMUM=1 does it again)",
-)
+@pytest.mark.long("quantize/peers")
 def test_optimums_graph_runs_in_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "cache_dir", lambda: CACHE)
     weights = tiny.weights(tiny.CONFIG)
@@ -58,5 +40,3 @@ def test_optimums_graph_runs_in_the_engine(tmp_path: Path, monkeypatch: pytest.M
         engine.logits(row), tiny.logits(tiny.CONFIG, weights, ids)[-1], atol=1e-3
     )
     engine.close()
-    if ASKED == "record":
-        RECORD.write_text(json.dumps({"state": state(), "pins": optimum.PINS}, indent=1) + "\n")

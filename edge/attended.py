@@ -1,0 +1,150 @@
+"""A long piece of work in a program of its own, and the one who waits for it.
+
+    stdin    ends when the one who waits gives up, or is gone: then the work saves, and ends
+    stdout   what happens, a JSON array a line; a launcher's own words are passed over
+    stderr   what libraries say, into a log
+
+So Ctrl-C, SIGTERM and even kill -9 of the one who waits leave saved work, what native code takes
+or breaks is gone with its process, and launchers such as torchrun can start the program.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from edge.errors import LucieError
+from edge.text import one_line
+
+__all__ = ["STOPPED", "DiedError", "Tell", "attend", "attended", "left_alone"]
+
+STOPPED = 3
+"""The exit code of work that was stopped, and can be taken up."""
+_ERROR = "error"
+Tell = Callable[..., None]
+"""Sends its arguments, a word first, to the one who waits."""
+
+
+class DiedError(Exception):
+    """The program ended before its work did."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__()
+        self.status = status
+        """Its exit code; negative: the signal that ended it."""
+        self.reason = reason
+        """The last line of its log."""
+
+    @property
+    def killed(self) -> bool:
+        """Whether it was killed, most often for want of memory."""
+        return self.status == -signal.SIGKILL
+
+
+def attend(
+    program: Sequence[str],
+    log: Path,
+    told: Callable[..., object],
+    *,
+    stopping: Callable[[], object],
+    errors: Mapping[str, type[LucieError]],
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run a program that calls `attended`, to its end.
+
+    Ctrl-C lets it finish what it is at and save, and a second one ends it at once.
+
+    Args:
+        program: arguments of Python.
+        log: takes what it writes to stderr, behind what is there.
+        told: called with what it tells, a word first.
+        stopping: called when it has been asked to stop, and may take a while to.
+        errors: its errors, by the names of their classes.
+        environment: more variables for it.
+
+    Raises:
+        LucieError: which it raised.
+        DiedError: it ended before its work did.
+    """
+    with (
+        log.open("ab") as writer,
+        subprocess.Popen(
+            [sys.executable, *program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=writer,
+            encoding="utf-8",
+            # Nothing is imported from the folder that the user is in.
+            env={**os.environ, "PYTHONSAFEPATH": "1", **(environment or {})},
+            process_group=0,
+        ) as child,
+    ):
+        assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018 - asked for
+        try:
+            try:
+                _listen(child.stdout, told, errors)
+            except KeyboardInterrupt:
+                stopping()
+                child.stdin.close()  # which it understands
+                _listen(child.stdout, told, errors)
+                raise
+            child.wait()
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+    if child.returncode:
+        raise DiedError(child.returncode, _last_line(log))
+
+
+def _listen(
+    stdout: IO[str], told: Callable[..., object], errors: Mapping[str, type[LucieError]]
+) -> None:
+    for line in stdout:
+        try:
+            word, *facts = json.loads(line)
+        except (ValueError, TypeError):  # a launcher's own words
+            continue
+        if word == _ERROR:
+            name, code, more = facts
+            raise errors.get(name, LucieError)(code, **more)
+        told(word, *facts)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    return one_line(next((line for line in reversed(lines) if line.strip()), "-"))
+
+
+def attended(work: Callable[[Tell], bool]) -> int:
+    """Do the work, in the program that `attend` has started; returns its exit code.
+
+    Args:
+        work: called with what sends words to the one who waits; says whether it is finished.
+            It asks `left_alone` from time to time, and is to end early when that is so.
+    """
+    told = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    os.dup2(2, 1)  # libraries that print do not disturb
+
+    def tell(*facts: Any) -> None:
+        with suppress(BrokenPipeError):  # nobody listens; stdin says so, too
+            told.write(json.dumps(facts) + "\n")
+
+    try:
+        return 0 if work(tell) else STOPPED
+    except LucieError as error:
+        tell(_ERROR, type(error).__name__, error.code, error.facts)
+        return error.exit_code
+
+
+def left_alone() -> bool:
+    """Whether stdin has ended; what stands in it is of no interest."""
+    readable, _, _ = select.select([0], [], [], 0)
+    return bool(readable) and not os.read(0, 1)

@@ -1,0 +1,35 @@
+"""`tokenizer.json`, read by the tokenizers library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge.errors import CheckpointError
+from edge.text import one_line
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["open_tokenizer"]
+
+_FILE = "tokenizer.json"
+
+
+def open_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a folder, or in a file.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    from tokenizers import Tokenizer
+
+    file = path / _FILE if path.is_dir() else path
+    if not file.is_file():
+        raise CheckpointError("checkpoint.no-file", path=str(file))
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise CheckpointError(
+            "checkpoint.bad-json", path=str(file), reason=one_line(error)
+        ) from error

@@ -1,0 +1,205 @@
+"""Checkpoints: all that going on takes, all or nothing.
+
+    RUN/checkpoints/step-00000200/
+    ├── state.json                 step, what recipe, how large each file is
+    └── shard-….safetensors        each process's share of weights and moments
+
+Each process writes its own share; one training may be taken up by another number of processes
+(torch's distributed checkpoints find the pieces). Only safetensors: no pickle is read or written.
+A checkpoint is written to a hidden folder that is renamed, and the one before goes after that.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import (
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+)
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from pretrain.errors import PretrainError
+from pretrain.part import Part
+from pretrain.world import World
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+__all__ = ["Checkpoints"]
+
+_STATE = "state.json"
+_DRAFT = ".tmp-"
+_KEPT = 2
+"""The last one, and the one before, should that be damaged."""
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+"""AdamW's, by its names for them."""
+
+
+class _State(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int
+    """Steps done."""
+    recipe: str
+    """Identity of the recipe."""
+    data: str
+    """Identity of what it reads, and in which order."""
+    files: dict[str, int]
+    """Sizes in bytes."""
+
+
+class Checkpoints:
+    """The checkpoints of a training.
+
+    Args:
+        folder: where they are.
+        recipe: identity of its recipe.
+        data: identity of the order in which it reads.
+        world: the processes.
+    """
+
+    def __init__(self, folder: Path, recipe: str, data: str, world: World) -> None:
+        self.folder = folder
+        self._recipe = recipe
+        self._data = data
+        self._world = world
+
+    def save(self, step: int, part: Part, optimizer: Optimizer) -> None:
+        """Leave a checkpoint of this step; every process must call it.
+
+        Raises:
+            PretrainError: there is no room, or the disk takes nothing.
+        """
+        target = self._of(step)
+        draft = target.with_name(f"{_DRAFT}{target.name}")
+        with _written(self.folder):
+            if self._world.first:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                shutil.rmtree(draft, ignore_errors=True)
+                draft.mkdir()
+            self._world.wait()
+            with _quiet():
+                writer = HuggingFaceStorageWriter(str(draft), save_distributed=True)
+                save(_tensors(part, optimizer), storage_writer=writer)
+            self._world.wait()
+            if self._world.first:
+                files = {each.name: each.stat().st_size for each in sorted(draft.iterdir())}
+                state = _State(step=step, recipe=self._recipe, data=self._data, files=files)
+                (draft / _STATE).write_text(state.model_dump_json(indent=1), encoding="utf-8")
+                _sync(draft)
+                if target.exists():
+                    shutil.rmtree(target)
+                draft.rename(target)
+                for _, old in self._found()[:-_KEPT]:
+                    shutil.rmtree(old)
+        self._world.wait()
+
+    def restore(self, part: Part, optimizer: Optimizer) -> int:
+        """Take up the last one; how many steps had been done, 0 if there is none.
+
+        Every process must call it.
+
+        Raises:
+            PretrainError: it is of another training, or damaged.
+        """
+        found = self._found()
+        if not found:
+            return 0
+        _, path = found[-1]
+        state = self._check(path)
+        _give_moments(part, optimizer, state.step)
+        tensors = _tensors(part, optimizer)
+        try:
+            with _quiet():
+                load(tensors, storage_reader=HuggingFaceStorageReader(str(path)))
+        except CheckpointException as error:
+            raise PretrainError("train.damaged", path=str(path)) from error
+        return state.step
+
+    def clear(self) -> None:
+        """Remove all of them: the training is finished."""
+        if self._world.first:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _of(self, step: int) -> Path:
+        return self.folder / f"step-{step:08d}"
+
+    def _found(self) -> list[tuple[int, Path]]:
+        paths = self.folder.glob("step-*") if self.folder.is_dir() else ()
+        numbered = ((path.name.removeprefix("step-"), path) for path in paths)
+        return sorted((int(number), path) for number, path in numbered if number.isdigit())
+
+    def _check(self, path: Path) -> _State:
+        try:
+            state = _State.model_validate_json((path / _STATE).read_bytes())
+        except (OSError, ValidationError) as error:
+            raise PretrainError("train.damaged", path=str(path)) from error
+        if (state.recipe, state.data) != (self._recipe, self._data):
+            code = "train.other-recipe" if state.recipe != self._recipe else "train.other-data"
+            raise PretrainError(code, path=str(self.folder.parent))
+        for name, size in state.files.items():
+            file = path / name
+            if not file.is_file() or file.stat().st_size != size:
+                raise PretrainError("train.damaged", path=str(path))
+        return state
+
+
+def _tensors(part: Part, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Weights by their names, and moments as `exp_avg.<name>`."""
+    tensors = {}
+    for name, parameter in part.named_parameters():
+        tensors[name] = parameter.detach()
+        for moment in _MOMENTS:
+            tensors[f"{moment}.{name}"] = optimizer.state[parameter][moment]
+    return tensors
+
+
+def _give_moments(part: Part, optimizer: Optimizer, step: int) -> None:
+    """Make room for the moments, which AdamW itself does at its first step."""
+    for parameter in part.parameters():
+        known: dict[str, Any] = {each: torch.zeros_like(parameter) for each in _MOMENTS}
+        optimizer.state[parameter] = known | {"step": torch.tensor(float(step))}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's remark that there is one process."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        yield
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, CheckpointException) as error:
+        reason = getattr(error, "strerror", None) or _first(error)
+        raise PretrainError("train.unwritable", path=str(folder), reason=reason) from error
+
+
+def _first(error: BaseException) -> str:
+    """The reason of the first process that failed."""
+    failures = getattr(error, "failures", {})
+    return next((str(each[0]) for each in failures.values()), str(error))
+
+
+def _sync(folder: Path) -> None:
+    for path in (*folder.iterdir(), folder):
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

@@ -1,0 +1,78 @@
+"""What a training tells on the way: a line of JSON a step, and TensorBoard's events.
+
+    RUN/log.jsonl        {"step": 1, "loss": 10.8, …}
+    RUN/tensorboard/     tensorboard --logdir RUN/tensorboard
+
+A training that is taken up at a checkpoint forgets the lines behind it: the file holds every
+step once, as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+__all__ = ["Journal", "read_journal"]
+
+_LOG = "log.jsonl"
+
+
+class Journal:
+    """Open while a training runs, in the process that writes.
+
+    Args:
+        folder: of the run.
+        step: steps done before.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        path = folder / _LOG
+        _forget(path, step)
+        self._log: IO[str] = path.open("a", encoding="utf-8")
+        events = str(folder / "tensorboard")
+        self._events: SummaryWriter = SummaryWriter(events, purge_step=step + 1)
+
+    def write(self, step: int, figures: Mapping[str, float | None]) -> None:
+        """Note figures of a step, counted from 1; what is None is not known."""
+        known = {name: value for name, value in figures.items() if value is not None}
+        self._log.write(json.dumps({"step": step, **known}) + "\n")
+        self._log.flush()
+        for name, value in known.items():
+            self._events.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write out what is still in memory."""
+        self._log.close()
+        self._events.close()
+
+
+def read_journal(folder: Path) -> list[dict[str, float]]:
+    """The lines of a run's journal; a last one that a pulled plug cut is left out."""
+    path = folder / _LOG
+    return [line for _, line in _lines(path)] if path.exists() else []
+
+
+def _lines(path: Path) -> list[tuple[str, dict[str, float]]]:
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            found.append((line, json.loads(line)))
+        except ValueError:
+            break
+    return found
+
+
+def _forget(path: Path, step: int) -> None:
+    """Leave only the lines up to a step."""
+    if path.exists():
+        kept = [line for line, figures in _lines(path) if figures["step"] <= step]
+        draft = path.with_suffix(".tmp")
+        draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        draft.replace(path)

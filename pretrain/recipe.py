@@ -1,0 +1,328 @@
+"""The recipe of a training: one TOML file, every field of which the command line may set.
+
+    name = "small"
+
+    [model]                      # a new model; or `from = "FOLDER"` to go on with one
+    hidden_size = 256
+    …
+
+    [data]
+    length = 512
+    [[data.mixture]]
+    path = "my-corpus"
+    languages = ["fr"]
+    weight = 2.0
+
+    [batch]
+    sequences = 32
+
+    [schedule]
+    steps = 1000
+    rate = 1e-3
+
+Unknown keys are refused. What is written beside the weights is the whole of it, defaults too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edge.llama_config import LlamaConfig
+from edge.text import one_line
+from pretrain.errors import PretrainUsageError
+
+__all__ = [
+    "Batch",
+    "Data",
+    "Ingredient",
+    "Model",
+    "Optimizer",
+    "Parallel",
+    "Recipe",
+    "Schedule",
+    "read_recipe",
+]
+
+Count = Annotated[int, Field(gt=0, le=1 << 40)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class Model(_Part):
+    """What is trained: a folder's weights, or new ones in the shape that is given."""
+
+    start: str | None = Field(default=None, alias="from")
+    """Folder of the model to go on with, in Hugging Face's layout; its shape is kept."""
+    tokenizer: str | None = None
+    """Folder, or `tokenizer.json`, of the tokenizer; that of `from`, where none is named."""
+    hidden_size: Count | None = None
+    """Width of the residual stream."""
+    intermediate_size: Count | None = None
+    """Width of the feed-forward network."""
+    num_hidden_layers: Count | None = None
+    """Layers."""
+    num_attention_heads: Count | None = None
+    """Query heads."""
+    num_key_value_heads: Count | None = None
+    """Key and value heads; as many as query heads, where it is not given."""
+    head_dim: Count | None = None
+    """Width of a head; hidden_size / num_attention_heads, where it is not given."""
+    tie_word_embeddings: bool | None = None
+    """Whether the embedding is the output matrix, too; true where it is not given."""
+    rope_theta: Positive | None = None
+    """Base of the rotary frequencies; 10,000 where it is not given."""
+    max_position_embeddings: Count | None = None
+    """Longest text that it is made for; `data.length` where it is not given."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        given = self.shape()
+        if self.start is not None and given:
+            raise ValueError(f"`from` brings its shape along: {', '.join(given)} cannot be set")
+        wanted = {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"}
+        if self.start is None and not (wanted <= given.keys() and self.tokenizer):
+            missing = sorted(
+                wanted - given.keys() | ({"tokenizer"} if not self.tokenizer else set())
+            )
+            raise ValueError(f"a new model needs {', '.join(missing)}; or give `from`")
+        return self
+
+    def shape(self) -> dict[str, Any]:
+        """The fields of a shape that were given."""
+        fields = self.model_dump(exclude={"start", "tokenizer"}, exclude_none=True)
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def config(self, vocab_size: int, length: int) -> LlamaConfig:
+        """The shape of a new model.
+
+        Raises:
+            PretrainUsageError: it contradicts itself.
+        """
+        shape = {"tie_word_embeddings": True, "max_position_embeddings": length} | self.shape()
+        theta = shape.pop("rope_theta", 10_000.0)
+        fixed = {"architectures": ["LlamaForCausalLM"], "rms_norm_eps": 1e-5}
+        rope = {"rope_parameters": {"rope_type": "default", "rope_theta": theta}}
+        try:
+            return LlamaConfig.model_validate(shape | fixed | rope | {"vocab_size": vocab_size})
+        except ValidationError as error:
+            raise _wrong(error, "model") from None
+
+
+class Ingredient(_Part):
+    """One part of the mixture."""
+
+    path: str
+    """A corpus bundle, a Parquet or JSONL file, or a folder of such or of texts."""
+    languages: tuple[str, ...] = ()
+    """Only documents in these (ISO 639-1, or `code`); all, where none is named."""
+    sources: tuple[str, ...] = ()
+    """Only documents of these sources; all, where none is named."""
+    weight: Positive | None = None
+    """Share of the training's tokens, as against the weights of the others; none gives each
+    its size, so that all is read equally often."""
+
+
+class Data(_Part):
+    """What is read."""
+
+    mixture: tuple[Ingredient, ...] = Field(min_length=1)
+    """The parts of the mixture."""
+    length: Annotated[int, Field(ge=8, le=1 << 20)] = 512
+    """Tokens of a sequence, T; documents are laid end to end and cut into such."""
+    separator: str | None = None
+    """Token behind each document; the tokenizer's end of text, where none is named."""
+    evaluation: tuple[str, ...] = ()
+    """Where held-out text is read; the held-out parts of the mixture's corpora, where none is
+    named."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        given = {ingredient.weight is not None for ingredient in self.mixture}
+        if len(given) > 1:
+            raise ValueError("give each part of the mixture a weight, or none")
+        return self
+
+
+class Batch(_Part):
+    """How much is read in a step."""
+
+    sequences: Count = 32
+    """Sequences of a step, B, over all processes."""
+    together: Count = 4
+    """Sequences whose activations are in memory at once in a process (micro-batch); the most
+    that are, where a pipeline or a rest wants fewer."""
+
+
+class Optimizer(_Part):
+    """AdamW (Loshchilov and Hutter, 1711.05101), as Llama models are trained."""
+
+    betas: tuple[Share, Share] = (0.9, 0.95)
+    """Decay of the two moments."""
+    eps: Positive = 1e-8
+    """Added to the root of the second."""
+    weight_decay: Share = 0.1
+    """Of matrices; norms do not decay."""
+    clip: Positive = 1.0
+    """To which the norm of the gradients is cut."""
+
+
+class Schedule(_Part):
+    """Learning rate over steps."""
+
+    steps: Count
+    """Steps of the training."""
+    rate: Positive = 3e-4
+    """The highest learning rate."""
+    kind: Literal["cosine", "wsd", "linear"] = "cosine"
+    """`cosine` to `last`; `wsd` (warm-up, stable, decay: 2404.06395) linear over its last
+    `decay`; `linear` to `last` all the way."""
+    warmup: Share = 0.01
+    """Part of the steps in which the rate rises from 0."""
+    decay: Share = 0.2
+    """Part of the steps in which `wsd` falls."""
+    last: Share = 0.1
+    """The last rate, as a part of the highest."""
+
+
+class Parallel(_Part):
+    """How processes share the work; their product is how many there are."""
+
+    data: Annotated[int, Field(gt=0, le=4096)] = 1
+    """Processes that read different sequences and hold a part of the weights each (FSDP2)."""
+    tensor: Annotated[int, Field(gt=0, le=64)] = 1
+    """Processes that hold a part of each matrix."""
+    pipeline: Annotated[int, Field(gt=0, le=256)] = 1
+    """Processes that hold some of the layers each (1F1B)."""
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Threads of a process on a CPU; 0: the cores, shared out."""
+
+    @property
+    def processes(self) -> int:
+        """How many there are."""
+        return self.data * self.tensor * self.pipeline
+
+
+class Recipe(_Part):
+    """A training."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,95}$")] = "model"
+    """What it is called in logs."""
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
+    """Chooses the order of the texts and the first weights."""
+    model: Model
+    """What is trained."""
+    data: Data
+    """What is read."""
+    batch: Batch = Batch()
+    """How much is read in a step."""
+    optimizer: Optimizer = Optimizer()
+    """How weights follow gradients."""
+    schedule: Schedule
+    """Learning rate over steps."""
+    parallel: Parallel = Parallel()
+    """How processes share the work."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """In which matrices are multiplied; weights and moments are float32."""
+    recompute: bool = False
+    """Whether activations are computed again for the gradients instead of kept."""
+    save_every_s: Positive = 300.0
+    """Seconds between checkpoints."""
+    evaluate_every: Annotated[int, Field(ge=0)] = 100
+    """Steps between measurements on held-out text; 0: only at the end."""
+    evaluation_tokens: Count = 20_000
+    """Tokens of each language that such a measurement reads."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.batch.sequences % self.parallel.data:
+            raise ValueError(
+                f"batch.sequences {self.batch.sequences} is no multiple of "
+                f"parallel.data {self.parallel.data}"
+            )
+        return self
+
+    def sha256(self) -> str:
+        """Identity of what is learned: of all but how the work is shared and watched."""
+        watching = {"parallel", "save_every_s", "evaluate_every", "evaluation_tokens", "recompute"}
+        return hashlib.sha256(self.model_dump_json(exclude=watching).encode()).hexdigest()
+
+
+def read_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
+    """The recipe in a TOML file.
+
+    Args:
+        path: the file. Paths in it are relative to its folder.
+        settings: fields to set, as `schedule.steps=200`; the value is TOML, or else text.
+
+    Raises:
+        PretrainUsageError: it cannot be read, or something in it is wrong.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise PretrainUsageError("recipe.unreadable", path=str(path), reason=reason) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise PretrainUsageError(
+            "recipe.unreadable", path=str(path), reason=one_line(str(error))
+        ) from error
+    for setting in settings:
+        _set(raw, setting)
+    try:
+        recipe = Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise _wrong(error, str(path)) from None
+    return _relative_to(recipe, path.parent)
+
+
+def _set(raw: dict[str, Any], setting: str) -> None:
+    name, equals, value = setting.partition("=")
+    names = name.strip().split(".")
+    table = raw
+    for each in names[:-1]:
+        inner = table.setdefault(each, {})
+        if not isinstance(inner, dict):
+            raise PretrainUsageError("recipe.setting", setting=one_line(setting))
+        table = inner
+    if not equals or not all(names):
+        raise PretrainUsageError("recipe.setting", setting=one_line(setting))
+    try:
+        table[names[-1]] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[names[-1]] = value
+
+
+def _relative_to(recipe: Recipe, folder: Path) -> Recipe:
+    def found(path: str | None) -> str | None:
+        return None if path is None else str(folder / Path(path).expanduser())
+
+    model, data = recipe.model, recipe.data
+    mixture = tuple(each.model_copy(update={"path": found(each.path)}) for each in data.mixture)
+    evaluation = tuple(found(each) for each in data.evaluation)
+    return recipe.model_copy(
+        update={
+            "model": model.model_copy(
+                update={"start": found(model.start), "tokenizer": found(model.tokenizer)}
+            ),
+            "data": data.model_copy(update={"mixture": mixture, "evaluation": evaluation}),
+        }
+    )
+
+
+def _wrong(error: ValidationError, where: str) -> PretrainUsageError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "-"
+    reason = one_line(first["msg"].removeprefix("Value error, "))
+    return PretrainUsageError("recipe.wrong", where=where, field=one_line(field), reason=reason)

@@ -1,0 +1,113 @@
+"""The trained model as a bundle: Hugging Face's layout, with all that it was made of."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from edge.bundle import Bundle
+from edge.manifest import MANIFEST, DataSource, Manifest, Parent
+from edge.progress import Progress
+from edge.workshop import software
+from pretrain.recipe import Recipe
+
+Provenance = Literal["recorded", "declared", "unknown"]
+__all__ = ["manifest_of", "parents", "publish"]
+
+_BESIDE = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "chat_template.jinja",
+)
+_PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+
+
+def manifest_of(folder: Path) -> Manifest | None:
+    """The manifest of a model, if it is a bundle's."""
+    return Bundle.open(folder, verify=False).manifest if (folder / MANIFEST).is_file() else None
+
+
+def parents(paths: Iterable[Path]) -> tuple[Parent, ...]:
+    """The bundles among some folders, each once."""
+    found: dict[str, Parent] = {}
+    for path in paths:
+        if (path / MANIFEST).is_file():
+            bundle = Bundle.open(path, verify=False)
+            found[bundle.sha256] = Parent(name=bundle.manifest.name, sha256=bundle.sha256)
+    return tuple(found.values())
+
+
+def publish(
+    out: Path,
+    folder: Path,
+    recipe: Recipe,
+    *,
+    step: str,
+    data: tuple[DataSource, ...],
+    languages: tuple[str, ...],
+    made_of: tuple[Parent, ...],
+    known: Manifest | None,
+    metrics: Mapping[str, float],
+    progress: Progress,
+) -> Bundle:
+    """Make the bundle `out` of weights that have been written.
+
+    Args:
+        out: the folder to make.
+        folder: with weights and config; they are moved away.
+        recipe: what made them.
+        step: what kind of work it was.
+        data: what was read.
+        languages: in which.
+        made_of: the bundles that it was made from.
+        known: of the model that it began with.
+        metrics: what was measured.
+        progress: called while hashing.
+    """
+    source = Path(recipe.model.tokenizer or recipe.model.start or "")
+    for name in _BESIDE if source.is_dir() else ():
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+    if source.is_file():
+        shutil.copyfile(source, folder / "tokenizer.json")
+    manifest = Manifest(
+        kind="model",
+        name=out.name,
+        parents=made_of,
+        recipe={"step": step, **_json(recipe)},
+        software=software(*_PACKAGES),
+        licence=known.licence if known else None,
+        languages=languages or (known.languages if known else ()),
+        provenance=_provenance(recipe, known),
+        data=(*(known.data if known else ()), *data),
+        metrics=dict(metrics),
+    )
+    files = {file.name: file for file in folder.iterdir()}
+    return Bundle.write(out, manifest, files, move=True, progress=progress)
+
+
+def _provenance(
+    recipe: Recipe, known: Manifest | None
+) -> Literal["recorded", "declared", "unknown"]:
+    """Recorded from the text on, if all texts are, and the model that it began with was."""
+    texts = [Path(part.path) / MANIFEST for part in recipe.data.mixture]
+    if not all(manifest.is_file() for manifest in texts):
+        return "unknown"
+    begun_anew = recipe.model.start is None
+    return "recorded" if begun_anew else known.provenance if known else "unknown"
+
+
+def _json(recipe: Recipe) -> dict[str, Any]:
+    """The recipe, without the folders of this computer."""
+    fields: dict[str, Any] = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
+    for part in fields["data"]["mixture"]:
+        part["path"] = Path(part["path"]).name
+    fields["data"]["evaluation"] = [Path(path).name for path in fields["data"]["evaluation"]]
+    for field in ("from", "tokenizer"):
+        if field in fields["model"]:
+            fields["model"][field] = Path(fields["model"][field]).name
+    return fields

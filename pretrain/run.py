@@ -1,0 +1,167 @@
+"""A training as a person asks for it: its folder, its processes, and the bundle at the end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from edge.attended import DiedError, attend
+from edge.bundle import Bundle
+from edge.errors import CheckpointError, ModelError, StoreError
+from edge.progress import Progress
+from edge.workshop import held, workshop
+from pretrain.errors import PretrainError, PretrainUsageError
+from pretrain.recipe import Recipe
+
+__all__ = ["Run", "train"]
+
+_ERRORS = {
+    kind.__name__: kind
+    for kind in (CheckpointError, ModelError, PretrainError, PretrainUsageError, StoreError)
+}
+Stage = Callable[[str], Progress]
+Told = Callable[[int, float, float], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The folder of a training.
+
+    RUN/
+    ├── recipe.json
+    ├── checkpoints/, log.jsonl, tensorboard/
+    ├── result/          weights and metrics, when it is finished
+    └── train.log        what libraries said
+    """
+
+    folder: Path
+
+    @property
+    def recipe(self) -> Path:
+        """What is trained."""
+        return self.folder / "recipe.json"
+
+    @property
+    def result(self) -> Path:
+        """There when the training is finished."""
+        return self.folder / "result"
+
+    @property
+    def log(self) -> Path:
+        """What libraries said."""
+        return self.folder / "train.log"
+
+    def begin(self, recipe: Recipe) -> None:
+        """Make the folder, or find it with the same training in it.
+
+        Raises:
+            PretrainError: it holds something else.
+        """
+        if self.recipe.exists():
+            if self.read().sha256() != recipe.sha256():
+                raise PretrainError("train.other-recipe", path=str(self.folder))
+        elif self.folder.exists() and any(self.folder.iterdir()):
+            raise PretrainError("train.not-ours", path=str(self.folder))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        draft = self.recipe.with_suffix(".tmp")
+        draft.write_text(recipe.model_dump_json(by_alias=True, indent=1), encoding="utf-8")
+        draft.replace(self.recipe)
+
+    def read(self) -> Recipe:
+        """The recipe that it holds.
+
+        Raises:
+            PretrainError: it is damaged.
+        """
+        try:
+            return Recipe.model_validate_json(self.recipe.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise PretrainError("train.damaged", path=str(self.recipe)) from error
+
+
+def train(
+    recipe: Recipe,
+    out: Path,
+    run: Run,
+    stage: Stage,
+    *,
+    told: Told = lambda *_: None,
+    stopping: Callable[[], object] = lambda: None,
+) -> Bundle:
+    """Train, and make the bundle `out`.
+
+    What was interrupted goes on when the same is asked for again.
+
+    Args:
+        recipe: what to train.
+        out: the folder to make.
+        run: the folder of the training.
+        stage: told what is being done.
+        told: called after each step with its number, its loss and tokens a second.
+        stopping: called when it has been asked to stop, and may take a while to.
+
+    Raises:
+        LucieError: something of it fails; what is trained so far is kept.
+    """
+    from pretrain.result import manifest_of, parents, publish
+    from pretrain.texts import read_texts
+
+    with ExitStack() as stack:
+        draft = stack.enter_context(workshop(out))
+        try:
+            run.begin(recipe)
+            stack.enter_context(held(run.folder))
+        except BlockingIOError as error:
+            raise PretrainError("train.busy", path=str(run.folder)) from error
+        texts = read_texts(recipe, stage("tokens"))
+        if not run.result.exists():
+            _train(recipe, run, stage("train"), told, stopping)
+        weights = draft / "model"
+        shutil.copytree(run.result, weights)
+        metrics = json.loads((weights / "metrics.json").read_text(encoding="utf-8"))
+        (weights / "metrics.json").unlink()
+        begun_with = [Path(recipe.model.start)] if recipe.model.start else []
+        read = [Path(part.path) for part in recipe.data.mixture]
+        sequences = recipe.schedule.steps * recipe.batch.sequences
+        return publish(
+            out,
+            weights,
+            recipe,
+            step="pretrain.train",
+            data=texts.sources(texts.order(recipe), sequences),
+            languages=texts.languages(),
+            made_of=parents([*begun_with, *read]),
+            known=manifest_of(begun_with[0]) if begun_with else None,
+            metrics=metrics,
+            progress=stage("hash"),
+        )
+
+
+def _train(
+    recipe: Recipe, run: Run, progress: Progress, told: Told, stopping: Callable[[], object]
+) -> None:
+    steps, processes = recipe.schedule.steps, recipe.parallel.processes
+    progress(0, steps)
+
+    def heard(_: str, step: int, loss: float, speed: float) -> None:
+        progress(step, steps)
+        told(step, loss, speed)
+
+    program = ["-m", "pretrain", str(run.folder.absolute())]
+    if processes > 1:
+        alone = ["--standalone", "--nproc-per-node", str(processes)]
+        program = ["-m", "torch.distributed.run", *alone, *program]
+    try:
+        attend(program, run.log, heard, stopping=stopping, errors=_ERRORS)
+    except DiedError as error:
+        if error.killed:
+            raise PretrainError("train.killed") from error
+        raise PretrainError(
+            "train.died", log=str(run.log), status=error.status, reason=error.reason
+        ) from error

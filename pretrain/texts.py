@@ -1,0 +1,154 @@
+"""The texts of a recipe, as tokens: what is read, in which order, and what is held out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge.manifest import MANIFEST, DataSource
+from edge.paths import cache_dir
+from edge.progress import Progress
+from edge.tokenizer_file import open_tokenizer
+from pretrain.documents import Split
+from pretrain.errors import PretrainUsageError
+from pretrain.order import Order
+from pretrain.recipe import Recipe
+from pretrain.tokens import Choice, TokenRow, tokenized
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["HeldOut", "Texts", "read_texts"]
+
+_ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
+"""How tokenizers call the end of a text, where nobody says it."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out text of one language."""
+
+    language: str
+    """ISO 639-1, or `code`."""
+    row: TokenRow
+    """Its tokens."""
+
+    def sequences(self, length: int, count: int) -> list[int]:
+        """Where as many sequences as that, or all, begin: spread evenly over the text."""
+        windows = (len(self.row) - 1) // length
+        chosen = min(count, windows)
+        return [length * (n * windows // chosen) for n in range(chosen)]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The texts of a recipe, as tokens."""
+
+    rows: tuple[TokenRow, ...]
+    """Of each part of the mixture."""
+    weights: tuple[float, ...]
+    """Share of each in what is read."""
+    held_out: tuple[HeldOut, ...]
+    """By language, of the parts of the mixture or of what the recipe names."""
+    vocabulary: int
+    """How many tokens the tokenizer knows."""
+
+    def order(self, recipe: Recipe) -> Order:
+        """In which order they are read."""
+        return Order(self.rows, self.weights, recipe.data.length, recipe.seed)
+
+    def sources(self, order: Order, sequences: int) -> tuple[DataSource, ...]:
+        """What has been read after so many sequences, repetitions counted."""
+        found: dict[str, DataSource] = {}
+        for row, epochs in zip(self.rows, order.epochs(sequences), strict=True):
+            for source in row.about.data:
+                read = round((source.tokens or 0) * epochs)
+                known = found.get(source.name)
+                more = source.model_copy(update={"tokens": read})
+                found[source.name] = more if known is None else _together(known, more)
+        return tuple(found.values())
+
+    def languages(self) -> tuple[str, ...]:
+        """ISO 639-1 codes of the natural languages among them, the strongest first."""
+        size: dict[str, float] = {}
+        for row, weight in zip(self.rows, self.weights, strict=True):
+            for n, language in enumerate(row.about.languages):
+                size[language] = size.get(language, 0.0) + weight / (n + 1)
+        size.pop("code", None)
+        return tuple(sorted(size, key=lambda each: -size[each]))
+
+
+def read_texts(recipe: Recipe, progress: Progress) -> Texts:
+    """Tokens of all texts of a recipe, from the cache where they are there.
+
+    Raises:
+        LucieError: a text or the tokenizer cannot be read, or there is too little of one.
+    """
+    tokenizer, separator = _tokenizer(recipe)
+    cache, length = cache_dir() / "tokens", recipe.data.length
+
+    def row(choice: Choice) -> TokenRow:
+        return tokenized(choice, tokenizer, separator, cache, progress)
+
+    rows = []
+    for part in recipe.data.mixture:
+        choice = Choice(Path(part.path), "train", part.languages, part.sources)
+        rows.append(row(choice))
+        if len(rows[-1]) <= length:
+            raise PretrainUsageError(
+                "tokens.short", path=part.path, tokens=len(rows[-1]), length=length
+            )
+    told = [part.weight for part in recipe.data.mixture]
+    weights = tuple(len(row) if w is None else w for w, row in zip(told, rows, strict=True))
+    held_out = (HeldOut(name, row(each)) for name, each in _held_out(recipe, rows).items())
+    enough = tuple(each for each in held_out if len(each.row) > length)
+    return Texts(tuple(rows), weights, enough, tokenizer.get_vocab_size())
+
+
+def _tokenizer(recipe: Recipe) -> tuple[Tokenizer, int]:
+    """The tokenizer and the token behind each document."""
+    path = Path(recipe.model.tokenizer or recipe.model.start or "")
+    tokenizer = open_tokenizer(path)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    asked = recipe.data.separator
+    names = _ENDS if asked is None else (asked,)
+    found = (tokenizer.token_to_id(name) for name in names)
+    separator = next((token for token in found if token is not None), None)
+    if separator is None:
+        raise PretrainUsageError("tokens.separator", path=str(path), names=", ".join(names))
+    return tokenizer, separator
+
+
+def _held_out(recipe: Recipe, rows: list[TokenRow]) -> dict[str, Choice]:
+    """What is measured on, by language, or by name where languages are not known or meet."""
+    if recipe.data.evaluation:
+        paths = [Path(path) for path in recipe.data.evaluation]
+        return {path.stem: Choice(path, _split_of(path)) for path in paths}
+    found: dict[str, Choice] = {}
+    for part, row in zip(recipe.data.mixture, rows, strict=True):
+        path = Path(part.path)
+        for language in row.about.languages or (None,):
+            only = (language,) if language else ()
+            choice = Choice(path, "heldout", only, part.sources)
+            name = language or path.name
+            if found.get(name, choice) != choice:
+                name = f"{name}, {path.name}"
+            found[name] = choice
+    return found
+
+
+def _split_of(path: Path) -> Split | None:
+    return "heldout" if (path / MANIFEST).is_file() else None
+
+
+def _together(a: DataSource, b: DataSource) -> DataSource:
+    return a.model_copy(
+        update={
+            "tokens": (a.tokens or 0) + (b.tokens or 0),
+            "size": (a.size or 0) + (b.size or 0),
+            "first_date": min(filter(None, (a.first_date, b.first_date)), default=None),
+            "last_date": max(filter(None, (a.last_date, b.last_date)), default=None),
+        }
+    )
