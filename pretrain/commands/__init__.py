@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from edge.commands.words import end_as_by_ctrl_c
+from pretrain.commands.corpus import corpus
 from pretrain.commands.words import HELP, say
 
 __all__ = ["pretrain"]
@@ -14,3 +15,7 @@ __all__ = ["pretrain"]
 def pretrain() -> None:
     """From open text to a trained model."""
     end_as_by_ctrl_c()
+
+
+for _command in (corpus,):
+    pretrain.add_command(_command)
