@@ -226,7 +226,10 @@ def _parquet(path: Path) -> Iterator[Document]:
                     for row in batch.to_pylist():
                         number += 1
                         yield _document(row, path, number, f"{path.name}:{number}")
-        except (pa.ArrowException, UnicodeDecodeError) as error:
+        except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            # pyarrow says of some damage that it is an OSError, which no system has raised.
             raise PretrainError(
                 "documents.bad-parquet", path=str(path), reason=_first_line(error)
             ) from None
@@ -253,7 +256,7 @@ def _readable(path: Path) -> Iterator[None]:
             "documents.bad-gzip", path=str(path), reason=_first_line(error)
         ) from None
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = error.strerror or _first_line(error)
         raise PretrainError("documents.unreadable", path=str(path), reason=reason) from None
 
 

@@ -21,6 +21,11 @@ __all__ = ["extract"]
 Found = Iterator[tuple[str, str]]
 """A name within the source, and the text as it is found."""
 
+_UNEXPECTED = (
+    ValueError, LookupError, TypeError, AttributeError, RecursionError,
+    EOFError, zlib.error, gzip.BadGzipFile,
+)  # fmt: skip
+"""What reading a file raises that is not of the form that was expected."""
 _UNSOURCED = re.compile(r"\[(?:cita\s+requerida|réf\.\s+nécessaire|citation\s+needed)\]")
 _LOST_TEMPLATE = re.compile(r"\s+[.,;)]|\(\s*\)|\b(?:de|d’|von|see)\s*[.,;]?$")
 """What is left of a definition where Wiktionary has a template: "Variante de .\""""
@@ -37,7 +42,7 @@ def extract(bucket: Bucket, package: Package) -> Found:
     """
     try:
         yield from _EXTRACTORS[bucket.source.extractor](bucket, package)
-    except (UnicodeDecodeError, ValueError, KeyError, TypeError, EOFError, zlib.error) as error:
+    except _UNEXPECTED as error:
         # What the files are made of is the packages' business: whatever is not as it was is said.
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise PretrainError("corpus.bad-package", name=package.name, reason=reason) from error
@@ -122,16 +127,17 @@ def _descriptions(bucket: Bucket, package: Package) -> Found:
 def _described(lines: list[str]) -> str:
     """The text of a description's lines; those of a paragraph become one."""
     made: list[str] = []
-    kept_before = False
+    between = ""
+    """What parts the next line from the text before it; a line that is kept stands alone."""
     for line in lines:
         kept = line.startswith("  ")
         if line == " .":
-            made.append("\n\n")
-        elif kept or kept_before or _BULLET.match(line):
-            made.append(f"\n{line.strip()}")
-        else:
-            made.append(f" {line.strip()}")
-        kept_before = kept
+            between = "\n\n"
+            continue
+        if between == " " and (kept or _BULLET.match(line)):
+            between = "\n"
+        made.append(between + line.strip())
+        between = "\n" if kept else " "
     return "".join(made)
 
 
