@@ -1,8 +1,8 @@
-"""One file out of a wheel of a package index, fetched by pip itself.
+"""A wheel of a package index, or one file out of it, fetched by pip itself.
 
 pip is asked because the user's index, proxy and certificates are in its
-configuration. The wheel is opened as the zip file it is, for that one file:
-nothing of it, nor of what it depends on, is installed or imported.
+configuration. The wheel is opened as the zip file it is: nothing of it, nor of
+what it depends on, is installed or imported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from edge.download import Fetched, Want, check_space
 from edge.errors import StoreError
 from edge.progress import Progress
 
-__all__ = ["extract", "fetch_wheel"]
+__all__ = ["extract", "fetch_wheel", "fetch_whole_wheel"]
 
 _BLOCK = 1 << 20
 _RATIO = 100
@@ -66,6 +66,42 @@ def fetch_wheel(
         raise
     shutil.rmtree(folder)
     return fetched
+
+
+def fetch_whole_wheel(
+    requirement: str,
+    folder: Path,
+    want: Want,
+    *,
+    source: str,
+    progress: Progress | None = None,
+) -> Fetched:
+    """Fetch the wheel of `requirement` itself into `folder`, under the name that it has.
+
+    Args:
+        requirement: `package==version`, checked by the caller.
+        folder: is there, and is used for what has come meanwhile as well.
+        want: what the wheel must be.
+        source: how the user calls it, for messages.
+        progress: called with the bytes that pip has written.
+
+    Raises:
+        StoreError: pip failed, or the wheel is not what was wanted.
+    """
+    draft = folder / "wheel"
+    check_space(folder, 2 * (want.size or 0))
+    wheel = _complete(draft) or _pip_download(requirement, draft, source, progress)
+    try:
+        with wheel.open("rb") as reader:
+            sha256 = hashlib.file_digest(reader, "sha256").hexdigest()
+        if want.sha256 and sha256 != want.sha256:
+            raise StoreError("store.wrong-hash", source=source, sha256=sha256, expected=want.sha256)
+        target = folder / wheel.name
+        size = wheel.stat().st_size
+        wheel.replace(target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return Fetched(target, sha256, size, source)
 
 
 def _complete(folder: Path) -> Path | None:

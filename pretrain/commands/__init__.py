@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from edge.commands.words import end_as_by_ctrl_c
+from pretrain.commands.corpus import corpus
 from pretrain.commands.train import train
 from pretrain.commands.words import HELP, say
 
@@ -17,5 +18,5 @@ def pretrain() -> None:
     end_as_by_ctrl_c()
 
 
-for _command in (train,):
+for _command in (corpus, train):
     pretrain.add_command(_command)

@@ -38,7 +38,7 @@ together = 2
 steps = 8
 rate = 1e-2
 """
-WORDS = "le chat dort sur la table et la pluie tombe depuis ce matin dans la rue".split()
+WORDS = ["le", "chat", "dort", "sur", "la", "table", "et", "pluie", "tombe", "depuis", "matin"]
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def test_a_permutation_looks_like_chance() -> None:
     n = 2000
     moved = [permuted(i, n, 7) for i in range(n)]
     # Of neighbours in a random permutation, two of n stay neighbours on average (either way).
-    together = sum(abs(a - b) == 1 for a, b in zip(moved, moved[1:], strict=False))
+    together = sum(abs(a - b) == 1 for a, b in pairwise(moved))
     assert together < 12
     assert abs(np.corrcoef(moved, range(n))[0, 1]) < 4 / np.sqrt(n)
     other = [permuted(i, n, 8) for i in range(n)]
@@ -79,4 +80,6 @@ def test_the_identity_says_what_is_read() -> None:
         return Order(rows, [weight, 1 - weight], length, seed).identity
 
     assert identity() == identity()
-    assert len({identity(), identity(1), identity(0, 9), identity(weight=0.4), identity(start=5)}) == 5
+    assert (
+        len({identity(), identity(1), identity(0, 9), identity(weight=0.4), identity(start=5)}) == 5
+    )

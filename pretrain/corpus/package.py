@@ -1,0 +1,22 @@
+"""A package that has been fetched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Package"]
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """Files on disk, and what is known of where they came from."""
+
+    name: str
+    version: str
+    files: tuple[Path, ...]
+    """One wheel or Debian package; the lists of several suites, where it is a translation."""
+    sha256: str
+    """Of the file; of the hashes of all files, where there are several."""
+    date: str | None = None
+    """When it was made, YYYY-MM-DD; None where the package does not tell."""

@@ -1,0 +1,302 @@
+"""Training for real: the command, in one process and in many, stopped and taken up."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from edge.bundle import Bundle
+from edge.errors import LucieError
+from pretrain.errors import PretrainError, PretrainUsageError
+from pretrain.journal import read_journal
+from pretrain.recipe import read_recipe
+from pretrain.run import Run, train
+
+SETTINGS = ["parallel.threads=1"]
+Cook = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def plain(kitchen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training in one process, from beginning to end: `out` and `run` in a folder."""
+    folder = tmp_path_factory.mktemp("plain")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LUCIE_HOME", str(folder / "home"))
+        cook(kitchen, folder)
+    return folder
+
+
+def cook(kitchen: Path, folder: Path, *settings: str) -> Bundle:
+    recipe = read_recipe(kitchen / "recipe.toml", [*SETTINGS, *settings])
+    run = Run(folder / "run")
+    return train(recipe, folder / "out", run, lambda _: lambda done, of: None)
+
+
+def losses(folder: Path) -> list[float]:
+    return [line["loss"] for line in read_journal(folder / "run") if "loss" in line]
+
+
+def test_a_model_learns(plain: Path) -> None:
+    curve = losses(plain)
+    assert curve[0] == pytest.approx(math.log(1024), rel=0.01), "it begins knowing nothing"
+    assert curve[-1] < 0.8 * curve[0]
+    steps = [line["step"] for line in read_journal(plain / "run") if "loss" in line]
+    assert steps == list(range(1, 9))
+    assert list((plain / "run" / "tensorboard").iterdir())
+    assert not (plain / "run" / "checkpoints").exists(), "what is finished needs none"
+
+
+def test_what_is_made_is_a_model_that_says_where_it_comes_from(plain: Path, kitchen: Path) -> None:
+    bundle = Bundle.open(plain / "out", verify=True)
+    manifest = bundle.manifest
+    assert manifest.kind == "model"
+    assert manifest.recipe["schedule"]["steps"] == 8  # type: ignore[index, call-overload]
+    (source,) = manifest.data
+    assert (source.name, source.licence) == ("rain", "CC0-1.0")
+    assert (source.first_date, source.last_date) == ("2000", "2019")
+    assert source.tokens == pytest.approx(8 * 8 * 32, rel=0.05), "steps × sequences × length"
+    assert manifest.languages[0] in ("en", "fr")
+    assert len(manifest.languages) == 2
+    assert "kitchen" not in json.dumps(manifest.recipe), "no folder of this computer"
+
+
+def test_transformers_reads_the_model_and_finds_its_bits_per_byte(plain: Path) -> None:
+    """The same figure, from the text, by another program."""
+    import torch
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    from pretrain.documents import read_documents
+
+    model = LlamaForCausalLM.from_pretrained(plain / "out")
+    tokenizer = AutoTokenizer.from_pretrained(plain / "out")
+    kitchen = next(plain.parent.glob("kitchen*"))
+    texts = [
+        document.text
+        for document in read_documents(kitchen / "text.jsonl", split="heldout")
+        if document.language == "fr"
+    ]
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    ids = [t for text in texts for t in [*tokenizer(text, add_special_tokens=False).input_ids, end]]
+    windows = [ids[at : at + 33] for at in range(0, len(ids) - 32, 32)]
+    chosen = windows[: len(windows)] if len(windows) <= 8 else None
+    if chosen is None:  # 256 tokens: eight windows, spread evenly
+        chosen = [windows[n * len(windows) // 8] for n in range(8)]
+    with torch.no_grad():
+        batch = torch.tensor(chosen)
+        logits = model(batch[:, :-1]).logits
+        nats = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+    size = sum(len(text.encode()) for text in texts)
+    expected = float(nats) / math.log(2) * len(ids) / size
+    assert Bundle.open(plain / "out", verify=False).manifest.metrics["bits per byte, fr"] == (
+        pytest.approx(expected, rel=1e-4)
+    )
+
+
+@pytest.mark.long("pretrain", "edge/attended.py")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["parallel.data=2"],
+        ["parallel.tensor=2"],
+        ["parallel.pipeline=2"],
+        ["parallel.data=2", "parallel.tensor=2", "parallel.pipeline=2"],
+        ["recompute=true", "parallel.data=2", "model.tie_word_embeddings=false"],
+    ],
+    ids=["data", "tensor", "pipeline", "all", "untied"],
+)
+def test_any_number_of_processes_learn_the_same(
+    kitchen: Path, plain: Path, tmp_path: Path, settings: list[str]
+) -> None:
+    expected = plain
+    if "model.tie_word_embeddings=false" in settings:
+        expected = tmp_path / "one"
+        cook(kitchen, expected, "model.tie_word_embeddings=false")
+    cook(kitchen, tmp_path, *settings)
+    np.testing.assert_allclose(losses(tmp_path), losses(expected), rtol=0, atol=1e-4)
+    made = {}
+    for shard in sorted((tmp_path / "out").glob("*.safetensors")):
+        made |= load_file(shard)
+    reference = load_file(expected / "out" / "model.safetensors")
+    assert made.keys() == reference.keys()
+    for name, tensor in reference.items():
+        np.testing.assert_allclose(made[name], tensor, atol=2e-3, err_msg=name)
+
+
+def program(folder: Path, kitchen: Path, *settings: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "edge.program", "pretrain", "train"]
+    arguments = [str(kitchen / "recipe.toml"), str(folder / "out"), "--work", str(folder / "run")]
+    more = [word for setting in (*SETTINGS, *settings) for word in ("--set", setting)]
+    folder.mkdir(parents=True, exist_ok=True)
+    return subprocess.Popen(
+        [*command, *arguments, *more],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def until_step(folder: Path, step: int) -> None:
+    for _ in range(1200):
+        if len(losses(folder)) >= step:
+            return
+        time.sleep(0.1)
+    raise AssertionError("it does not begin")
+
+
+@pytest.mark.long("pretrain", "edge/attended.py")
+@pytest.mark.parametrize("after", ["data=1", "data=2"])
+def test_what_was_stopped_goes_on_to_the_same_end(
+    kitchen: Path, tmp_path: Path, after: str
+) -> None:
+    steps = "schedule.steps=60"
+    whole = tmp_path / "whole"
+    cook(kitchen, whole, steps)
+    child = program(tmp_path, kitchen, steps)
+    until_step(tmp_path, 2)
+    os.killpg(child.pid, signal.SIGINT)
+    _, said = child.communicate(timeout=120)
+    assert child.returncode == 130, said
+    assert "goes on from there" in said
+    assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
+    cook(kitchen, tmp_path, steps, f"parallel.{after}")
+    found, expected = losses(tmp_path), losses(whole)
+    assert len(found) == 60
+    if after == "data=1":
+        assert found == expected, "to the last bit"
+        assert load_file(tmp_path / "out" / "model.safetensors").keys()
+        first, second = (
+            (folder / "out" / "model.safetensors").read_bytes() for folder in (tmp_path, whole)
+        )
+        assert first == second
+    else:
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.long("pretrain", "edge/attended.py")
+def test_a_killed_training_goes_on_from_its_last_checkpoint(kitchen: Path, tmp_path: Path) -> None:
+    settings = ["schedule.steps=60", "save_every_s=0.2"]
+    whole = tmp_path / "whole"
+    cook(kitchen, whole, *settings)
+    child = program(tmp_path, kitchen, *settings)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    for _ in range(1200):
+        if list(checkpoints.glob("step-*")):
+            break
+        time.sleep(0.1)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    log = tmp_path / "run" / "log.jsonl"
+    with log.open("a", encoding="utf-8") as writer:
+        writer.write('{"step": 59, "loss"')  # as a pulled plug leaves it
+    for _ in range(100):  # the worker sees that nobody is there, and ends
+        if not workers(tmp_path):
+            break
+        time.sleep(0.2)
+    cook(kitchen, tmp_path, *settings)
+    assert losses(tmp_path) == losses(whole)
+
+
+def workers(folder: Path) -> list[str]:
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    return [line for line in listed.stdout.splitlines() if str(folder / "run") in line]
+
+
+def test_going_on_with_a_model_carries_what_is_known_of_it(
+    plain: Path, kitchen: Path, tmp_path: Path
+) -> None:
+    settings = [f'model.from="{plain / "out"}"', "schedule.steps=2"]
+    recipe = tmp_path / "recipe.toml"
+    text = (kitchen / "recipe.toml").read_text(encoding="utf-8")
+    start = text.index("[model]")
+    recipe.write_text(text[:start] + "[model]\n" + text[text.index("[data]") :], encoding="utf-8")
+    shutil.copy(kitchen / "text.jsonl", tmp_path)
+    made = train(
+        read_recipe(recipe, [*SETTINGS, *settings]),
+        tmp_path / "out",
+        Run(tmp_path / "run"),
+        lambda _: lambda done, of: None,
+    )
+    begun = Bundle.open(plain / "out", verify=False)
+    assert made.manifest.parents[0].sha256 == begun.sha256
+    assert losses(tmp_path)[0] < losses(plain)[0], "it knows what it had learned"
+    assert [source.name for source in made.manifest.data] == ["rain", "rain"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        (["schedule.stepz=1"], "recipe.wrong"),
+        (["schedule.steps=0"], "recipe.wrong"),
+        (["schedule"], "recipe.setting"),
+        (["batch.sequences=7", "parallel.data=2"], "recipe.wrong"),
+        (["model.num_key_value_heads=3"], "recipe.wrong"),
+        (["data.length=100000"], "tokens.short"),
+        (['data.separator="nowhere"'], "tokens.separator"),
+        (["model.tokenizer=text.jsonl"], "checkpoint.bad-json"),
+        (["data.mixture=[]"], "recipe.wrong"),
+        (["parallel.tensor=4", "parallel.data=1"], "train.tensor"),
+    ],
+)
+def test_bad_recipes_are_one_line(
+    kitchen: Path, tmp_path: Path, settings: list[str], code: str
+) -> None:
+    with pytest.raises(LucieError) as raised:
+        cook(kitchen, tmp_path, *settings)
+    assert raised.value.code == code
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_another_training_is_left_alone(
+    plain: Path, kitchen: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(plain / "run", tmp_path / "run")
+    with pytest.raises(PretrainError) as raised:
+        cook(kitchen, tmp_path, "seed=2")
+    assert raised.value.code == "train.other-recipe"
+    (tmp_path / "else" / "run").mkdir(parents=True)
+    (tmp_path / "else" / "run" / "thesis.txt").write_text("mine")
+    with pytest.raises(PretrainError) as raised:
+        cook(kitchen, tmp_path / "else")
+    assert raised.value.code == "train.not-ours"
+
+
+def test_what_diverges_is_said(kitchen: Path, tmp_path: Path) -> None:
+    with pytest.raises(PretrainError) as raised:
+        cook(kitchen, tmp_path, "schedule.rate=1e30", "schedule.warmup=0", "optimizer.clip=1e30")
+    assert raised.value.code == "train.diverged"
+
+
+def test_a_model_of_another_vocabulary_is_refused(
+    plain: Path, kitchen: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(plain / "out", folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 500}))
+    (folder / "manifest.json").unlink()
+    recipe = tmp_path / "recipe.toml"
+    text = (kitchen / "recipe.toml").read_text(encoding="utf-8")
+    body = text[text.index("[data]") :].replace("text.jsonl", str(kitchen / "text.jsonl"))
+    recipe.write_text(f'[model]\nfrom = "model"\n{body}', encoding="utf-8")
+    with pytest.raises(PretrainUsageError) as raised:
+        train(
+            read_recipe(recipe, SETTINGS),
+            tmp_path / "out",
+            Run(tmp_path / "run"),
+            lambda _: lambda done, of: None,
+        )
+    assert raised.value.code == "train.vocabulary"
