@@ -21,7 +21,6 @@ from torch.distributed.tensor.parallel import (
 )
 
 from edge.llama_config import LlamaConfig
-from pretrain.errors import PretrainUsageError
 from pretrain.part import Objective, Part, share_of_layers
 from pretrain.weights import Source
 from pretrain.world import World
@@ -43,7 +42,7 @@ def assemble(
     """This process's share of a model.
 
     Args:
-        config: the shape of the whole.
+        config: the shape of the whole, which can be shared out so (`shape`).
         source: gives each tensor whole.
         objective: what the last part ends with.
         world: the processes.
@@ -51,10 +50,8 @@ def assemble(
         recompute: compute activations again for gradients.
 
     Raises:
-        PretrainUsageError: the shape cannot be shared out so.
         CheckpointError: the source lacks a tensor.
     """
-    _check(config, world)
     layers = share_of_layers(
         config.num_hidden_layers, world.parallel.pipeline, world.place("pipeline")
     )
@@ -127,17 +124,3 @@ def _policy(precision: Precision) -> MixedPrecisionPolicy:
     if precision == "float32":
         return MixedPrecisionPolicy()
     return MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-
-
-def _check(config: LlamaConfig, world: World) -> None:
-    tensor, pipeline = world.parallel.tensor, world.parallel.pipeline
-    shared = {
-        "num_key_value_heads": config.num_key_value_heads,
-        "intermediate_size": config.intermediate_size,
-        "vocab_size": config.vocab_size,
-    }
-    for field, size in shared.items():
-        if size % tensor:
-            raise PretrainUsageError("train.tensor", field=field, size=size, parts=tensor)
-    if pipeline > config.num_hidden_layers:
-        raise PretrainUsageError("train.pipeline", layers=config.num_hidden_layers, parts=pipeline)

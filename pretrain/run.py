@@ -18,6 +18,7 @@ from edge.progress import Progress
 from edge.workshop import held, workshop
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.recipe import Recipe
+from pretrain.shape import shape
 
 __all__ = ["Run", "train"]
 
@@ -120,6 +121,7 @@ def train(
         except BlockingIOError as error:
             raise PretrainError("train.busy", path=str(run.folder)) from error
         texts = read_texts(recipe, stage("tokens"))
+        shape(recipe, texts.vocabulary)  # what cannot be is said before a process begins
         if not run.result.exists():
             _train(recipe, run, stage("train"), told, stopping)
         weights = draft / "model"

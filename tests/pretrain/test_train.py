@@ -134,17 +134,21 @@ def test_any_number_of_processes_learn_the_same(
         np.testing.assert_allclose(made[name], tensor, atol=2e-3, err_msg=name)
 
 
+BEGIN = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from edge.program import main; raise SystemExit(main())"
+)
+
+
 def program(folder: Path, kitchen: Path, *settings: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "edge.program", "pretrain", "train"]
     arguments = [str(kitchen / "recipe.toml"), str(folder / "out"), "--work", str(folder / "run")]
     more = [word for setting in (*SETTINGS, *settings) for word in ("--set", setting)]
     folder.mkdir(parents=True, exist_ok=True)
     return subprocess.Popen(
-        [*command, *arguments, *more],
+        [sys.executable, "-c", BEGIN, "pretrain", "train", *arguments, *more],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
@@ -196,8 +200,8 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(kitchen: Path, tmp_p
         if list(checkpoints.glob("step-*")):
             break
         time.sleep(0.1)
-    os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+    with child:
+        os.killpg(child.pid, signal.SIGKILL)
     log = tmp_path / "run" / "log.jsonl"
     with log.open("a", encoding="utf-8") as writer:
         writer.write('{"step": 59, "loss"')  # as a pulled plug leaves it
@@ -247,7 +251,9 @@ def test_going_on_with_a_model_carries_what_is_known_of_it(
         (['data.separator="nowhere"'], "tokens.separator"),
         (["model.tokenizer=text.jsonl"], "checkpoint.bad-json"),
         (["data.mixture=[]"], "recipe.wrong"),
-        (["parallel.tensor=4", "parallel.data=1"], "train.tensor"),
+        (["parallel.tensor=4"], "train.tensor"),
+        (["parallel.pipeline=3"], "train.pipeline"),
+        (["model.max_position_embeddings=16"], "train.length"),
     ],
 )
 def test_bad_recipes_are_one_line(

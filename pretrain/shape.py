@@ -1,0 +1,56 @@
+"""The shape that a recipe trains, and whether its processes can share it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge.checkpoint import Checkpoint
+from edge.llama_config import LlamaConfig
+from pretrain.errors import PretrainUsageError
+from pretrain.recipe import Parallel, Recipe
+
+__all__ = ["shape"]
+
+
+def shape(recipe: Recipe, vocabulary: int) -> LlamaConfig:
+    """The shape of the model.
+
+    Args:
+        recipe: the training.
+        vocabulary: how many tokens its tokenizer knows.
+
+    Raises:
+        LucieError: the model that it goes on with cannot be read; the shape contradicts itself,
+            or the tokenizer, or cannot be shared out as the recipe asks.
+    """
+    if recipe.model.start is None:
+        config = recipe.model.config(vocabulary, recipe.data.length)
+    else:
+        config = Checkpoint.open(Path(recipe.model.start)).config
+        if vocabulary > config.vocab_size:
+            raise PretrainUsageError(
+                "train.vocabulary",
+                tokens=vocabulary,
+                rows=config.vocab_size,
+                path=recipe.model.start,
+            )
+    if recipe.data.length > config.max_position_embeddings:
+        most = config.max_position_embeddings
+        raise PretrainUsageError("train.length", length=recipe.data.length, most=most)
+    _check_shares(config, recipe.parallel)
+    return config
+
+
+def _check_shares(config: LlamaConfig, parallel: Parallel) -> None:
+    shared = {
+        "num_key_value_heads": config.num_key_value_heads,
+        "intermediate_size": config.intermediate_size,
+        "vocab_size": config.vocab_size,
+    }
+    for field, size in shared.items():
+        if size % parallel.tensor:
+            raise PretrainUsageError("train.tensor", field=field, size=size, parts=parallel.tensor)
+    if parallel.pipeline > config.num_hidden_layers:
+        raise PretrainUsageError(
+            "train.pipeline", layers=config.num_hidden_layers, parts=parallel.pipeline
+        )
