@@ -53,7 +53,7 @@ _Dot = ctypes.CFUNCTYPE(
 
 
 def measure(progress: Callable[[int, int | None], object] | None = None) -> Board:
-    """This machine as a board; takes some seconds and 256 MiB of memory.
+    """This machine as a board; takes some seconds, and 256 MiB of memory where there is as much.
 
     Args:
         progress: told how many of the measurements are done.
@@ -63,8 +63,9 @@ def measure(progress: Callable[[int, int | None], object] | None = None) -> Boar
     """
     device = detect()
     cores = device.cpu.cores
+    size = min(_READ_BYTES, device.memory.available // 2)
     works: list[Callable[[], float]] = [
-        partial(_read_rate, threads) for threads in sorted({1, min(2, cores), cores})
+        partial(_read_rate, size, threads) for threads in sorted({1, min(2, cores), cores})
     ]
     works += [partial(_dot_rate, kind, cores) for kind in _KERNELS.values()]
     rates: list[float] = []
@@ -90,8 +91,8 @@ def _title(device: Device) -> str:
     return device.board if device.is_pi else device.cpu.name or say("plan.this-machine")
 
 
-def _read_rate(threads: int) -> float:
-    """GB/s at which so many threads read memory, the best of several passes.
+def _read_rate(size: int, threads: int) -> float:
+    """GB/s at which so many threads read `size` bytes of memory, the best of several passes.
 
     The C library's search for a byte that is not there reads all, by the widest instructions
     that the processor has, and without Python's lock.
@@ -99,9 +100,9 @@ def _read_rate(threads: int) -> float:
     libc = ctypes.CDLL(None)
     libc.memchr.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
     libc.memchr.restype = ctypes.c_void_p
-    data = bytearray(b"\x01") * _READ_BYTES  # written, so that no two pages are one
-    held = (ctypes.c_char * _READ_BYTES).from_buffer(data)
-    start, part = ctypes.addressof(held), _READ_BYTES // threads
+    data = bytearray(b"\x01") * size  # written, so that no two pages are one
+    held = (ctypes.c_char * size).from_buffer(data)
+    start, part = ctypes.addressof(held), size // threads
 
     def read(n: int) -> None:
         libc.memchr(start + n * part, 0, part)

@@ -14,6 +14,7 @@ from distill.planning.storage import QUANTIZATIONS, file_bytes
 from distill.planning.tables import shape_text
 from distill.planning.target import OnBoard
 from distill.words import say
+from edge.quantity import count_text
 from edge.text import one_line
 
 __all__ = ["FORMATS", "check", "draw", "draw_in_terminal"]
@@ -75,10 +76,10 @@ def draw(plan: Plan, path: Path) -> None:
                           textcoords="offset points", parse_math=False)  # fmt: skip
         if isinstance(plan.target, OnBoard):
             axes.axhline(plan.target.tokens_per_s, color=_WANTED, lw=1, ls="--")
-        axes.set_xscale("log")
-        axes.set_yscale("log")
+        axes.set_ylim(bottom=0)
         axes.set_xlabel(say("plan.size-axis"))
-        axes.set_ylabel(_speed_axis(plan), parse_math=False)
+        axes.set_ylabel(say("plan.speed-axis"))
+        axes.set_title(_title(plan), parse_math=False, fontsize=9)
         axes.grid(visible=True, which="major", alpha=0.25)
         axes.legend(frameon=False)
         try:
@@ -100,19 +101,18 @@ def draw_in_terminal(plan: Plan, width: int, height: int = 16) -> str:
     plotext.clear_figure()
     plotext.theme("clear")
     plotext.plotsize(min(width, 100), height)
-    plotext.xscale("log")
-    plotext.yscale("log")
     lines = _lines(plan)
     for line in lines:
         plotext.scatter(line.size_mb, line.speed, marker=line.letter)
     plotext.xlabel(say("plan.size-axis"))
-    plotext.title(_speed_axis(plan))
+    plotext.title(_title(plan))
     drawn = plotext.uncolorize(plotext.build())
     return "\n".join([drawn, *(f"{line.letter}  {line.shape}" for line in lines)])
 
 
-def _speed_axis(plan: Plan) -> str:
-    return say("plan.speed-axis", board=one_line(plan.board.title), context=plan.context)
+def _title(plan: Plan) -> str:
+    context = count_text(plan.context)
+    return say("plan.picture", board=one_line(plan.board.title), context=context)
 
 
 def _lines(plan: Plan) -> list[_Line]:

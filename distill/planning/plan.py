@@ -95,14 +95,15 @@ def make_plan(
     known = boards() | ({HERE: here} if here else {})
     wanted = target.board if isinstance(target, OnBoard) else HERE if here else _USUAL_BOARD
     board = known[wanted]
-    students = [one for one in slices(teacher, tied) if one.parameters < teacher.parameters]
+    students = list(slices(teacher, tied))
     fits = partial(_fits, target=target, context=context, quantization=quantization, board=board)
     right = [one for one in students if fits(one)]
     if not right:
         raise _nothing(students, teacher, target, quantization, board, context)
+    aim = None
     if isinstance(target, OnBoard):
-        aim = max(one.parameters for one in right)
-        right = [one for one in right if one.parameters >= _SHARE * aim]
+        largest = max(one.parameters for one in right)
+        right = [one for one in right if one.parameters >= _SHARE * largest]
     else:
         aim = target.aim
     found = choose(right, teacher, aim, quantization, context)

@@ -24,7 +24,7 @@ from itertools import product
 from math import log
 from pathlib import Path
 
-from distill.planning.slices import Reason, is_slice, resized
+from distill.planning.slices import DIMENSIONS, Reason, is_slice, kept, resized
 from distill.planning.storage import bytes_per_token, kv_bytes_per_token
 from edge.llama_config import LlamaConfig
 
@@ -53,7 +53,7 @@ class Found:
 
 
 def slices(teacher: LlamaConfig, tied: bool) -> Iterator[LlamaConfig]:
-    """All students on the grid, the teacher's own size included.
+    """All students on the grid, of which each lacks something of the teacher.
 
     Args:
         teacher: the model to cut.
@@ -64,10 +64,12 @@ def slices(teacher: LlamaConfig, tied: bool) -> Iterator[LlamaConfig]:
         if not _in_proportion(teacher, width, ffn):
             continue
         for heads, kv_heads in _heads(teacher, width):
-            yield resized(
+            made = resized(
                 teacher, layers=layers, width=width, ffn=ffn, heads=heads, kv_heads=kv_heads,
                 tied=tied,
             )  # fmt: skip
+            if min(kept(teacher, made)[name] for name in DIMENSIONS) < 1:
+                yield made
 
 
 def _grid(size: int) -> list[int]:
@@ -102,7 +104,7 @@ def _heads(teacher: LlamaConfig, width: int) -> list[tuple[int, int]]:
 def choose(
     students: Sequence[LlamaConfig],
     teacher: LlamaConfig,
-    aim: float,
+    aim: int | None,
     quantization: str,
     context: int,
 ) -> list[Found]:
@@ -111,7 +113,7 @@ def choose(
     Args:
         students: all that are of the right size; not empty.
         teacher: what they are cut out of.
-        aim: the number of parameters that is nearest.
+        aim: the number of parameters that was asked for; None: as many as possible.
         quantization: in which bytes are counted.
         context: tokens of the KV cache that is read.
     """
@@ -119,13 +121,13 @@ def choose(
     chosen: dict[LlamaConfig, list[str]] = {}
 
     def distance(one: LlamaConfig) -> float:
-        return abs(log(one.parameters / aim))
+        return abs(log(one.parameters / aim)) if aim else -one.parameters
 
     def read(one: LlamaConfig) -> float:
         return bytes_per_token(one, quantization) + context * kv_bytes_per_token(one)
 
     ways: list[tuple[str, Sequence[LlamaConfig], Callable[[LlamaConfig], float]]] = [
-        ("nearest", students, distance),
+        ("nearest", students if aim else (), distance),
         ("all-layers", deep, distance),
         ("largest", students, lambda one: -one.parameters),
         ("fastest", students, read),
