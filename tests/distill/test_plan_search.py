@@ -8,8 +8,8 @@ from distill.errors import DistillError, DistillUsageError
 from distill.planning.boards import boards
 from distill.planning.plan import Plan, make_plan
 from distill.planning.schedule import cache_bytes_per_token, schedule
-from distill.planning.search import slices
-from distill.planning.slices import is_slice
+from distill.planning.search import Found, in_order, slices
+from distill.planning.slices import is_slice, resized
 from distill.planning.speed import predict
 from distill.planning.storage import kv_bytes_per_token, memory_bytes
 from distill.planning.target import OnBoard, parse
@@ -70,9 +70,19 @@ def test_each_is_the_best_by_its_criterion_and_they_differ() -> None:
     assert len({one.config for one in students}) == len(students) <= 4
 
 
-def test_deeper_slices_of_about_the_same_size_come_first() -> None:
+def test_the_quality_to_expect_comes_first() -> None:
     layers = [one.config.num_hidden_layers for one in plan("1b").students if not one.found.fault]
-    assert layers == [24, 32, 20, 16]  # 1.34 B; 1.08 before 1.10, which has fewer; 0.90
+    assert layers == [24, 32, 20, 16]  # 1.34, 1.08, 1.10 and 0.90 billion
+
+
+def test_of_about_the_same_size_the_deeper_comes_first() -> None:
+    """981 million weights in 32 layers before 1,007 in 20, but not before 1,208 in 24."""
+    of = [
+        resized(LUCIE, layers=layers, width=width, ffn=3 * width, heads=16, kv_heads=8, tied=True)
+        for layers, width in ((20, 2048), (32, 1536), (24, 2048))
+    ]
+    found = in_order([Found(one, ()) for one in of])
+    assert [one.config for one in found] == [of[2], of[1], of[0]]
 
 
 @pytest.mark.parametrize("teacher", [LUCIE, SMOLLM_135M])
