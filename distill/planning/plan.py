@@ -85,7 +85,7 @@ def make_plan(
         here: this machine, if it was measured; a target on it needs it.
 
     Raises:
-        DistillUsageError: the context is longer than the teacher's, or the target's.
+        DistillUsageError: the context is longer than the teacher's.
         DistillError: no student is as asked.
     """
     if context > teacher.max_position_embeddings:

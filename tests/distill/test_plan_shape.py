@@ -139,27 +139,32 @@ def test_memory_is_the_runtimes_own_estimate() -> None:
     assert long - short == pytest.approx(1024 * kv_bytes_per_token(student()), rel=0.03)
 
 
-CASES = {
-    "of 256": {"num_hidden_layers": 9},
-    "tied": {"num_hidden_layers": 9, "tie_word_embeddings": True},
-    "of 32": {
-        "num_hidden_layers": 3,
-        "hidden_size": 192,
-        "intermediate_size": 320,
-        "num_attention_heads": 6,
-    },
+CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "of 256": ({"num_hidden_layers": 9}, QUANTIZATIONS),
+    "tied": ({"num_hidden_layers": 1, "tie_word_embeddings": True}, ("F16", "Q8_0", "Q4_K_M")),
+    "of 32": (
+        {
+            "num_hidden_layers": 3,
+            "hidden_size": 192,
+            "intermediate_size": 320,
+            "num_attention_heads": 6,
+        },
+        ("Q6_K", "Q5_K_M", "Q4_K_M"),
+    ),
 }
+"""What is changed of the tiny model, and the quantizations that are made of it."""
 
 
 @pytest.mark.model
 @pytest.mark.parametrize("case", CASES)
 def test_every_tensor_is_as_llama_cpp_makes_it(case: str, tmp_path: Path) -> None:
     """Names, shapes, types and bytes, against llama.cpp's own quantizer."""
-    given: dict[str, Any] = tiny.CONFIG | CASES[case]
+    changed, kinds = CASES[case]
+    given = tiny.CONFIG | changed
     folder = tiny.write(tmp_path / "model", given, tiny.weights(given))
     floats = tmp_path / "F16.gguf"
     export(Checkpoint.open(folder), floats, "F16")
-    for kind in QUANTIZATIONS:
+    for kind in kinds:
         file = tmp_path / f"{kind}.gguf"
         if kind != "F16":
             quantize(floats, file, QuantizeOptions(kind))
