@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from distill.commands.plan import plan
 from distill.commands.words import HELP, say
 from edge.commands.words import end_as_by_ctrl_c
 
@@ -14,3 +15,6 @@ __all__ = ["distill"]
 def distill() -> None:
     """From a large model to one that a board runs well."""
     end_as_by_ctrl_c()
+
+
+distill.add_command(plan)

@@ -1,0 +1,127 @@
+"""Students by speed and size on the board that was asked for: one line each, a point a type."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.errors import DistillError, DistillUsageError
+from distill.planning.plan import Plan
+from distill.planning.speed import predict
+from distill.planning.storage import QUANTIZATIONS, file_bytes
+from distill.planning.tables import shape_text
+from distill.planning.target import OnBoard
+from distill.words import say
+from edge.quantity import count_text
+from edge.text import one_line
+
+__all__ = ["FORMATS", "check", "draw", "draw_in_terminal"]
+
+FORMATS = (".svg", ".png", ".pdf")
+_WANTED = "#c46a1b"
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "lucie",  # and no date: the same figures give the same file
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One student."""
+
+    letter: str
+    shape: str
+    size_mb: list[float]
+    speed: list[float]
+    """Tokens per second, for each of `QUANTIZATIONS`."""
+
+
+def check(path: Path) -> None:
+    """Refuse a place that cannot be drawn to, before anything is computed.
+
+    Raises:
+        DistillUsageError: its ending is none of `FORMATS`, or its folder is not there.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise DistillUsageError("plan.format", path=str(path), known=", ".join(FORMATS))
+    if path.is_dir() or not path.parent.is_dir():
+        raise DistillUsageError("plan.no-folder", path=str(path))
+
+
+def draw(plan: Plan, path: Path) -> None:
+    """Draw to a file whose ending is one of `FORMATS`, all or nothing.
+
+    Raises:
+        DistillUsageError: another ending, or no such folder.
+        DistillError: it cannot be written.
+    """
+    check(path)
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        axes = figure.subplots()
+        for line in _lines(plan):
+            axes.plot(line.size_mb, line.speed, "o-", ms=4, lw=1,
+                      label=f"{line.letter}  {line.shape}")  # fmt: skip
+            at = QUANTIZATIONS.index(plan.quantization)
+            axes.annotate(line.letter, (line.size_mb[at], line.speed[at]), xytext=(4, 4),
+                          textcoords="offset points", parse_math=False)  # fmt: skip
+        if isinstance(plan.target, OnBoard):
+            axes.axhline(plan.target.tokens_per_s, color=_WANTED, lw=1, ls="--")
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(say("plan.size-axis"))
+        axes.set_ylabel(say("plan.speed-axis"))
+        axes.set_title(_title(plan), parse_math=False, fontsize=9)
+        axes.grid(visible=True, which="major", alpha=0.25)
+        axes.legend(frameon=False)
+        try:
+            dated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+            figure.savefig(part, dpi=150, metadata=dated.get(path.suffix.lower()))
+            part.replace(path)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise DistillError("plan.unwritable", path=str(path), reason=reason) from error
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+def draw_in_terminal(plan: Plan, width: int, height: int = 16) -> str:
+    """The same in characters, without colours: letters stand for the students."""
+    import plotext
+
+    plotext.clear_figure()
+    plotext.theme("clear")
+    plotext.plotsize(min(width, 100), height)
+    lines = _lines(plan)
+    for line in lines:
+        plotext.scatter(line.size_mb, line.speed, marker=line.letter)
+    plotext.xlabel(say("plan.size-axis"))
+    plotext.title(_title(plan))
+    drawn = plotext.uncolorize(plotext.build())
+    return "\n".join([drawn, *(f"{line.letter}  {line.shape}" for line in lines)])
+
+
+def _title(plan: Plan) -> str:
+    context = count_text(plan.context)
+    return say("plan.picture", board=one_line(plan.board.title), context=context)
+
+
+def _lines(plan: Plan) -> list[_Line]:
+    return [
+        _Line(
+            one.letter,
+            shape_text(one.config),
+            [file_bytes(one.config, kind) / 1e6 for kind in QUANTIZATIONS],
+            [predict(one.config, kind, plan.board, plan.context).decode for kind in QUANTIZATIONS],
+        )
+        for one in plan.students
+    ]

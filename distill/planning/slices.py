@@ -1,0 +1,99 @@
+"""Which smaller Llama models can be cut out of a larger one.
+
+A *slice* keeps whole layers, some columns of the model's width, some neurons of each FFN
+and some attention heads of its teacher, each of them as the teacher has it. So the size of
+a head stays, and each query head that is kept reads the key/value head that it learned to
+read: a student has at most the teacher's key/value heads, and at most as many queries for
+each (whole groups may go, or each group may be thinned).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from distill.words import say
+from edge.llama_config import LlamaConfig
+
+__all__ = ["DIMENSIONS", "Reason", "is_slice", "kept", "resized"]
+
+DIMENSIONS = (
+    "num_hidden_layers",
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+)
+"""What can be cut: layers, width, FFN, query heads, key/value heads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something is so, for a person; an entry of `plan.toml`."""
+
+    code: str
+    facts: dict[str, Any]
+
+    def __str__(self) -> str:
+        return say(f"plan.{self.code}", **self.facts)
+
+
+def resized(
+    teacher: LlamaConfig,
+    *,
+    layers: int,
+    width: int,
+    ffn: int,
+    heads: int,
+    kv_heads: int,
+    tied: bool | None = None,
+) -> LlamaConfig:
+    """The teacher's config at other sizes; everything else stays.
+
+    Args:
+        teacher: the model to cut.
+        layers: how many layers are kept.
+        width: numbers of the residual stream.
+        ffn: neurons of each feed-forward block.
+        heads: query heads.
+        kv_heads: key/value heads.
+        tied: whether one table is embedding and output matrix; None: as in the teacher.
+    """
+    sizes = dict(zip(DIMENSIONS, (layers, width, ffn, heads, kv_heads), strict=True))
+    tie = teacher.tie_word_embeddings if tied is None else tied
+    return teacher.model_copy(update={**sizes, "tie_word_embeddings": tie})
+
+
+def is_slice(teacher: LlamaConfig, student: LlamaConfig) -> Reason | None:
+    """None if `student` can be cut out of `teacher`; otherwise why it cannot."""
+    return next(_faults(teacher, student), None)
+
+
+def _faults(teacher: LlamaConfig, student: LlamaConfig) -> Iterator[Reason]:
+    if student.head_dim != teacher.head_dim:
+        yield _differs("head-size", teacher.head_dim, student.head_dim)
+    if student.vocab_size != teacher.vocab_size:
+        yield _differs("vocabulary-differs", teacher.vocab_size, student.vocab_size)
+    for name in DIMENSIONS:
+        most, given = getattr(teacher, name), getattr(student, name)
+        if given > most:
+            yield Reason("larger", {"field": name, "teacher": most, "student": given})
+    most, given = _queries(teacher), _queries(student)
+    if given > most:
+        yield _differs("group-grows", most, given)
+
+
+def _differs(code: str, teacher: int, student: int) -> Reason:
+    return Reason(code, {"teacher": teacher, "student": student})
+
+
+def _queries(config: LlamaConfig) -> int:
+    """Query heads for each key/value head."""
+    return config.num_attention_heads // config.num_key_value_heads
+
+
+def kept(teacher: LlamaConfig, student: LlamaConfig) -> dict[str, float]:
+    """What part of each of `DIMENSIONS`, and of the parameters, is left, 0 to 1."""
+    parts = {name: getattr(student, name) / getattr(teacher, name) for name in DIMENSIONS}
+    return parts | {"parameters": student.parameters / teacher.parameters}

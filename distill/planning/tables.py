@@ -1,0 +1,214 @@
+"""A plan for people: tables that also read as Markdown, and the rules behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from io import StringIO
+from itertools import zip_longest
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from distill.planning.boards import Board
+from distill.planning.plan import Plan, Student
+from distill.planning.schedule import CACHES, cache_bytes_per_token
+from distill.planning.slices import kept
+from distill.planning.speed import predict
+from distill.planning.storage import (
+    QUANTIZATIONS,
+    bytes_per_token,
+    file_bytes,
+    kv_bytes_per_token,
+    memory_bytes,
+)
+from distill.words import say
+from edge.llama_config import LlamaConfig
+from edge.quantity import count_text, decimal_text
+from edge.text import one_line
+
+__all__ = ["shape_text", "show"]
+
+_WIDE = 10_000
+_NOTHING = "—"
+
+
+def show(plan: Plan, width: int | None = None) -> str:
+    """The whole plan.
+
+    Args:
+        plan: what was found.
+        width: characters of a line; boards that do not fit are left out. None: all of them.
+    """
+    parts = [
+        _teacher(plan), _shapes(plan), _removed(plan), _sizes(plan, width), _steps(plan),
+        _cache(plan), _rules(plan),
+    ]  # fmt: skip
+    return "\n\n".join(parts)
+
+
+def shape_text(config: LlamaConfig) -> str:
+    """`20 × 2048, 6144, 16/4 × 128`: layers × width, FFN, query/key heads × head size."""
+    heads = f"{config.num_attention_heads}/{config.num_key_value_heads} × {config.head_dim}"
+    layers = f"{config.num_hidden_layers} × {config.hidden_size}"
+    return f"{layers}, {config.intermediate_size}, {heads}"
+
+
+def _teacher(plan: Plan) -> str:
+    return say(
+        "plan.teacher",
+        name=one_line(plan.name),
+        parameters=count_text(plan.teacher.parameters),
+        shape=shape_text(plan.teacher),
+        vocabulary=count_text(plan.teacher.vocab_size),
+    )
+
+
+def _shapes(plan: Plan) -> str:
+    rows = [
+        [
+            student.letter,
+            shape_text(student.config),
+            count_text(student.config.parameters),
+            decimal_text(kv_bytes_per_token(student.config) / 1024, 0),
+            ", ".join(say(f"plan.{why}") for why in student.found.why)
+            or say("plan.published", title=student.found.title),
+        ]
+        for student in plan.students
+    ]
+    faults = [
+        say("plan.not-a-slice", letter=student.letter, reason=str(student.found.fault))
+        for student in plan.students
+        if student.found.fault
+    ]
+    return "\n\n".join([_table(("", "shape", "parameters", "kv", "why"), rows), *faults])
+
+
+def _removed(plan: Plan) -> str:
+    rows = [
+        [one.letter, *(_percent(1 - part) for part in kept(plan.teacher, one.config).values())]
+        for one in plan.students
+        if not one.found.fault
+    ]
+    headings = ("", "layers", "width", "ffn", "heads", "kv-heads", "parameters")
+    return say("plan.removed") + "\n\n" + _table(headings, rows)
+
+
+def _sizes(plan: Plan, width: int | None) -> str:
+    """Each student in each quantization; as many boards as there is room for."""
+    shown = [plan.board, *(board for board in plan.boards if board != plan.board)]
+    while True:
+        told = _size_table(plan, shown)
+        if width is None or len(shown) == 1 or max(map(len, told.splitlines())) <= width:
+            return say("plan.sizes", context=count_text(plan.context)) + "\n\n" + told
+        shown.pop()
+
+
+def _size_table(plan: Plan, shown: Sequence[Board]) -> str:
+    rows = []
+    for student in plan.students:
+        for kind in QUANTIZATIONS:
+            device = plan.board.device(max(plan.board.memory_gb))
+            memory = memory_bytes(student.config, kind, plan.context, device)
+            rows.append(
+                [
+                    student.letter,
+                    kind,
+                    _megabytes(file_bytes(student.config, kind)),
+                    _megabytes(bytes_per_token(student.config, kind)),
+                    _megabytes(memory),
+                    *(_rates(plan, student, kind, board) for board in shown),
+                ]
+            )
+    headings = ("", "type", "file", "read", "memory")
+    return _table(headings, rows, [one_line(board.title) for board in shown])
+
+
+def _rates(plan: Plan, student: Student, kind: str, board: Board) -> str:
+    """`12.3 / 90`: decode and prefill; a prefill that no figure of that type stands behind: ~."""
+    speed = predict(student.config, kind, board, plan.context)
+    prefill = _NOTHING
+    if speed.prefill is not None:
+        rounded = decimal_text(speed.prefill, 0 if speed.prefill >= 10 else 1)
+        prefill = rounded if speed.prefill_measured else f"~{rounded}"
+    return f"{decimal_text(speed.decode, 1)} / {prefill}"
+
+
+def _steps(plan: Plan) -> str:
+    rows = []
+    for student in plan.students:
+        for n, step in enumerate(student.steps, 1):
+            rows.append([
+                student.letter,
+                str(n),
+                shape_text(step.config),
+                decimal_text(step.config.parameters / 1e9, 3),
+                _percent(step.kept),
+                decimal_text(step.tokens / 1e9, 0),
+                f"{step.student_flops:.1e}",
+                f"{step.teacher_flops:.1e}",
+                decimal_text(step.h100_hours, 0),
+            ])  # fmt: skip
+    headings = ("", "step", "shape", "billions", "kept", "tokens", "student-flops",
+                "teacher-flops", "h100")  # fmt: skip
+    return say("plan.steps") + "\n\n" + _table(headings, rows)
+
+
+def _cache(plan: Plan) -> str:
+    tokens = max((step.tokens for one in plan.students for step in one.steps), default=0)
+    sampled = cache_bytes_per_token(plan.teacher)
+    return say(
+        "plan.cache",
+        tokens=decimal_text(tokens / 1e9, 0),
+        sampled=sampled,
+        sampled_tb=decimal_text(sampled * tokens / 1e12, 1),
+        top_128=CACHES["distillkit_top_128"],
+        top_128_tb=decimal_text(CACHES["distillkit_top_128"] * tokens / 1e12, 1),
+        top_50=CACHES["distillkit_top_50"],
+        top_50_tb=decimal_text(CACHES["distillkit_top_50"] * tokens / 1e12, 1),
+    )
+
+
+def _rules(plan: Plan) -> str:
+    return "\n".join(_rule_lines(plan))
+
+
+def _rule_lines(plan: Plan) -> Iterator[str]:
+    yield say("plan.order")
+    if plan.tied and not plan.teacher.tie_word_embeddings:
+        yield say("plan.tie")
+    if any(one.config.hidden_size % 256 or one.config.intermediate_size % 256
+           for one in plan.students):  # fmt: skip
+        yield say("plan.falls-back")
+    for board in plan.boards:
+        yield say(
+            "plan.source",
+            board=one_line(board.title),
+            bandwidth=decimal_text(board.bandwidth_gb_per_s, 2),
+            source=board.bandwidth_source,
+        )
+
+
+def _table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], verbatim: Sequence[str] = ()
+) -> str:
+    """Headings are entries of `plan.toml`, `column-…`; those of `verbatim` follow as they are."""
+    made = Table(box=box.MARKDOWN)
+    titles = [say(f"plan.column-{each}") if each else "" for each in headings]
+    left = {"", "shape", "why", "type"}
+    for heading, title in zip_longest(headings, [*titles, *verbatim]):
+        made.add_column(title, justify="left" if heading in left else "right", no_wrap=True)
+    for row in rows:
+        made.add_row(*row)
+    out = StringIO()
+    Console(file=out, width=_WIDE, markup=False, highlight=False).print(made)
+    lines = (line.rstrip() for line in out.getvalue().splitlines())
+    return "\n".join(line for line in lines if line)
+
+
+def _percent(part: float) -> str:
+    return decimal_text(100 * part, 0)
+
+
+def _megabytes(size: int) -> str:
+    return decimal_text(size / 1e6, 0)

@@ -1,0 +1,208 @@
+"""`lucie distill plan`: tables, JSON, pictures, and one line for each mistake."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from distill.commands import distill
+from distill.errors import DistillError, DistillUsageError
+from distill.planning.boards import Board
+from edge.bundle import Bundle
+from edge.commands.bar import Bar
+from edge.errors import CheckpointError, LucieError
+from edge.manifest import Manifest
+from tests.distill.models import LUCIE, SMOLLM_135M
+
+
+@pytest.fixture
+def lucie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run `plan` in an empty folder; errors are raised."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: object) -> Result:
+        given = ["plan", *map(str, args)]
+        result = CliRunner().invoke(distill, given, standalone_mode=False)
+        if result.exception is not None:
+            raise result.exception
+        return result
+
+    return run
+
+
+def write_config(folder: Path, config: dict[str, Any] | None = None) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / "config.json"
+    path.write_text(json.dumps(LUCIE.as_json() if config is None else config))
+    return path
+
+
+def test_a_person_gets_tables(lucie: Callable[..., Result]) -> None:
+    said = lucie("lucie-7b", "1b").stdout
+    assert "6,706,958,336 parameters" in said
+    assert "| 20 × 2048, 6144, 16/4 × 128 | 1,097,943,040 |           40 |" in said
+    assert "E is not a slice of the teacher: its heads have 64 numbers" in said
+    assert "Raspberry Pi 5: 11.82 GB/s; Arm Learning Paths" in said
+    assert "Press & Wolf 2017" in said
+    assert "30.0 TB" in said  # 100 B tokens at 300 bytes
+
+
+def test_a_machine_gets_figures_with_units(lucie: Callable[..., Result]) -> None:
+    result = lucie("lucie-7b", "pi5 at 12 tokens/s with 2k context in 2 GB", "--json")
+    assert not result.stderr
+    data = json.loads(result.stdout)
+    assert data["teacher"]["parameters"] == 6_706_958_336
+    assert data["target"] == {"board": "pi5", "least_tokens_per_s": 12.0, "memory_gb": 2.0}
+    assert data["context_tokens"] == 2048
+    first = data["students"][0]
+    q4 = first["quantizations"]["Q4_K_M"]
+    speed = q4["boards"]["pi5"]["decode_tokens_per_s"]
+    read = q4["weights_read_bytes_per_token"] + 2048 * first["kv_cache_bytes_per_token"]
+    assert speed == pytest.approx(11.82e9 / read)
+    assert speed >= 12
+    assert q4["boards"]["pi5"]["memory_bytes"] > q4["file_bytes"]
+    assert first["removed"]["parameters_fraction"] == pytest.approx(
+        1 - first["parameters"] / 6_706_958_336
+    )
+    assert first["h100_hours"] == pytest.approx(sum(s["h100_hours"] for s in first["steps"]))
+    assert data["logit_cache"]["distillkit_top_128_bytes_per_token"] == 300
+    for board in data["boards"]:
+        assert board["bandwidth_source"]
+
+
+def test_teachers_are_read_from_wherever_they_are(
+    lucie: Callable[..., Result], tmp_path: Path
+) -> None:
+    config = write_config(tmp_path / "seven")
+    manifest = Manifest(kind="model", name="a-bundle", provenance="unknown")
+    Bundle.write(tmp_path / "bundle", manifest, {"config.json": config})
+    wanted = json.loads(lucie("lucie-7b", "1b", "--json").stdout)
+    for teacher, name in (("seven", "seven"), (config, "seven"), ("bundle", "a-bundle")):
+        data = json.loads(lucie(teacher, "1b", "--json").stdout)
+        assert data["teacher"].pop("name") == name
+        assert data["students"] == wanted["students"]
+
+
+@pytest.mark.model
+def test_a_gguf_file_says_its_shape(lucie: Callable[..., Result], model_path: Path) -> None:
+    data = json.loads(lucie(model_path, "60m", "--json").stdout)
+    assert data["teacher"]["parameters"] == SMOLLM_135M.parameters
+    assert data["teacher"]["tie_word_embeddings"] is True
+
+
+def test_a_picture(lucie: Callable[..., Result], tmp_path: Path) -> None:
+    for name in ("one.svg", "two.svg"):
+        assert f"Drawn: {name}" in lucie("lucie-7b", "pi5@12", "--picture", name).stderr
+    drawn = (tmp_path / "one.svg").read_text()
+    assert drawn == (tmp_path / "two.svg").read_text()
+    assert "Predicted decode on Raspberry Pi 5" in drawn
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.svg", "two.svg"]
+
+
+def test_a_picture_in_the_terminal() -> None:
+    from distill.planning.picture import draw_in_terminal
+    from distill.planning.plan import make_plan
+    from distill.planning.target import parse
+
+    plan = make_plan("lucie-7b", LUCIE, parse("1b"), context=2048, quantization="Q4_K_M")
+    lines = draw_in_terminal(plan, 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "\x1b" not in "".join(lines)
+    assert lines[-1] == "E  16 × 2048, 8192, 32/8 × 64"
+
+
+def test_a_narrow_terminal_has_fewer_boards() -> None:
+    from distill.planning.plan import make_plan
+    from distill.planning.tables import show
+    from distill.planning.target import parse
+
+    plan = make_plan("lucie-7b", LUCIE, parse("pi4@3"), context=2048, quantization="Q4_K_M")
+    whole, narrow = show(plan), show(plan, 60)
+    heading = next(line for line in narrow.splitlines() if "| type" in line)
+    assert "Raspberry Pi 4" in heading
+    assert "Raspberry Pi 5" not in heading
+    assert any("Raspberry Pi 5" in line for line in whole.splitlines() if "| type" in line)
+
+
+def test_this_machine_is_predicted_for_too(
+    lucie: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = Board(
+        name="here",
+        title="Some\x1b[31m machine",
+        arch="x86_64",
+        memory_gb=(8,),
+        bandwidth_gb_per_s=10,
+        bandwidth_source="measured",
+        gops={"Q4_K_M": 40},
+        gops_source="measured",
+    )
+
+    def measured(progress: Bar) -> Board:
+        progress(1, 1)
+        return board
+
+    monkeypatch.setattr("distill.planning.here.measure", measured)
+    for given in (("1b", "--here"), ("here@8",)):
+        data = json.loads(lucie("lucie-7b", *given, "--json").stdout)
+        assert data["boards"][-1]["bandwidth_gb_per_s"] == 10
+    said = lucie("lucie-7b", "here@8").stdout
+    assert "\x1b" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        (("nothing", "1b"), DistillUsageError),
+        (("lucie-7b", "big"), DistillUsageError),
+        (("lucie-7b", "20b"), DistillError),
+        (("lucie-7b", "pi5@12 with 2k context", "--context", "4096"), DistillUsageError),
+        (("lucie-7b", "1b", "--picture", "x.txt"), DistillUsageError),
+        (("lucie-7b", "1b", "--picture", "nowhere/x.svg"), DistillUsageError),
+        (("broken", "1b"), CheckpointError),
+        (("other", "1b"), CheckpointError),
+        (("list", "1b"), CheckpointError),
+        (("negative", "1b"), CheckpointError),
+        (("empty", "1b"), LucieError),
+        (("broken/config.json", "1b"), CheckpointError),
+    ],
+)
+def test_each_mistake_is_one_line(
+    lucie: Callable[..., Result],
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    kind: type[LucieError],
+) -> None:
+    write_config(tmp_path / "broken").write_text("{")
+    write_config(tmp_path / "other", {"architectures": ["\x1b[31mGPT"]})
+    write_config(tmp_path / "list").write_text("[" * 100_000)
+    write_config(tmp_path / "negative", LUCIE.as_json() | {"hidden_size": -1})
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(kind) as caught:
+        lucie(*arguments)
+    assert str(caught.value).isprintable()
+    assert not list(tmp_path.glob("*.svg")) + list(tmp_path.glob("*.txt"))
+
+
+def test_a_picture_that_cannot_be_written_leaves_nothing(
+    lucie: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(DistillError, match="No space left on device"):
+        lucie("lucie-7b", "1b", "--picture", "x.svg")
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_speaks_french(lucie: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUCIE_LANG", "fr")
+    said = lucie("lucie-7b", "pi5 à 12 jetons/s dans 2 Go").stdout
+    assert "n’est pas une tranche du professeur" in said
+    assert "Raspberry Pi 5 : 11,82 Go/s" in said
