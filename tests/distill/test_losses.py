@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -35,6 +35,15 @@ DIVERGENCES: list[Divergence] = [
     partial(skewed_reverse_kl, alpha=0.3, temperature=1.5),
     partial(jensen_shannon, beta=0.9),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads wait for each other, at length where a core is busy; so little work wants one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def numbers(*shape: int, seed: int = 0, size: float = 2.0) -> Tensor:
@@ -154,26 +163,30 @@ def test_sampled_gradients_are_unbiased_and_those_of_the_likeliest_words_are_not
         assert ((biased - dense)[0].abs() > 10 * standard).sum() >= V - n
 
 
+def settled(ids: Tensor, weights: Tensor) -> Tensor:
+    """The probabilities [1, V] that make the loss smallest."""
+    student = torch.zeros(1, V, dtype=weights.dtype, requires_grad=True)
+    optimizer = torch.optim.LBFGS([student], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        loss = sampled(student, ids, weights).sum()
+        loss.backward()
+        return loss.item()
+
+    optimizer.step(closure)
+    return student.detach().softmax(-1)
+
+
 def test_the_student_of_the_likeliest_words_ends_too_sure() -> None:
-    teacher = numbers(1, V, size=1)
-    p = teacher.softmax(-1)
+    p = numbers(1, V, size=1).softmax(-1)
+    torch.testing.assert_close(settled(torch.arange(V)[None], p), p, atol=2e-3, rtol=0)
     top = p.topk(4)
-    for ids, weights, wanted in (
-        (torch.arange(V)[None], p, p),
-        (top.indices, top.values, torch.zeros_like(p).scatter(-1, top.indices, top.values)),
-    ):
-        student = torch.zeros(1, V, dtype=p.dtype, requires_grad=True)
-        optimizer = torch.optim.LBFGS([student], max_iter=200, line_search_fn="strong_wolfe")
-
-        def closure() -> float:
-            optimizer.zero_grad()
-            loss = sampled(student, ids, weights).sum()
-            loss.backward()
-            return loss.item()
-
-        optimizer.step(closure)
-        expected = wanted / wanted.sum()
-        torch.testing.assert_close(student.detach().softmax(-1), expected, atol=2e-3, rtol=0)
+    share = top.values / top.values.sum()
+    expected = torch.zeros_like(p).scatter(-1, top.indices, share)
+    found = settled(top.indices, top.values)
+    torch.testing.assert_close(found, expected, atol=2e-3, rtol=0)
+    assert found.max() > 1.1 * p.max()
 
 
 @pytest.fixture
