@@ -19,7 +19,7 @@ from distill.errors import DistillError, DistillUsageError
 from distill.losses.divergences import forward_kl, mean, reverse_kl
 from distill.teaching import writing
 from distill.teaching.cache_bundle import make_cache, open_cache
-from distill.teaching.cache_format import Identity
+from distill.teaching.cache_format import Identity, decode
 from distill.teaching.identity import teacher_sha256
 from distill.teaching.online import Online
 from distill.teaching.reading import Cached, Shard
@@ -258,6 +258,24 @@ def test_a_damaged_shard_is_found_and_made_again_alone(
     assert made is not None
     assert teacher.read == [3, 4, 5]
     assert shard.read_bytes() == good
+
+
+def test_damage_that_looks_like_a_block_is_found(cache: Path) -> None:
+    path = cache / "shard-00000.logits"
+    raw, row = path.read_bytes(), Shard.open(path).index[0]
+    start, stop = int(row["offset"]), int(row["offset"] + row["size"])
+
+    def plausible(at: int) -> bool:
+        try:
+            decode(raw[start:at] + bytes([raw[at] ^ 1]) + raw[at + 1 : stop], plan().identity)
+        except ValueError:
+            return False
+        return True
+
+    at = next(at for at in range(start, stop) if plausible(at))
+    path.write_bytes(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
+    with pytest.raises(DistillError, match="CRC-32"):
+        Cached([path], plan().identity, 3, 3).targets(0, inputs(0))
 
 
 def test_a_part_that_comes_out_otherwise_is_not_put_back(cache: Path) -> None:

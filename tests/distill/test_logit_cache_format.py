@@ -170,6 +170,13 @@ def test_a_block_of_another_cache_or_damaged_is_no_block() -> None:
     assert {"words", "zstd", "size", "weights"} <= wrong
 
 
+def test_counts_that_add_up_across_tokens_alone_are_no_block() -> None:
+    known = identity(words=2, length=2)
+    words = Words(np.array([1, 2, 3]), np.array([1, 2, 1]), np.array([2, 1]))
+    with pytest.raises(ValueError, match="weights"):
+        decode(encode(words, known), known)
+
+
 def test_the_preamble_comes_back_and_no_byte_of_it_changes_unnoticed() -> None:
     header = ShardHeader(identity=identity(), first=10, count=2)
     index = np.array([(99, 5, 1, 2), (104, 6, 3, 4)], INDEX)

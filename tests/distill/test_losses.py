@@ -295,6 +295,21 @@ def test_mixed_precision(dtype: torch.dtype, small_blocks: None) -> None:
         torch.testing.assert_close(ours, theirs, rtol=0, atol=room * theirs.abs().max().item())
 
 
+def test_the_matrix_of_many_blocks_loses_nothing_in_bfloat16(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One token a block: each adds 1/1,000 of what is there, which bfloat16 does not hold."""
+    monkeypatch.setattr(fused, "_LOGITS", {"cpu": V})
+    tokens = 1000
+    hidden = torch.ones(tokens, 4, dtype=torch.bfloat16)
+    head = torch.zeros(V, 4, dtype=torch.bfloat16, requires_grad=True)
+    fused_cross_entropy(hidden, head, torch.zeros(tokens, dtype=torch.long)).backward()
+    expected = torch.full((V, 4), 1 / V).bfloat16()
+    expected[0] -= 1
+    assert head.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(head.grad, expected, rtol=1e-2, atol=0)
+
+
 def test_no_logits_of_all_tokens_are_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens, width, vocabulary = 64, 8, 1000
     monkeypatch.setattr(fused, "_LOGITS", {"cpu": 4 * vocabulary})
