@@ -29,6 +29,7 @@ __all__ = ["STOPPED", "DiedError", "Tell", "attend", "attended", "left_alone"]
 STOPPED = 3
 """The exit code of work that was stopped, and can be taken up."""
 _ERROR = "error"
+_GRACE_S = 10.0
 Tell = Callable[..., None]
 """Sends its arguments, a word first, to the one who waits."""
 
@@ -98,10 +99,19 @@ def attend(
                 raise
             child.wait()
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
+            _end(child)
     if child.returncode:
         raise DiedError(child.returncode, _last_line(log))
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """See to it that nothing of it is left; a launcher ends its own when it is asked to."""
+    with suppress(ProcessLookupError):
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(_GRACE_S)
+        os.killpg(child.pid, signal.SIGKILL)
 
 
 def _listen(

@@ -1,0 +1,244 @@
+"""A cache as a bundle of kind `logits`: shards, and a manifest that says whose and of what.
+
+    sequences, teacher ──▶ work folder with shards ──▶ bundle
+                           kept until that stands
+
+Students of one teacher on one text share it: it is opened with the order in which training
+reads, and refused if the teacher read another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from distill.errors import DistillError, DistillUsageError
+from distill.teaching.cache_format import Identity
+from distill.teaching.reading import Cached
+from distill.teaching.writing import DenseTeacher, Plan, Sequences, write_cache
+from edge.bundle import Bundle
+from edge.errors import StoreError
+from edge.manifest import MANIFEST, Manifest, Parent
+from edge.progress import Progress
+from edge.workshop import software, workshop
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["CacheRecipe", "make_cache", "open_cache"]
+
+_TRUST = ("unknown", "declared", "recorded")
+_WORK = ".caching"
+
+
+class CacheRecipe(BaseModel):
+    """What the manifest of a cache says of how it was made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: Literal["distill.cache"] = "distill.cache"
+    """What made it."""
+    identity: Identity
+    """What must agree for it to be of use."""
+    sequences: Annotated[int, Field(ge=1)]
+    """How many it covers, from the first of the order."""
+    per_shard: Annotated[int, Field(ge=1)]
+    """How many a shard has; the last may have fewer."""
+
+    @property
+    def plan(self) -> Plan:
+        """How it is cut."""
+        return Plan(self.identity, self.sequences, self.per_shard)
+
+
+def make_cache(
+    sequences: Sequences,
+    plan: Plan,
+    teacher: DenseTeacher,
+    out: Path,
+    stage: Callable[[str], Progress],
+    *,
+    parents: tuple[Bundle, ...] = (),
+    device: torch.device | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Bundle | None:
+    """Make the bundle `out`, or what is missing of it.
+
+    Args:
+        sequences: the order in which training reads.
+        plan: what is made of it.
+        teacher: who says what.
+        out: the folder to make. If it is this very cache, only shards that were removed from
+            it are made again.
+        stage: told what is being done: `cache`, then `hash`.
+        parents: the teacher's bundle first, then that of the text, as far as they are bundles.
+        device: where words are drawn.
+        stopped: asked every few sequences.
+
+    Returns:
+        The bundle; None if it was stopped. The same command goes on then.
+
+    Raises:
+        LucieError: something of it fails; shards that are complete are kept.
+    """
+    _check_order(sequences, plan)
+    if (out / MANIFEST).exists():
+        return _repair(sequences, plan, teacher, out, stage, device, stopped)
+    with workshop(out):  # for its checks, before hours of work
+        pass
+    work = out.absolute().parent / f"{out.name}{_WORK}"
+    done = write_cache(
+        sequences, plan, teacher, work, device=device, progress=stage("cache"), stopped=stopped
+    )
+    if not done:
+        return None
+    files = {plan.name(shard): work / plan.name(shard) for shard in range(plan.shards)}
+    tokens = plan.sequences * plan.identity.length
+    size = sum(file.stat().st_size for file in files.values())
+    recipe = CacheRecipe(
+        identity=plan.identity, sequences=plan.sequences, per_shard=plan.per_shard
+    ).model_dump(mode="json")
+    manifest = _inherit(
+        Manifest(
+            kind="logits",
+            name=out.name,
+            recipe=recipe,
+            software=software("torch", "transformers", "numpy", "pyarrow"),
+            provenance="unknown",
+            metrics={"tokens": tokens, "bytes a token": size / tokens},
+        ),
+        parents,
+    )
+    bundle = Bundle.write(out, manifest, files, move=True, progress=stage("hash"))
+    shutil.rmtree(work, ignore_errors=True)
+    return bundle
+
+
+def open_cache(
+    path: Path,
+    sequences: Sequences,
+    *,
+    tokenizer: str | None = None,
+    teacher: str | None = None,
+) -> Cached:
+    """The teacher that has spoken in bundle `path` about these sequences.
+
+    Args:
+        path: its folder.
+        sequences: the order in which training reads.
+        tokenizer: SHA-256 of the student's `tokenizer.json`, to be the teacher's; None: not
+            compared.
+        teacher: `teacher_sha256` of whom it is to be; None: anybody.
+
+    Raises:
+        DistillError: it is of another text, order, tokenizer or teacher; it is no cache.
+        ModelError: the bundle is incomplete or damaged.
+    """
+    bundle = Bundle.open(path, verify=False)
+    recipe = _recipe(path, bundle.manifest)
+    identity = recipe.identity
+    given = (
+        ("text", identity.data, sequences.identity),
+        ("length", identity.length, sequences.length),
+        ("tokenizer", identity.tokenizer, tokenizer),
+        ("teacher", identity.teacher, teacher),
+    )
+    for what, has, wanted in given:
+        if wanted is not None and has != wanted:
+            raise _foreign(what, path, has, wanted)
+    plan = recipe.plan
+    shards = [path / plan.name(shard) for shard in range(plan.shards)]
+    if {shard.name for shard in shards} != bundle.manifest.files.keys():
+        raise DistillError("cache.no-cache", path=str(path))
+    cached = Cached(shards, identity, plan.per_shard, plan.sequences)
+    cached.read(0, [sequences[0][:-1]])
+    return cached
+
+
+def _check_order(sequences: Sequences, plan: Plan) -> None:
+    identity = plan.identity
+    if (identity.data, identity.length) != (sequences.identity, sequences.length):
+        raise ValueError("the plan is of another order")
+    if identity.words > identity.vocabulary and not identity.drawn:
+        raise DistillUsageError(
+            "cache.too-many", words=identity.words, vocabulary=identity.vocabulary
+        )
+
+
+def _foreign(what: str, path: Path, has: object, wanted: object) -> DistillError:
+    facts = {"path": str(path), "has": str(has)[:16], "wanted": str(wanted)[:16]}
+    match what:
+        case "text":
+            return DistillError("cache.foreign-text", **facts)
+        case "length":
+            return DistillError("cache.foreign-length", **facts)
+        case "tokenizer":
+            return DistillError("cache.foreign-tokenizer", **facts)
+        case _:
+            return DistillError("cache.foreign-teacher", **facts)
+
+
+def _recipe(path: Path, manifest: Manifest) -> CacheRecipe:
+    try:
+        if manifest.kind == "logits":
+            return CacheRecipe.model_validate(manifest.recipe)
+    except ValidationError as error:
+        raise DistillError("cache.no-cache", path=str(path)) from error
+    raise DistillError("cache.no-cache", path=str(path))
+
+
+def _repair(
+    sequences: Sequences,
+    plan: Plan,
+    teacher: DenseTeacher,
+    out: Path,
+    stage: Callable[[str], Progress],
+    device: torch.device | None,
+    stopped: Callable[[], bool],
+) -> Bundle | None:
+    """Put back what was removed of a finished cache; it must come out as it was."""
+    try:
+        manifest = Manifest.model_validate_json((out / MANIFEST).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise DistillError("cache.no-cache", path=str(out)) from error
+    missing = [name for name in sorted(manifest.files) if not (out / name).exists()]
+    if not missing:
+        raise StoreError("bundle.exists", path=str(out))
+    if _recipe(out, manifest).plan != plan:
+        raise DistillError("cache.other", path=str(out))
+    work = out.absolute().parent / f"{out.name}{_WORK}"
+    done = write_cache(
+        sequences, plan, teacher, work, device=device, progress=stage("cache"), stopped=stopped,
+        only=[n for n in range(plan.shards) if plan.name(n) in missing],
+    )  # fmt: skip
+    if not done:
+        return None
+    for name in missing:
+        with (work / name).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != manifest.files[name].sha256:
+                raise DistillError("cache.differs", path=str(out), work=str(work))
+    for name in missing:
+        (work / name).replace(out / name)
+    shutil.rmtree(work, ignore_errors=True)
+    return Bundle.open(out, verify=True, progress=stage("hash"))
+
+
+def _inherit(manifest: Manifest, parents: tuple[Bundle, ...]) -> Manifest:
+    """`manifest` with what is known of the teacher, and of its text."""
+    if not parents:
+        return manifest
+    known = [parent.manifest for parent in parents]
+    return manifest.model_copy(
+        update={
+            "parents": tuple(Parent(name=p.manifest.name, sha256=p.sha256) for p in parents),
+            "licence": known[0].licence,
+            "languages": tuple(dict.fromkeys(code for each in known for code in each.languages)),
+            "provenance": min((each.provenance for each in known), key=_TRUST.index),
+            "data": tuple(dict.fromkeys(source for each in known for source in each.data)),
+        }
+    )

@@ -1,0 +1,55 @@
+"""Who a teacher is, and how its tokenizer is known."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from edge.bundle import Bundle
+from edge.checkpoint import Checkpoint
+from edge.manifest import MANIFEST
+from edge.progress import Count, Progress
+
+__all__ = ["teacher_sha256", "tokenizer_sha256"]
+
+_BLOCK = 1 << 20
+
+
+def teacher_sha256(checkpoint: Checkpoint, progress: Progress | None = None) -> str:
+    """SHA-256 of the names and hashes of config and weights.
+
+    The same of a plain folder and of a bundle, whose manifest has the hashes already.
+
+    Args:
+        checkpoint: the teacher.
+        progress: called with bytes read, where they have to be.
+
+    Raises:
+        LucieError: the bundle's manifest contradicts its folder.
+    """
+    path = checkpoint.path
+    known = {}
+    if (path / MANIFEST).exists():
+        files = Bundle.open(path, verify=False).manifest.files
+        known = {name: file.sha256 for name, file in files.items()}
+    wanted = [path / "config.json", *sorted({at.file for at in checkpoint.tensors.values()})]
+    count = Count(sum(f.stat().st_size for f in wanted if f.name not in known), progress)
+    total = hashlib.sha256()
+    for file in wanted:
+        digest = known.get(file.name) or _sha256(file, count)
+        total.update(f"{file.name} {digest}\n".encode())
+    return total.hexdigest()
+
+
+def tokenizer_sha256(folder: Path) -> str:
+    """SHA-256 of a folder's `tokenizer.json`."""
+    return hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()
+
+
+def _sha256(file: Path, count: Count) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as reader:
+        while block := reader.read(_BLOCK):
+            digest.update(block)
+            count.add(len(block))
+    return digest.hexdigest()
