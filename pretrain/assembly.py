@@ -97,7 +97,7 @@ def _tables(part: Part) -> dict[str, ParallelStyle]:
     if hasattr(part.model, "embed_tokens"):
         plan["model.embed_tokens"] = RowwiseParallel(input_layouts=Replicate())
     if part.last:
-        plan["lm_head"] = ColwiseParallel(output_layouts=Replicate())
+        plan["lm_head"] = ColwiseParallel()
     return plan
 
 

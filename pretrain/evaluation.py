@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
+from pretrain.fused import IGNORED
 from pretrain.gradients import Gradients
-from pretrain.objective import IGNORED, CrossEntropy
+from pretrain.objective import CrossEntropy
 from pretrain.texts import HeldOut
 from pretrain.tokens import TokenRow
 from pretrain.world import World

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
 from edge.llama_config import LlamaConfig
@@ -29,12 +30,12 @@ Wanted = Mapping[str, Tensor]
 class Objective(Protocol):
     """What is to become small."""
 
-    def __call__(self, hidden: Tensor, head: nn.Module, wanted: Wanted) -> Tensor:
+    def __call__(self, hidden: Tensor, head: Tensor, wanted: Wanted) -> Tensor:
         """The mean over tokens, in nats.
 
         Args:
             hidden: hidden states [B, T, W] behind the last norm.
-            head: gives logits […, V]; a linear layer without bias.
+            head: the output matrix [V, W].
             wanted: what to compare with.
         """
 
@@ -113,7 +114,12 @@ class Part(nn.Module):
             hidden = self.hidden(given)
             if not self.last:
                 return hidden
-            return self.objective(self.model.norm(hidden), self.lm_head, wanted or {}).reshape(1)
+            return self.objective(self.model.norm(hidden), self._head(), wanted or {}).reshape(1)
+
+    def _head(self) -> Tensor:
+        """The output matrix whole: objectives compute with it in blocks of their own."""
+        head = self.lm_head.weight
+        return head.full_tensor() if isinstance(head, DTensor) else head
 
     def hidden(self, given: Tensor) -> Tensor:
         """What the layers make of it: hidden states [B, T, W], without the last norm."""

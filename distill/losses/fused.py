@@ -1,35 +1,19 @@
-"""Losses from hidden states and the output matrix, without the logits of all tokens.
+"""Distances from a teacher by hidden states and output matrices: see `pretrain.fused`.
 
-Logits of 4,096 tokens over 65,024 words take 1 GB in float32, their gradient as much again,
-and the teacher's the same. Here they live for a block of tokens at a time, and in the forward
-pass alone: a loss is a sum over tokens, so its gradient by the logits of a block is known as
-soon as the block is, and with it what the block adds to the gradients of hidden states and
-output matrix. (The way of Liger Kernel's fused linear cross entropy, arXiv 2410.10989,
-section 3.2, for any loss.)
-
-Shapes: … any dimensions, as [B, T]; N tokens, W width of the student, V vocabulary, K words.
+Shapes: … any dimensions, as [B, T]; W width of the student, V vocabulary, K words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.autograd.function import once_differentiable
+from distill.losses.divergences import Divergence, forward_kl, sampled
+from pretrain.fused import chosen, fused_mean
 
-from distill.losses.divergences import Divergence, cross_entropy, forward_kl, sampled
+if TYPE_CHECKING:
+    from torch import Tensor
 
-__all__ = ["fused_cross_entropy", "fused_divergence", "fused_sampled"]
-
-_LOGITS = {"cpu": 1 << 23}
-_LOGITS_OF_AN_ACCELERATOR = 1 << 26
-"""Of how many the values are in memory together, about six times over. Each block reads and
-writes the gradient of the whole output matrix once, which on a fast device wants large ones."""
-
-_PerToken = Callable[[Tensor, slice], Tensor]
-"""Of logits [b, V] of some tokens, and which they are: nats [b]."""
+__all__ = ["fused_divergence", "fused_sampled"]
 
 
 def fused_divergence(
@@ -53,37 +37,14 @@ def fused_divergence(
         mask: which tokens count […], bool; None: all.
         tokens: what to divide by in place of their number.
     """
-    wanted = _chosen(teacher_hidden, mask).detach()
+    wanted = chosen(teacher_hidden, mask).detach()
     matrix = teacher_head.detach()
 
     def per_token(logits: Tensor, some: slice) -> Tensor:
         teacher = wanted[some].to(matrix.dtype) @ matrix.T
         return divergence(logits, teacher.to(logits.dtype))
 
-    return _mean(hidden, head, per_token, mask, tokens)
-
-
-def fused_cross_entropy(
-    hidden: Tensor,
-    head: Tensor,
-    labels: Tensor,
-    *,
-    mask: Tensor | None = None,
-    tokens: float | None = None,
-) -> Tensor:
-    """The mean over tokens of −log q(label), in nats.
-
-    Args:
-        hidden: hidden states […, W] behind the last norm.
-        head: the output matrix [V, W].
-        labels: the words that follow […].
-        mask: which tokens count […], bool; None: all.
-        tokens: what to divide by in place of their number.
-    """
-    wanted = _chosen(labels, mask, dimensions=0)
-    return _mean(
-        hidden, head, lambda logits, some: cross_entropy(logits, wanted[some]), mask, tokens
-    )
+    return fused_mean(hidden, head, per_token, mask, tokens)
 
 
 def fused_sampled(
@@ -105,93 +66,9 @@ def fused_sampled(
         mask: which tokens count […], bool; None: all.
         tokens: what to divide by in place of their number.
     """
-    words, shares = _chosen(ids, mask), _chosen(weights, mask).detach()
+    words, shares = chosen(ids, mask), chosen(weights, mask).detach()
 
     def per_token(logits: Tensor, some: slice) -> Tensor:
         return sampled(logits, words[some], shares[some].to(logits.dtype))
 
-    return _mean(hidden, head, per_token, mask, tokens)
-
-
-def _chosen(values: Tensor, mask: Tensor | None, dimensions: int = 1) -> Tensor:
-    """`values` of the tokens that count [N, …]; its last `dimensions` are of one token."""
-    if mask is not None:
-        return values[mask]
-    return values.reshape(-1, *values.shape[values.dim() - dimensions :])
-
-
-def _mean(
-    hidden: Tensor, head: Tensor, per_token: _PerToken, mask: Tensor | None, tokens: float | None
-) -> Tensor:
-    rows = _chosen(hidden, mask)
-    # A custom function cannot ask, in its forward pass, whether anybody wants a gradient.
-    total: Tensor = _Blocks.apply(rows, head, per_token, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
-    return total / max(len(rows) if tokens is None else tokens, 1)
-
-
-class _Blocks(torch.autograd.Function):
-    """Σ over tokens of a loss of their logits, and its gradients, block by block."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, head: Tensor, per_token: _PerToken, gradients: bool
-    ) -> Tensor:
-        wanted = [gradients and need for need in ctx.needs_input_grad[:2]]
-        work = _Work(hidden, head, *wanted)
-        with torch.autocast(hidden.device.type, enabled=False):
-            for some in _blocks(hidden, head):
-                work.add(some, per_token)
-        ctx.save_for_backward(work.hidden_gradient, work.head_gradient)
-        ctx.head_dtype = head.dtype
-        return work.total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        hidden, head = ctx.saved_tensors
-        return (
-            None if hidden is None else hidden * outer.to(hidden.dtype),
-            None if head is None else (head * outer).to(ctx.head_dtype),
-            None,
-            None,
-        )
-
-
-class _Work:
-    """What is summed up while blocks go by."""
-
-    def __init__(self, hidden: Tensor, head: Tensor, of_hidden: bool, of_head: bool) -> None:
-        kind = hidden.device.type
-        mixed = torch.is_autocast_enabled(kind)
-        self._dtype = torch.get_autocast_dtype(kind) if mixed else hidden.dtype
-        self._precise = torch.promote_types(self._dtype, torch.float32)
-        self._hidden = hidden
-        self._matrix = head.to(self._dtype)
-        self.total = hidden.new_zeros((), dtype=self._precise)
-        self.hidden_gradient = torch.empty_like(hidden) if of_hidden else None
-        # In bfloat16 the sum of many blocks would lose what each of them adds.
-        self.head_gradient = torch.zeros_like(head, dtype=self._precise) if of_head else None
-
-    def add(self, some: slice, per_token: _PerToken) -> None:
-        """Count some tokens."""
-        rows = self._hidden[some].to(self._dtype)  # [b, W]
-        logits = (rows @ self._matrix.T).to(self._precise)  # [b, V]
-        if self.hidden_gradient is None and self.head_gradient is None:
-            self.total += per_token(logits, some).sum()
-            return
-        with torch.enable_grad():
-            loss = per_token(logits.requires_grad_(), some).sum()
-        self.total += loss.detach()
-        gradient = torch.autograd.grad(loss, logits)[0].to(self._dtype)  # [b, V]
-        if self.hidden_gradient is not None:
-            self.hidden_gradient[some] = gradient @ self._matrix
-        if self.head_gradient is not None and self._dtype == self._precise:
-            self.head_gradient.addmm_(gradient.T, rows)
-        elif self.head_gradient is not None:
-            self.head_gradient += gradient.T @ rows
-
-
-def _blocks(hidden: Tensor, head: Tensor) -> Iterator[slice]:
-    room = _LOGITS.get(hidden.device.type, _LOGITS_OF_AN_ACCELERATOR)
-    step = max(1, room // len(head))
-    return (slice(at, at + step) for at in range(0, len(hidden), step))
+    return fused_mean(hidden, head, per_token, mask, tokens)

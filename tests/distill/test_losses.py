@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from distill.losses import fused
 from distill.losses.divergences import (
     Divergence,
     cross_entropy,
@@ -25,7 +24,9 @@ from distill.losses.divergences import (
     skewed_reverse_kl,
 )
 from distill.losses.features import attention_kl, hidden_cosine, hidden_mse, relation_kl
-from distill.losses.fused import fused_cross_entropy, fused_divergence, fused_sampled
+from distill.losses.fused import fused_divergence, fused_sampled
+from pretrain import fused
+from pretrain.fused import fused_cross_entropy
 
 V = 11
 DIVERGENCES: list[Divergence] = [
