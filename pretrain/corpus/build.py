@@ -13,6 +13,7 @@ A document at a time is in memory, and 16 bytes of each that has been.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -123,7 +124,7 @@ def _take(
     draft = folder / "draft.parquet"
     duplicates = rejected = 0
     kind, language = bucket.source.kind, bucket.part.language
-    ranks, sizes = [], []
+    ranks, sizes = array("Q"), array("q")
     with Shelf(draft, _DRAFT) as drafts:
         for name, found in extract(bucket, package):
             text = clean(found, kind, language)
@@ -138,7 +139,7 @@ def _take(
             drafts.add({"id": f"{bucket.name}/{language}/{name}", "text": text, "key": key})
             ranks.append(sampling_rank(key))
             sizes.append(len(text.encode()))
-    chosen = _sample(np.array(ranks, np.uint64), np.array(sizes, np.int64), settings.limit_mb)
+    chosen = _sample(np.array(ranks), np.array(sizes), settings.limit_mb)
     counts = _write(bucket, package, draft, folder, chosen, settings.heldout)
     draft.unlink(missing_ok=True)
     return Taken(
