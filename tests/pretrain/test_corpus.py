@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -272,6 +273,22 @@ def test_a_damaged_package(
     assert lucie(tmp_path / "two") == 1
     assert "the package is damaged" in capsys.readouterr().err
     assert not (tmp_path / "two").exists()
+
+
+def test_ctrl_c_leaves_nothing_but_what_was_fetched(
+    mirror: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def pressed(*_: object) -> Iterator[tuple[str, str]]:
+        yield "a", SAME
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pretrain.corpus.build.extract", pressed)
+    target = tmp_path / "out"
+    assert lucie(target / "c") == 130
+    assert "Interrupted. What has been fetched is kept" in capsys.readouterr().err
+    assert not list(target.iterdir())
+    assert (home / "cache/corpus/debs/toy-doc_2.0-1_all.deb").exists()
 
 
 def test_what_is_wrong_on_the_command_line(
