@@ -11,12 +11,10 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from edge.manifest import Date, Sha256, Text
+from pretrain.corpus.settings import LANGUAGES
 from pretrain.errors import PretrainUsageError
 
-__all__ = ["LANGUAGES", "Bucket", "Part", "TextSource", "buckets", "catalog"]
-
-LANGUAGES = ("en", "fr", "de", "es", "it", "code")
-"""What the builder has text of, `code` being no language of people."""
+__all__ = ["Bucket", "Part", "TextSource", "buckets", "catalog"]
 
 Language = Literal["en", "fr", "de", "es", "it", "code"]
 Extractor = Literal["summaries", "glosses", "synsets", "descriptions", "pages", "modules"]
