@@ -116,8 +116,8 @@ def buckets(languages: Sequence[str], sources: Sequence[str]) -> list[Bucket]:
         sources: names of the catalogue; empty: all of them.
 
     Raises:
-        PretrainUsageError: a language or source is not known, or none of the sources is in any
-            of the languages.
+        PretrainUsageError: a language or source is not known, or a source is in none of the
+            languages.
     """
     for asked, known, code in (
         (languages, LANGUAGES, "corpus.no-language"),
@@ -126,13 +126,16 @@ def buckets(languages: Sequence[str], sources: Sequence[str]) -> list[Bucket]:
         for name in asked:
             if name not in known:
                 raise PretrainUsageError(code, name=ascii(name)[1:-1], known=", ".join(known))
-    found = [
+    for name in sources:
+        has = catalog()[name].languages
+        if set(has).isdisjoint(languages):
+            raise PretrainUsageError(
+                "corpus.not-in", name=name, languages=", ".join(languages), known=", ".join(has)
+            )
+    return [
         Bucket(name=name, source=source, part=part)
         for name, source in catalog().items()
         if not sources or name in sources
         for part in source.parts
         if part.language in languages
     ]
-    if not found:
-        raise PretrainUsageError("corpus.empty-choice", languages=", ".join(languages))
-    return found

@@ -219,8 +219,8 @@ def test_choosing_sources() -> None:
         buckets(["tlh"], [])
     with pytest.raises(PretrainUsageError, match="nowhere: no source"):
         buckets(["fr"], ["nowhere"])
-    with pytest.raises(PretrainUsageError, match="None of these sources"):
-        buckets(["it"], ["wiktionary"])
+    with pytest.raises(PretrainUsageError, match="wiktionary has no text in it, but in fr, de"):
+        buckets(["it"], ["debian-faq", "wiktionary"])
 
 
 @pytest.mark.parametrize(
