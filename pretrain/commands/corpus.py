@@ -12,14 +12,14 @@ import click
 from edge.commands.numbers import Real
 from edge.quantity import count_text, decimal_text
 from pretrain.commands.words import say, stages, words
+from pretrain.corpus.settings import LANGUAGES, LIMIT_MB, Settings
+from pretrain.split import HELD_OUT
 from pretrain.words import say as stage_say
 
 if TYPE_CHECKING:
     from pretrain.corpus.build import Taken
 
 __all__ = ["corpus"]
-
-_LANGUAGES = "en,fr,de,es,it,code"
 
 
 def _share(ctx: click.Context, param: click.Parameter, value: str) -> float:
@@ -52,14 +52,14 @@ def _print_list(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 
 @click.command("corpus", **words("corpus"))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--languages", callback=_names, default=_LANGUAGES, show_default=True,
+@click.option("--languages", callback=_names, default=",".join(LANGUAGES), show_default=True,
               metavar="LANG,…", help=say("corpus-languages"))  # fmt: skip
 @click.option("--sources", callback=_names, metavar="NAME,…",
               help=say("corpus-sources"))  # fmt: skip
-@click.option("--limit-mb", type=Real(min=0), default=8.0, show_default=True, metavar="MB",
+@click.option("--limit-mb", type=Real(min=0), default=LIMIT_MB, show_default=True, metavar="MB",
               help=say("corpus-limit"))  # fmt: skip
-@click.option("--heldout", callback=_share, default="1%", show_default=True, metavar="SHARE",
-              help=say("corpus-heldout"))  # fmt: skip
+@click.option("--heldout", callback=_share, default=f"{HELD_OUT:.0%}", show_default=True,
+              metavar="SHARE", help=say("corpus-heldout"))  # fmt: skip
 @click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=_print_list,
               help=say("corpus-list"))  # fmt: skip
 def corpus(
@@ -70,7 +70,7 @@ def corpus(
     heldout: float,
 ) -> None:
     """Build a corpus of real text."""
-    from pretrain.corpus.build import Settings, build
+    from pretrain.corpus.build import build
 
     settings = Settings(
         languages=languages,

@@ -13,6 +13,7 @@ A document at a time is in memory, and 16 bytes of each that has been.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,41 +26,26 @@ from edge.bundle import Bundle
 from edge.manifest import DataSource, Manifest
 from edge.progress import Progress
 from edge.workshop import software, workshop
-from pretrain.corpus.catalog import LANGUAGES, Bucket, buckets
+from pretrain.corpus.catalog import Bucket, buckets
 from pretrain.corpus.cleaning import clean
 from pretrain.corpus.extract import extract
 from pretrain.corpus.fetch import Fetched, fetch
 from pretrain.corpus.package import Package
+from pretrain.corpus.settings import Settings
 from pretrain.corpus.shelf import Shelf, read_rows
 from pretrain.documents import COLUMNS, Document
-from pretrain.split import HELD_OUT, held_out, sampling_rank, text_key
+from pretrain.split import held_out, sampling_rank, text_key
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["LIMIT_MB", "Settings", "build"]
+__all__ = ["Taken", "build"]
 
-LIMIT_MB = 8.0
-"""So that no source of a language is more than a part of it."""
 _SCHEMA = pa.schema([pa.field(name, pa.string()) for name in COLUMNS])
 _DRAFT = pa.schema([("id", pa.string()), ("text", pa.string()), ("key", pa.binary(16))])
 
 Stage = Callable[[str], Progress]
 Note = Callable[[str, Mapping[str, object]], object]
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a corpus is to be."""
-
-    languages: tuple[str, ...] = LANGUAGES
-    """Some of `catalog.LANGUAGES`."""
-    sources: tuple[str, ...] = ()
-    """Names of the catalogue; empty: all that can be had here."""
-    limit_mb: float | None = LIMIT_MB
-    """Millions of bytes of text of each source and language at most; None: no limit."""
-    heldout: float = HELD_OUT
-    """Share of documents that are held out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +109,7 @@ def _take(
     draft = folder / "draft.parquet"
     duplicates = rejected = 0
     kind, language = bucket.source.kind, bucket.part.language
-    ranks, sizes = [], []
+    ranks, sizes = array("Q"), array("q")
     with Shelf(draft, _DRAFT) as drafts:
         for name, found in extract(bucket, package):
             text = clean(found, kind, language)
@@ -138,7 +124,7 @@ def _take(
             drafts.add({"id": f"{bucket.name}/{language}/{name}", "text": text, "key": key})
             ranks.append(sampling_rank(key))
             sizes.append(len(text.encode()))
-    chosen = _sample(np.array(ranks, np.uint64), np.array(sizes, np.int64), settings.limit_mb)
+    chosen = _sample(np.array(ranks), np.array(sizes), settings.limit_mb)
     counts = _write(bucket, package, draft, folder, chosen, settings.heldout)
     draft.unlink(missing_ok=True)
     return Taken(

@@ -11,12 +11,10 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from edge.manifest import Date, Sha256, Text
+from pretrain.corpus.settings import LANGUAGES
 from pretrain.errors import PretrainUsageError
 
-__all__ = ["LANGUAGES", "Bucket", "Part", "TextSource", "buckets", "catalog"]
-
-LANGUAGES = ("en", "fr", "de", "es", "it", "code")
-"""What the builder has text of, `code` being no language of people."""
+__all__ = ["Bucket", "Part", "TextSource", "buckets", "catalog"]
 
 Language = Literal["en", "fr", "de", "es", "it", "code"]
 Extractor = Literal["summaries", "glosses", "synsets", "descriptions", "pages", "modules"]
@@ -118,8 +116,8 @@ def buckets(languages: Sequence[str], sources: Sequence[str]) -> list[Bucket]:
         sources: names of the catalogue; empty: all of them.
 
     Raises:
-        PretrainUsageError: a language or source is not known, or none of the sources is in any
-            of the languages.
+        PretrainUsageError: a language or source is not known, or a source is in none of the
+            languages.
     """
     for asked, known, code in (
         (languages, LANGUAGES, "corpus.no-language"),
@@ -128,13 +126,16 @@ def buckets(languages: Sequence[str], sources: Sequence[str]) -> list[Bucket]:
         for name in asked:
             if name not in known:
                 raise PretrainUsageError(code, name=ascii(name)[1:-1], known=", ".join(known))
-    found = [
+    for name in sources:
+        has = catalog()[name].languages
+        if set(has).isdisjoint(languages):
+            raise PretrainUsageError(
+                "corpus.not-in", name=name, languages=", ".join(languages), known=", ".join(has)
+            )
+    return [
         Bucket(name=name, source=source, part=part)
         for name, source in catalog().items()
         if not sources or name in sources
         for part in source.parts
         if part.language in languages
     ]
-    if not found:
-        raise PretrainUsageError("corpus.empty-choice", languages=", ".join(languages))
-    return found

@@ -67,11 +67,13 @@ class Apt:
             draft = debs / f".{name}"
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir()
-            self._download(name, draft)
-            made = next(iter(draft.glob("*.deb")))
-            found = debs / made.name
-            made.replace(found)
-            draft.rmdir()
+            try:
+                self._download(name, draft)
+                made = next(iter(draft.glob("*.deb")))
+                found = debs / made.name
+                made.replace(found)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
         return Package(
             name=name,
             version=_output(["dpkg-deb", "--field", str(found), "Version"], name).strip(),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from edge.download import Fetched, Want
 from edge.errors import StoreError
 from edge.sources import IndexSource, fetch, parse
-from edge.wheel import extract
+from edge.wheel import extract, fetch_whole_wheel
 from tests.edge.hub_server import CONTENT, SHA256
 from tests.edge.wheel_index import local_index
 
@@ -175,3 +176,19 @@ def test_damage_inside_a_wheel_is_found_by_its_checksum(tmp_path: Path) -> None:
     wheel.write_bytes(raw)
     assert refused(lambda: unpack(wheel)).code == "store.bad-wheel"
     assert names(tmp_path) == ["w"]
+
+
+def test_a_whole_wheel(tmp_path: Path, index: Path) -> None:
+    made = index / "toy_model-1.0-py3-none-any.whl"
+    sha256 = hashlib.sha256(made.read_bytes()).hexdigest()
+    fetched = fetch_whole_wheel("toy-model==1.0", tmp_path, Want(sha256=sha256), source="toy")
+    assert fetched == Fetched(tmp_path / made.name, sha256, made.stat().st_size, "toy")
+    assert names(tmp_path) == [made.name]
+    assert fetched.path.read_bytes() == made.read_bytes()
+
+
+def test_a_whole_wheel_that_is_another(tmp_path: Path, index: Path) -> None:
+    want = Want(sha256="0" * 64)
+    error = refused(lambda: fetch_whole_wheel("toy-model==1.0", tmp_path, want, source="toy"))
+    assert error.code == "store.wrong-hash"
+    assert names(tmp_path) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -80,8 +81,11 @@ def sources(sha256: str) -> dict[str, TextSource]:
 
 
 @pytest.fixture
-def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of packages, which are the only ones that there are."""
+def mirror(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of packages, which are the only ones that there are.
+
+    The wheel has been fetched already, as pip takes a second: `forget` makes it be fetched.
+    """
     folder, programs = tmp_path / "mirror", tmp_path / "bin"
     (folder / "lists").mkdir(parents=True)
     programs.mkdir()
@@ -102,11 +106,19 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "vendor.example_dists_x_main_i18n_Translation-it": "not Debian's",
     }.items():
         (folder / "lists" / name).write_text(content, encoding="utf-8")
+    cache = home / "cache/corpus/wheels" / sha256
+    cache.mkdir(parents=True)
+    shutil.copy(folder / "toy_text-1.0-py3-none-any.whl", cache)
     use_index(folder, monkeypatch)
     use_debian(folder, programs, monkeypatch)
     known = sources(sha256)
     monkeypatch.setattr(catalogue, "catalog", lambda: known)
     return folder
+
+
+def forget(home: Path) -> None:
+    """Empty the cache."""
+    shutil.rmtree(home / "cache")
 
 
 def lucie(*words: str | Path) -> int:
@@ -187,8 +199,9 @@ def test_the_same_inputs_make_the_same_bytes(mirror: Path, tmp_path: Path) -> No
 
 
 def test_a_second_run_asks_no_registry(
-    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mirror: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    forget(home)
     lucie(tmp_path / "one")
     asked = (mirror / "calls").read_text().splitlines()
     assert asked == ["update", "download toy-doc"]
@@ -199,8 +212,9 @@ def test_a_second_run_asks_no_registry(
 
 
 def test_what_was_fetched_before_a_failure_stays(
-    mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mirror: Path, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    forget(home)
     (mirror / "down").touch()
     assert lucie(tmp_path / "c") == 1
     assert "apt could not fetch it: E: Failed to fetch" in capsys.readouterr().err
@@ -211,8 +225,9 @@ def test_what_was_fetched_before_a_failure_stays(
 
 
 def test_a_wheel_that_is_another_is_refused(
-    mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mirror: Path, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    forget(home)
     wheel(mirror, "toy-text", "1.0", {"toy/fr.json": b"{}"})
     assert lucie(tmp_path / "c") == 1
     assert "not the one expected" in capsys.readouterr().err
@@ -260,6 +275,22 @@ def test_a_damaged_package(
     assert not (tmp_path / "two").exists()
 
 
+def test_ctrl_c_leaves_nothing_but_what_was_fetched(
+    mirror: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def pressed(*_: object) -> Iterator[tuple[str, str]]:
+        yield "a", SAME
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pretrain.corpus.build.extract", pressed)
+    target = tmp_path / "out"
+    assert lucie(target / "c") == 130
+    assert "Interrupted. What has been fetched is kept" in capsys.readouterr().err
+    assert not list(target.iterdir())
+    assert (home / "cache/corpus/debs/toy-doc_2.0-1_all.deb").exists()
+
+
 def test_what_is_wrong_on_the_command_line(
     mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -278,8 +309,10 @@ def test_what_is_wrong_on_the_command_line(
         assert said in capsys.readouterr().err, words
     assert not out.exists()
     out.mkdir()
+    (out / "mine.txt").write_text("kept")
     assert lucie(out) == 1
-    assert "exists" in capsys.readouterr().err or out.exists()
+    assert str(out) in capsys.readouterr().err
+    assert (out / "mine.txt").read_text() == "kept"
     assert not (mirror / "calls").exists()
 
 

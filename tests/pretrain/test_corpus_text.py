@@ -20,7 +20,7 @@ PAGE = """<?xml version="1.0"?><!DOCTYPE html><html><head><title>6.2 Componenti<
 <style>p { color: red }</style></head><body>
 <div class="navheader"><table><tr><td><a>Indietro</a></td></tr></table></div>
 <div class="sect1"><h2 class="title"><a name="x"></a>6.2. Componenti<a class="headerlink">¶</a></h2>
-<div class="toc"><dl><dt>6.2.1</dt><dd><div>un indice</div></dd></dl></div>
+<div class="toc"><dl><dt>6.2.1</dt><dd><div>un indice</div>di tutto</dd></dl></div>
 <p>Il file <code>/etc/fstab</code> elenca
 i   dischi&nbsp;&amp; le partizioni.<br/>Una riga.</p>
 <ul><li><p>primo</p></li><li>secondo <b>punto</b><li>terzo</ul>
@@ -219,8 +219,8 @@ def test_choosing_sources() -> None:
         buckets(["tlh"], [])
     with pytest.raises(PretrainUsageError, match="nowhere: no source"):
         buckets(["fr"], ["nowhere"])
-    with pytest.raises(PretrainUsageError, match="None of these sources"):
-        buckets(["it"], ["wiktionary"])
+    with pytest.raises(PretrainUsageError, match="wiktionary has no text in it, but in fr, de"):
+        buckets(["it"], ["debian-faq", "wiktionary"])
 
 
 @pytest.mark.parametrize(
