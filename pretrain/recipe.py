@@ -29,7 +29,7 @@ import hashlib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -46,6 +46,7 @@ __all__ = [
     "Parallel",
     "Recipe",
     "Schedule",
+    "below",
     "read_recipe",
 ]
 
@@ -253,16 +254,37 @@ class Recipe(_Part):
             )
         return self
 
+    def below(self, folder: Path) -> Self:
+        """The same with paths that are not relative to `folder` any more."""
+        model, data = self.model, self.data
+        mixture = [
+            each.model_copy(update={"path": below(folder, each.path)}) for each in data.mixture
+        ]
+        start, tokenizer = below(folder, model.start), below(folder, model.tokenizer)
+        evaluation = tuple(below(folder, each) for each in data.evaluation)
+        return self.model_copy(
+            update={
+                "model": model.model_copy(update={"start": start, "tokenizer": tokenizer}),
+                "data": data.model_copy(
+                    update={"mixture": tuple(mixture), "evaluation": evaluation}
+                ),
+            }
+        )
+
     def sha256(self) -> str:
         """Identity of what is learned: of all but how the work is shared and watched."""
         watching = {"parallel", "save_every_s", "evaluate_every", "evaluation_tokens", "recompute"}
         return hashlib.sha256(self.model_dump_json(exclude=watching).encode()).hexdigest()
 
 
-def read_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
+R = TypeVar("R", bound=Recipe)
+
+
+def read_recipe(kind: type[R], path: Path, settings: Sequence[str] = ()) -> R:
     """The recipe in a TOML file.
 
     Args:
+        kind: of training.
         path: the file. Paths in it are relative to its folder.
         settings: fields to set, as `schedule.steps=200`; the value is TOML, or else text.
 
@@ -281,10 +303,15 @@ def read_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     for setting in settings:
         _set(raw, setting)
     try:
-        recipe = Recipe.model_validate(raw)
+        recipe = kind.model_validate(raw)
     except ValidationError as error:
         raise _wrong(error, str(path)) from None
-    return _relative_to(recipe, path.parent)
+    return recipe.below(path.parent)
+
+
+def below(folder: Path, path: str | None) -> str | None:
+    """A path of a recipe that stands in `folder`."""
+    return None if path is None else str(folder / Path(path).expanduser())
 
 
 def _set(raw: dict[str, Any], setting: str) -> None:
@@ -302,23 +329,6 @@ def _set(raw: dict[str, Any], setting: str) -> None:
         table[names[-1]] = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         table[names[-1]] = value
-
-
-def _relative_to(recipe: Recipe, folder: Path) -> Recipe:
-    def found(path: str | None) -> str | None:
-        return None if path is None else str(folder / Path(path).expanduser())
-
-    model, data = recipe.model, recipe.data
-    mixture = tuple(each.model_copy(update={"path": found(each.path)}) for each in data.mixture)
-    evaluation = tuple(found(each) for each in data.evaluation)
-    return recipe.model_copy(
-        update={
-            "model": model.model_copy(
-                update={"start": found(model.start), "tokenizer": found(model.tokenizer)}
-            ),
-            "data": data.model_copy(update={"mixture": mixture, "evaluation": evaluation}),
-        }
-    )
 
 
 def _wrong(error: ValidationError, where: str) -> PretrainUsageError:

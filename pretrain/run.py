@@ -4,30 +4,47 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from edge.attended import DiedError, attend
 from edge.bundle import Bundle
-from edge.errors import CheckpointError, ModelError, StoreError
+from edge.errors import CheckpointError, LucieError, ModelError, StoreError
 from edge.progress import Progress
 from edge.workshop import held, workshop
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.recipe import Recipe
 from pretrain.shape import shape
 
-__all__ = ["Run", "train"]
+__all__ = ["PLAIN", "Kind", "Run", "train"]
 
-_ERRORS = {
-    kind.__name__: kind
-    for kind in (CheckpointError, ModelError, PretrainError, PretrainUsageError, StoreError)
-}
+R = TypeVar("R", bound=Recipe)
 Stage = Callable[[str], Progress]
 Told = Callable[[int, float, float], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of training: of text, of a teacher."""
+
+    step: str
+    """How manifests call it."""
+    program: str
+    """The module that does it in each process."""
+    errors: Mapping[str, type[LucieError]]
+    """What it may raise, by name."""
+
+
+def _named(*kinds: type[LucieError]) -> Mapping[str, type[LucieError]]:
+    return {kind.__name__: kind for kind in (*kinds, CheckpointError, ModelError, StoreError)}
+
+
+PLAIN = Kind("pretrain.train", "pretrain", _named(PretrainError, PretrainUsageError))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +82,7 @@ class Run:
             PretrainError: it holds something else.
         """
         if self.recipe.exists():
-            if self.read().sha256() != recipe.sha256():
+            if self.read(type(recipe)).sha256() != recipe.sha256():
                 raise PretrainError("train.other-recipe", path=str(self.folder))
         elif self.folder.exists() and any(self.folder.iterdir()):
             raise PretrainError("train.not-ours", path=str(self.folder))
@@ -74,14 +91,14 @@ class Run:
         draft.write_text(recipe.model_dump_json(by_alias=True, indent=1), encoding="utf-8")
         draft.replace(self.recipe)
 
-    def read(self) -> Recipe:
-        """The recipe that it holds.
+    def read(self, kind: type[R]) -> R:
+        """The recipe that it holds, of this kind.
 
         Raises:
             PretrainError: it is damaged.
         """
         try:
-            return Recipe.model_validate_json(self.recipe.read_bytes())
+            return kind.model_validate_json(self.recipe.read_bytes())
         except (OSError, ValidationError) as error:
             raise PretrainError("train.damaged", path=str(self.recipe)) from error
 
@@ -94,6 +111,8 @@ def train(
     *,
     told: Told = lambda *_: None,
     stopping: Callable[[], object] = lambda: None,
+    kind: Kind = PLAIN,
+    more_parents: Sequence[Path] = (),
 ) -> Bundle:
     """Train, and make the bundle `out`.
 
@@ -106,6 +125,8 @@ def train(
         stage: told what is being done.
         told: called after each step with its number, its loss and tokens a second.
         stopping: called when it has been asked to stop, and may take a while to.
+        kind: of training.
+        more_parents: folders that it is made of beside its texts and the model it begins with.
 
     Raises:
         LucieError: something of it fails; what is trained so far is kept.
@@ -123,7 +144,7 @@ def train(
         texts = read_texts(recipe, stage("tokens"))
         shape(recipe, texts.vocabulary)  # what cannot be is said before a process begins
         if not run.result.exists():
-            _train(recipe, run, stage("train"), told, stopping)
+            _train(recipe, run, stage("train"), told, stopping, kind)
         weights = draft / "model"
         shutil.copytree(run.result, weights)
         metrics = json.loads((weights / "metrics.json").read_text(encoding="utf-8"))
@@ -135,10 +156,10 @@ def train(
             out,
             weights,
             recipe,
-            step="pretrain.train",
+            step=kind.step,
             data=texts.sources(texts.order(recipe), sequences),
             languages=texts.languages(),
-            made_of=parents([*begun_with, *read]),
+            made_of=parents([*begun_with, *more_parents, *read]),
             known=manifest_of(begun_with[0]) if begun_with else None,
             metrics=metrics,
             progress=stage("hash"),
@@ -146,7 +167,12 @@ def train(
 
 
 def _train(
-    recipe: Recipe, run: Run, progress: Progress, told: Told, stopping: Callable[[], object]
+    recipe: Recipe,
+    run: Run,
+    progress: Progress,
+    told: Told,
+    stopping: Callable[[], object],
+    kind: Kind,
 ) -> None:
     steps, processes = recipe.schedule.steps, recipe.parallel.processes
     progress(0, steps)
@@ -155,12 +181,12 @@ def _train(
         progress(step, steps)
         told(step, loss, speed)
 
-    program = ["-m", "pretrain", str(run.folder.absolute())]
+    program = ["-m", kind.program, str(run.folder.absolute())]
     if processes > 1:
         alone = ["--standalone", "--nproc-per-node", str(processes)]
         program = ["-m", "torch.distributed.run", *alone, *program]
     try:
-        attend(program, run.log, heard, stopping=stopping, errors=_ERRORS)
+        attend(program, run.log, heard, stopping=stopping, errors=kind.errors)
     except DiedError as error:
         if error.killed:
             raise PretrainError("train.killed") from error

@@ -116,11 +116,13 @@ class Training:
         batch = self.recipe.batch.sequences
         share = self.world.share(batch)
         first = self.step * batch
-        ids = self._read(range(first + share.start, first + share.stop))
         indices = range(first + share.start, first + share.stop)
+        ids = self._read(indices)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(self.step)
-        loss = self.gradients.compute(ids[:, :-1], self.task.wanted(indices, ids))
+        # Whoever does not compute the loss need not know what it compares with.
+        wanted = self.task.wanted(indices, ids) if self.part.last else {}
+        loss = self.gradients.compute(ids[:, :-1], wanted)
         norm = self.gradients.clip(self.recipe.optimizer.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -32,11 +32,11 @@ def _show_fields(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
               help=say("train-fields"))  # fmt: skip
 def train(recipe: Path, out: Path, settings: tuple[str, ...], work: Path | None) -> None:
     """Train a Llama model of any shape."""
-    from pretrain.recipe import read_recipe
+    from pretrain.recipe import Recipe, read_recipe
     from pretrain.run import Run
     from pretrain.run import train as make
 
-    read = read_recipe(recipe, settings)
+    read = read_recipe(Recipe, recipe, settings)
     folder = work or out.with_name(f"{out.name}-training")
     with stages("train-interrupted", work=folder) as stage:
 

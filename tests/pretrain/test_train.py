@@ -21,7 +21,7 @@ from edge.bundle import Bundle
 from edge.errors import LucieError
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.journal import read_journal
-from pretrain.recipe import read_recipe
+from pretrain.recipe import Recipe, read_recipe
 from pretrain.run import Run, train
 
 SETTINGS = ["parallel.threads=1"]
@@ -39,7 +39,7 @@ def plain(kitchen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def cook(kitchen: Path, folder: Path, *settings: str) -> Bundle:
-    recipe = read_recipe(kitchen / "recipe.toml", [*SETTINGS, *settings])
+    recipe = read_recipe(Recipe, kitchen / "recipe.toml", [*SETTINGS, *settings])
     run = Run(folder / "run")
     return train(recipe, folder / "out", run, lambda _: lambda done, of: None)
 
@@ -228,7 +228,7 @@ def test_going_on_with_a_model_carries_what_is_known_of_it(
     recipe.write_text(text[:start] + "[model]\n" + text[text.index("[data]") :], encoding="utf-8")
     shutil.copy(kitchen / "text.jsonl", tmp_path)
     made = train(
-        read_recipe(recipe, [*SETTINGS, *settings]),
+        read_recipe(Recipe, recipe, [*SETTINGS, *settings]),
         tmp_path / "out",
         Run(tmp_path / "run"),
         lambda _: lambda done, of: None,
@@ -300,7 +300,7 @@ def test_a_model_of_another_vocabulary_is_refused(
     recipe.write_text(f'[model]\nfrom = "model"\n{body}', encoding="utf-8")
     with pytest.raises(PretrainUsageError) as raised:
         train(
-            read_recipe(recipe, SETTINGS),
+            read_recipe(Recipe, recipe, SETTINGS),
             tmp_path / "out",
             Run(tmp_path / "run"),
             lambda _: lambda done, of: None,

@@ -1,0 +1,151 @@
+"""Distillation as a task of the training loop: a student learns to say what a teacher says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill.errors import DistillError
+from distill.losses.divergences import (
+    Divergence,
+    forward_kl,
+    jensen_shannon,
+    reverse_kl,
+    skewed_forward_kl,
+    skewed_reverse_kl,
+)
+from distill.recipe import DistillRecipe, Teaching
+from distill.teaching.cache_bundle import open_cache
+from distill.teaching.identity import teacher_sha256, tokenizer_sha256
+from distill.teaching.online import Online
+from distill.teaching.targets import Dense, Sampled, Teacher
+from edge.checkpoint import Checkpoint
+from pretrain.fused import fused_cross_entropy
+from pretrain.materials import Materials
+from pretrain.part import Wanted
+from pretrain.texts import Texts
+from pretrain.world import World
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import LlamaForCausalLM
+
+__all__ = ["Distillation", "check_teacher", "divergence", "load_teacher", "make_task"]
+
+_DIVERGENCES: dict[str, tuple[Callable[..., Tensor], str | None]] = {
+    "forward-kl": (forward_kl, None),
+    "reverse-kl": (reverse_kl, None),
+    "skewed-forward-kl": (skewed_forward_kl, "alpha"),
+    "skewed-reverse-kl": (skewed_reverse_kl, "alpha"),
+    "jensen-shannon": (jensen_shannon, "beta"),
+}
+
+
+class Distillation:
+    """What is learned from a teacher; a `Task`.
+
+    Args:
+        teacher: who says what is wanted.
+        next_token: weight of the plain loss on the text itself.
+    """
+
+    def __init__(self, teacher: Teacher, next_token: float = 0.0) -> None:
+        self._teacher = teacher
+        self._next_token = next_token
+        self._head: tuple[Tensor, Divergence] | None = None
+
+    def wanted(self, indices: range, ids: Tensor) -> Wanted:
+        """What the teacher says of these sequences: tensors that begin with B."""
+        found: dict[str, Tensor] = {"labels": ids[:, 1:]}
+        targets = self._teacher.targets(indices.start, ids[:, :-1])
+        if isinstance(targets, Dense):
+            # The matrix is the same for all, and is not cut into micro-batches.
+            self._head = targets.head, targets.divergence
+            return found | {"hidden": targets.hidden}
+        return found | {"ids": targets.ids, "weights": targets.weights}
+
+    def objective(self, hidden: Tensor, head: Tensor, wanted: Wanted) -> Tensor:
+        """The mean divergence from the teacher over tokens, in nats."""
+        targets: Dense | Sampled
+        if "hidden" in wanted and self._head is not None:
+            targets = Dense(wanted["hidden"], *self._head)
+        else:
+            targets = Sampled(wanted["ids"], wanted["weights"])
+        loss = targets.loss(hidden, head)
+        if not self._next_token:
+            return loss
+        plain = fused_cross_entropy(hidden, head, wanted["labels"])
+        return (1 - self._next_token) * loss + self._next_token * plain
+
+
+def make_task(
+    recipe: DistillRecipe, texts: Texts, materials: Materials, world: World
+) -> Distillation:
+    """The task of a recipe, in one process of its training.
+
+    Raises:
+        LucieError: the teacher or what it has said cannot be read, or is of another tokenizer,
+            text or vocabulary.
+    """
+    told = recipe.teacher
+    if told.cache is None:
+        model = load_teacher(Path(told.model)).to(world.device)
+        return Distillation(Online(model, divergence(told)), told.next_token)
+    teacher = Checkpoint.open(Path(told.model))
+    cached = open_cache(
+        Path(told.cache),
+        materials.order,
+        tokenizer=tokenizer_sha256(Path(recipe.tokenizer_folder)),
+        teacher=teacher_sha256(teacher),
+    )
+    needed = recipe.schedule.steps * recipe.batch.sequences
+    if len(cached) < needed:
+        raise DistillError(
+            "train.short-cache", path=told.cache, sequences=len(cached), needed=needed
+        )
+    return Distillation(cached, told.next_token)
+
+
+def check_teacher(recipe: DistillRecipe, vocabulary: int) -> None:
+    """Whether a teacher can teach this student.
+
+    Args:
+        recipe: the distillation.
+        vocabulary: rows of the student's output matrix.
+
+    Raises:
+        LucieError: the teacher cannot be read; it has another tokenizer or another vocabulary.
+    """
+    path = Path(recipe.teacher.model)
+    teacher = Checkpoint.open(path)
+    if teacher.config.vocab_size != vocabulary:
+        raise DistillError(
+            "train.vocabulary", path=str(path), has=teacher.config.vocab_size, wanted=vocabulary
+        )
+    if tokenizer_sha256(path) != tokenizer_sha256(Path(recipe.tokenizer_folder)):
+        raise DistillError("train.tokenizer", path=str(path), other=recipe.tokenizer_folder)
+
+
+def divergence(told: Teaching) -> Divergence:
+    """What a recipe asks to make small."""
+    function, mixed = _DIVERGENCES[told.divergence]
+    settings = {"temperature": told.temperature}
+    if mixed is not None and told.mix is not None:
+        settings[mixed] = told.mix
+    return partial(function, **settings)
+
+
+def load_teacher(folder: Path) -> LlamaForCausalLM:
+    """A teacher as it is on this computer, in the type of its file.
+
+    Raises:
+        CheckpointError: it is no Llama model in safetensors, or not whole.
+    """
+    from transformers import LlamaForCausalLM
+
+    Checkpoint.open(folder)
+    return LlamaForCausalLM.from_pretrained(
+        folder, dtype="auto", local_files_only=True, use_safetensors=True
+    )

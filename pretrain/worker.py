@@ -1,0 +1,71 @@
+"""What a process of a training does: it is the same for text and for a teacher."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from edge.attended import Tell, left_alone
+from pretrain.errors import PretrainError
+from pretrain.materials import Materials, prepared
+from pretrain.recipe import Recipe
+from pretrain.run import Run
+from pretrain.task import Task
+from pretrain.texts import Texts, read_texts
+from pretrain.training import Training
+from pretrain.weights_file import write_weights
+from pretrain.world import World
+
+__all__ = ["work"]
+
+R = TypeVar("R", bound=Recipe)
+MakeTask = Callable[[R, Texts, Materials, World], Task]
+"""Called with the recipe and what it is made of; gives what is learned."""
+
+
+def work(folder: Path, kind: type[R], make_task: MakeTask[R], tell: Tell) -> bool:
+    """Train in RUN `folder`, to its end or until nobody waits; whether it is finished.
+
+    Raises:
+        LucieError: something of it fails; what has been saved is kept.
+    """
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    run = Run(folder)
+    recipe = run.read(kind)
+    try:
+        with World.joined(recipe.parallel) as world:
+            texts = read_texts(recipe, lambda *_: None)
+            materials = prepared(recipe, texts)
+            task = make_task(recipe, texts, materials, world)
+            training = Training(recipe, materials, task, folder, world)
+            if not training.run(lambda *facts: tell("at", *facts), left_alone):
+                return False
+            _leave(training, run, world)
+            return True
+    except OSError as error:
+        code = "train.full" if error.errno == errno.ENOSPC else "train.unwritable"
+        reason = error.strerror or str(error)
+        raise PretrainError(code, path=str(folder), reason=reason) from error
+
+
+def _leave(training: Training, run: Run, world: World) -> None:
+    """Write the result; every process must call it."""
+    draft = run.result.with_suffix(".tmp")
+    if world.first:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+    world.wait()
+    write_weights(training.part, draft, world)
+    if world.first:
+        config = training.materials.config.as_json() | {"dtype": "float32"}
+        (draft / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+        metrics = json.dumps(training.metrics)
+        (draft / "metrics.json").write_text(metrics, encoding="utf-8")
+        draft.rename(run.result)
+        training.checkpoints.clear()
+    world.wait()
