@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from distill.commands.importance import importance
+from distill.commands.prune import prune
 from distill.commands.words import HELP, say
 from edge.commands.words import end_as_by_ctrl_c
 
@@ -14,3 +16,7 @@ __all__ = ["distill"]
 def distill() -> None:
     """From a large model to one that a board runs well."""
     end_as_by_ctrl_c()
+
+
+for _command in (importance, prune):
+    distill.add_command(_command)
