@@ -56,6 +56,9 @@ _TOGETHER = 2048
 _LAYER_LOSS = 8192
 """Tokens on which the loss without each layer is measured: L layers compute it L / 2 times."""
 
+_LONGEST = 64
+"""Characters of a token on average, at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -126,8 +129,11 @@ def _pieces(checkpoint: Checkpoint, calibration: Calibration) -> list[Chunk]:
     tokenizer.encode_special_tokens = True
     first = tokenizer.encode("").ids[:1]
 
+    # Of a large file, no more than what is wanted is encoded; no text has such long tokens.
+    room = None if calibration.tokens is None else _LONGEST * max(calibration.tokens, length)
+
     def tokens(text: str) -> array[int]:
-        return array("i", tokenizer.encode(text, add_special_tokens=False).ids)
+        return array("i", tokenizer.encode(text[:room], add_special_tokens=False).ids)
 
     most = None if calibration.tokens is None else max(1, calibration.tokens // length)
     pieces = balanced(calibration.texts, tokens, length, most)
@@ -292,7 +298,7 @@ def _write(
         tokens=tokens,
         length=recipe.length,
         dtype=recipe.dtype,
-        texts={text.label: text.path.name for text in calibration.texts},
+        texts=tuple(f"{text.label}={text.path.name}" for text in calibration.texts),
         loss_tokens=recipe.layer_loss * recipe.length,
     )
     (folder / FACTS).write_text(facts.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -43,8 +43,8 @@ class Facts(BaseModel):
     """Tokens that were read together."""
     dtype: str
     """What was computed with."""
-    texts: dict[str, str]
-    """Names of the texts, by their languages."""
+    texts: tuple[str, ...]
+    """Languages and names of the texts, as `fr=FILE`."""
     loss_tokens: int
     """On how many the loss without each layer was measured; 0: it was not."""
 

@@ -81,7 +81,8 @@ def check_slice(teacher: LlamaConfig, student: LlamaConfig) -> None:
 
     Raises:
         DistillUsageError: it is larger somewhere, its heads are of another kind, or more query
-            heads share a key than in the teacher, which have not learned to.
+            heads share a key than in the teacher, which have not learned to; or transformers
+            would not load it.
     """
     for field in _SAME:
         has, asked = getattr(teacher, field), getattr(student, field)
@@ -95,3 +96,5 @@ def check_slice(teacher: LlamaConfig, student: LlamaConfig) -> None:
     most = teacher.num_attention_heads // teacher.num_key_value_heads
     if query % key or query // key > most:
         raise DistillUsageError("prune.groups", query=query, key=key, most=most)
+    if student.hidden_size % query:  # transformers 5 refuses it, also where head_dim is given
+        raise DistillUsageError("prune.multiple", width=student.hidden_size, query=query)

@@ -71,7 +71,7 @@ def figures(folder: Path, seed: int = 0) -> Importance:
 def bundled(folder: Path, found: Importance, out: Path, **changed: Any) -> Path:
     """What `lucie distill importance` would leave."""
     facts = Facts(teacher=fingerprint(Checkpoint.open(folder)), tokens=1, length=1,
-                  dtype="float32", texts={}, loss_tokens=1)  # fmt: skip
+                  dtype="float32", texts=(), loss_tokens=1)  # fmt: skip
     with workshop(out) as draft:
         (draft / FACTS).write_text(facts.model_dump_json())
         found.write(draft / FIGURES)
@@ -378,6 +378,7 @@ def test_of_a_large_teacher_little_is_in_memory(tmp_path: Path) -> None:
         (("--heads", "4/3"), "4 query heads cannot share 3 key-value heads"),
         (("--heads", "4"), "--heads takes QUERY/KEY-VALUE"),
         (("--heads", "0/4"), "--heads takes QUERY/KEY-VALUE"),
+        (("--width", "36"), r"width \(36\) is no multiple of its query heads \(8\)"),
         (("--layers", "1"), "1 layers are too few"),
         (("--layers", "3", "--keep-ends", "2"), "3 layers are too few"),
         ((), "Say the shape either by"),
