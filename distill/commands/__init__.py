@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
+from distill.commands.importance import importance
 from distill.commands.plan import plan
+from distill.commands.prune import prune
 from distill.commands.words import HELP, say
 from edge.commands.words import end_as_by_ctrl_c
 
@@ -17,4 +19,5 @@ def distill() -> None:
     end_as_by_ctrl_c()
 
 
-distill.add_command(plan)
+for _command in (plan, importance, prune):
+    distill.add_command(_command)

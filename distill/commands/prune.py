@@ -1,0 +1,83 @@
+"""`lucie distill prune`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from distill.commands.words import say, stages, words
+from distill.errors import DistillUsageError
+from edge.commands.numbers import Whole
+from edge.quantity import count_text, decimal_text
+
+__all__ = ["prune"]
+
+_SIZE = Whole(1, 1 << 31)
+
+
+@click.command("prune", **words("prune"))
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--importance", "measured", type=click.Path(path_type=Path), required=True,
+              metavar="BUNDLE", help=say("prune-importance"))  # fmt: skip
+@click.option("--layers", type=_SIZE, metavar="N", help=say("prune-layers"))
+@click.option("--width", type=_SIZE, metavar="N", help=say("prune-width"))
+@click.option("--ffn", type=_SIZE, metavar="N", help=say("prune-ffn"))
+@click.option("--heads", metavar="Q/KV", help=say("prune-heads"))
+@click.option("--tie/--no-tie", "tie", default=None, help=say("prune-tie"))
+@click.option("--like", "config", type=click.Path(path_type=Path), metavar="CONFIG.json",
+              help=say("prune-like"))  # fmt: skip
+@click.option("--layers-by", type=click.Choice(["influence", "loss"]), default="influence",
+              show_default=True, help=say("prune-layers-by"))  # fmt: skip
+@click.option("--keep-ends", type=Whole(0, 4096), default=1, show_default=True, metavar="N",
+              help=say("prune-keep-ends"))  # fmt: skip
+def prune(
+    model: Path,
+    out: Path,
+    measured: Path,
+    layers: int | None,
+    width: int | None,
+    ffn: int | None,
+    heads: str | None,
+    tie: bool | None,
+    config: Path | None,
+    layers_by: str,
+    keep_ends: int,
+) -> None:
+    """Cut a smaller model out of a larger one."""
+    from distill.pruning.choice import Rules
+    from distill.pruning.prune import prune as make
+    from distill.pruning.shape import Wanted, like, shape
+    from edge.bundle import Bundle
+    from quantize.checkpoint.source import open_source
+
+    wanted = Wanted(layers, width, ffn, None if heads is None else _heads(heads), tie)
+    if (config is None) == (wanted == Wanted()):
+        raise DistillUsageError("prune.which-shape")
+    rules = Rules("loss" if layers_by == "loss" else "influence", keep_ends)
+    with stages() as stage:
+        source = open_source(model, stage("verify"))
+        teacher = source.checkpoint.config
+        student = shape(teacher, wanted) if config is None else like(config)
+        importance = Bundle.open(measured, verify=True)
+        bundle = make(source, importance, student, out, rules=rules, stage=stage)
+    figures = bundle.manifest.metrics
+    share = figures["parameters"] / figures["parameters of the teacher"]
+    click.echo(
+        say(
+            "pruned",
+            path=bundle.path,
+            parameters=count_text(int(figures["parameters"])),
+            share=decimal_text(100 * share, 1),
+        ),
+        err=True,
+    )
+
+
+def _heads(given: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", given.strip(), re.ASCII)
+    if not found or not all(map(int, found.groups())):
+        raise DistillUsageError("prune.bad-heads", given=ascii(given)[1:-1])
+    return int(found[1]), int(found[2])

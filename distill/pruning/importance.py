@@ -1,0 +1,316 @@
+"""Measuring what in a model matters: one pass over text, forward only, layer by layer.
+
+    pieces ──▶ embedding ──▶ layer 0 ──▶ … ──▶ last norm ──▶ output matrix ──▶ loss
+               hidden states   │ statistics
+               on disk         ▼
+                             layers/000.safetensors
+
+One layer's weights are in memory at a time, hidden states of all pieces lie on disk, and a
+layer that is done is not done again: a model larger than memory is measured on a laptop.
+
+The loss without a layer (`layer_loss`) is measured in the same pass: behind the N pieces, the
+file holds for each layer that has been passed K pieces which passed by it.
+
+    [ N pieces | K without layer 0 | K without layer 1 | … ]
+"""
+
+from __future__ import annotations
+
+import shutil
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from distill.errors import DistillError, DistillUsageError
+from distill.pruning.identity import fingerprint
+from distill.pruning.scores import FACTS, FIGURES, PICTURE, Facts, Importance
+from distill.pruning.work import Recipe, Work, taken
+from edge.bundle import Bundle
+from edge.checkpoint import Checkpoint
+from edge.errors import CheckpointError
+from edge.manifest import Manifest
+from edge.progress import Count, Progress
+from edge.text import one_line
+from edge.workshop import software, workshop
+from quantize.checkpoint.complete import complete
+from quantize.checkpoint.source import Source
+from quantize.measuring.built_in_texts import CALIBRATION
+from quantize.measuring.calibration import LabelledText, balanced, digest
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from distill.pruning.layers import Layers
+    from distill.pruning.states import States
+    from quantize.measuring.calibration import Chunk
+
+__all__ = ["Calibration", "Stage", "measure"]
+
+Stage = Callable[[str], Progress]
+_TOGETHER = 2048
+"""Tokens that are computed together, as far as pieces are whole."""
+_LAYER_LOSS = 8192
+"""Tokens on which the loss without each layer is measured: L layers compute it L / 2 times."""
+
+_LONGEST = 64
+"""Characters of a token on average, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """On what importance is measured, and how."""
+
+    texts: Sequence[LabelledText] = CALIBRATION
+    tokens: int | None = 65_536
+    """Most in all, equally many of each text; None: as many as the shortest gives of each."""
+    length: int = 512
+    """Tokens of a piece."""
+    layer_loss: bool = False
+    """Whether to measure the loss without each layer."""
+    dtype: str = "float32"
+    """What is computed with: float32 or bfloat16."""
+    threads: int = 0
+    """Threads to compute with; 0: one for each core."""
+
+
+def measure(source: Source, out: Path, calibration: Calibration, stage: Stage) -> Bundle:
+    """Make the bundle `out` of kind `importance`; goes on where it was stopped.
+
+    Args:
+        source: the model.
+        out: the folder to make; what is under way stands beside it, as `OUT.measuring`.
+        calibration: on what.
+        stage: told what is being done.
+
+    Raises:
+        DistillError: the model computes no numbers; another measurement is in the way.
+        LucieError: something of it fails; what was measured is kept.
+    """
+    import torch
+
+    complete(source.checkpoint)
+    pieces = _pieces(source.checkpoint, calibration)
+    each = min(len(pieces), max(1, _LAYER_LOSS // calibration.length))
+    recipe = Recipe(
+        teacher=fingerprint(source.checkpoint),
+        texts=digest(pieces),
+        pieces=len(pieces),
+        length=calibration.length,
+        dtype=calibration.dtype,
+        layer_loss=each if calibration.layer_loss else 0,
+    )
+    work = Work(out.absolute().parent / f"{out.name}.measuring")
+    with workshop(out) as folder, taken(work, recipe):
+        if calibration.threads:
+            torch.set_num_threads(calibration.threads)
+        ids = torch.from_numpy(np.array([piece.ids for piece in pieces], np.int64))
+        found, loss = _pass(source.checkpoint, recipe, work, ids, stage("measure"))
+        bundle = _write(source, out, folder, found, loss, recipe, calibration, stage)
+        shutil.rmtree(work.folder, ignore_errors=True)
+    return bundle
+
+
+def _pieces(checkpoint: Checkpoint, calibration: Calibration) -> list[Chunk]:
+    """Texts as tokens; control tokens are not read from text, BOS begins a piece if wanted."""
+    from tokenizers import Tokenizer
+
+    path, length = checkpoint.path / "tokenizer.json", calibration.length
+    if length > (longest := checkpoint.config.max_position_embeddings):
+        raise DistillUsageError("prune.length", length=length, most=longest)
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing narrower
+        reason = one_line(error)
+        raise CheckpointError("checkpoint.bad-json", path=str(path), reason=reason) from error
+    tokenizer.encode_special_tokens = True
+    first = tokenizer.encode("").ids[:1]
+
+    # Of a large file, no more than what is wanted is encoded; no text has such long tokens.
+    room = None if calibration.tokens is None else _LONGEST * max(calibration.tokens, length)
+
+    def tokens(text: str) -> array[int]:
+        return array("i", tokenizer.encode(text[:room], add_special_tokens=False).ids)
+
+    most = None if calibration.tokens is None else max(1, calibration.tokens // length)
+    pieces = balanced(calibration.texts, tokens, length, most)
+    for piece in pieces:
+        piece.ids[: len(first)] = array("i", first)
+        if max(piece.ids) >= checkpoint.config.vocab_size:
+            raise DistillError("prune.vocabulary", path=str(path))
+    return pieces
+
+
+def _pass(
+    checkpoint: Checkpoint, recipe: Recipe, work: Work, ids: Tensor, progress: Progress
+) -> tuple[Importance, float]:
+    """The figures, and the mean loss in nats a token."""
+    import torch
+
+    from distill.pruning.layers import DTYPES, Layers
+
+    with torch.no_grad():
+        layers = Layers(checkpoint, recipe.length, DTYPES[recipe.dtype])
+        run = _Run(layers, checkpoint, recipe, work, ids, progress)
+        run.begin()
+        for n in range(work.done(checkpoint.config.num_hidden_layers), run.layers):
+            run.measure(n)
+        return run.end()
+
+
+class _Run:
+    """One pass; each method needs what those before it leave in `work`."""
+
+    def __init__(
+        self, layers: Layers, checkpoint: Checkpoint, recipe: Recipe, work: Work, ids: Tensor,
+        progress: Progress,
+    ) -> None:  # fmt: skip
+        from distill.pruning.layers import DTYPES
+
+        self.layers = checkpoint.config.num_hidden_layers
+        self._model = layers
+        self._config = checkpoint.config
+        self._recipe = recipe
+        self._work = work
+        self._ids = ids
+        self._dtype = DTYPES[recipe.dtype]
+        self._step = max(1, _TOGETHER // recipe.length)
+        self._count = Count(sum(self._rows(n) for n in range(self.layers + 1)), progress)
+
+    def begin(self) -> None:
+        """Leave hidden states in front of the first layer that is not measured yet."""
+        done = self._work.done(self.layers)
+        if done and not self._whole(done):  # a file was taken away
+            self._work.forget()
+            done = 0
+        if done == 0:
+            embed = self._model.embedding()
+            with self._states(0, new=True) as made:
+                for at in range(0, len(self._ids), self._step):
+                    made.append(embed(self._ids[at : at + self._step]))
+        self._count.add(sum(self._rows(n) for n in range(done)))
+
+    def measure(self, n: int) -> None:
+        """Measure layer `n`, and leave hidden states behind it."""
+        from distill.pruning.statistics import LayerSums
+
+        layer, sums = self._model.layer(n), LayerSums()
+        pieces, skipped = self._recipe.pieces, self._recipe.layer_loss
+        with self._states(n) as given, self._states(n + 1, new=True) as made:
+            with sums.watching(layer):
+                self._through(layer, n, given, made, 0, pieces)
+            self._through(layer, n, given, made, pieces, self._rows(n))
+            if skipped:
+                made.append(given.read(0, skipped))
+            made.flush()
+        self._work.save(n, sums.result(self._config.num_attention_heads))
+
+    def end(self) -> tuple[Importance, float]:
+        """What all layers gave, and the last norm, and the losses."""
+        import torch
+
+        from distill.pruning.layers import losses
+        from distill.pruning.statistics import NormSums
+
+        norm, head, sums = self._model.norm(), self._model.head(), NormSums()
+        pieces, each = self._recipe.pieces, self._recipe.layer_loss
+        found = []
+        with self._states(self.layers) as given:
+            for at, stop in self._batches(0, self._rows(self.layers)):
+                hidden = given.read(at, stop)
+                normed = norm(hidden)
+                if at < pieces:
+                    sums.add(hidden, normed)
+                rows = [row if row < pieces else (row - pieces) % each for row in range(at, stop)]
+                found.append(losses(normed, head, self._ids[rows]))
+                self._count.add(stop - at)
+        loss = torch.cat(found)
+        whole = loss[:pieces].mean().item()
+        if not np.isfinite(whole):
+            raise DistillError("prune.not-finite", layer=self.layers)
+        without = loss[pieces:].view(self.layers, each).mean(1) if each else None
+        per_layer = [self._work.read(n) for n in range(self.layers)]
+
+        def stacked(name: str) -> Tensor:
+            return torch.stack([figures[name] for figures in per_layer])
+
+        return (
+            Importance(
+                width=torch.cat([stacked("width.score").flatten(0, 1),
+                                 sums.scores()[None]]).numpy(),
+                mean_square=torch.cat([stacked("width.mean_square").flatten(0, 1),
+                                       sums.mean_squares()[None]]).numpy(),
+                ffn=stacked("ffn.score").numpy(),
+                heads=stacked("heads.score").numpy(),
+                influence=stacked("layers.influence").numpy(),
+                loss=None if without is None else (without - loss[:each].mean()).numpy(),
+            ),
+            whole,
+        )  # fmt: skip
+
+    def _rows(self, n: int) -> int:
+        """Pieces in the file in front of layer `n`."""
+        return self._recipe.pieces + n * self._recipe.layer_loss
+
+    def _batches(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Ranges that never hold both pieces that are watched and those that are not."""
+        middle = max(start, min(stop, self._recipe.pieces))
+        return [
+            (at, min(at + self._step, to))
+            for begin, to in ((start, middle), (middle, stop))
+            for at in range(begin, to, self._step)
+        ]
+
+    def _through(self, layer: nn.Module, n: int, given: States, made: States,
+                 start: int, stop: int) -> None:  # fmt: skip
+        for at, to in self._batches(start, stop):
+            hidden = self._model.through(layer, given.read(at, to))
+            if not hidden.isfinite().all():
+                raise DistillError("prune.not-finite", layer=n)
+            made.append(hidden)
+            self._count.add(to - at)
+
+    def _states(self, n: int, *, new: bool = False) -> States:
+        from distill.pruning.states import States
+
+        width, length = self._config.hidden_size, self._recipe.length
+        return States(self._work.hidden(n), length, width, self._dtype, new=new)
+
+    def _whole(self, n: int) -> bool:
+        """Whether the file in front of layer `n` is there, all of it."""
+        path = self._work.hidden(n)
+        piece = self._recipe.length * self._config.hidden_size * self._dtype.itemsize
+        return path.exists() and path.stat().st_size == self._rows(n) * piece
+
+
+def _write(
+    source: Source, out: Path, folder: Path, found: Importance, loss: float, recipe: Recipe,
+    calibration: Calibration, stage: Stage,
+) -> Bundle:  # fmt: skip
+    from distill.pruning.picture import draw
+
+    tokens = recipe.pieces * recipe.length
+    facts = Facts(
+        teacher=recipe.teacher,
+        tokens=tokens,
+        length=recipe.length,
+        dtype=recipe.dtype,
+        texts=tuple(f"{text.label}={text.path.name}" for text in calibration.texts),
+        loss_tokens=recipe.layer_loss * recipe.length,
+    )
+    (folder / FACTS).write_text(facts.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    found.write(folder / FIGURES)
+    draw(found, folder / PICTURE)
+    manifest = Manifest(
+        kind="importance",
+        name=out.name,
+        recipe={"step": "distill.importance"} | facts.model_dump(mode="json"),
+        software=software("torch", "transformers", "tokenizers", "safetensors"),
+        provenance="unknown",
+        metrics={"loss, nats a token": loss, "tokens": float(tokens)},
+    )
+    files = {name: folder / name for name in (FACTS, FIGURES, PICTURE)}
+    return Bundle.write(out, source.inherit(manifest), files, move=True, progress=stage("hash"))
