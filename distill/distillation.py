@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from distill.errors import DistillError
 from distill.losses.divergences import (
     Divergence,
@@ -25,14 +27,13 @@ from edge.checkpoint import Checkpoint
 from pretrain.fused import fused_cross_entropy
 from pretrain.materials import Materials
 from pretrain.part import Wanted
-from pretrain.texts import Texts
 from pretrain.world import World
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import LlamaForCausalLM
 
-__all__ = ["Distillation", "check_teacher", "divergence", "load_teacher", "make_task"]
+__all__ = ["Distillation", "divergence", "load_teacher", "make_task"]
 
 _DIVERGENCES: dict[str, tuple[Callable[..., Tensor], str | None]] = {
     "forward-kl": (forward_kl, None),
@@ -47,11 +48,11 @@ class Distillation:
     """What is learned from a teacher; a `Task`.
 
     Args:
-        teacher: who says what is wanted.
+        teacher: who says what is wanted; None: nobody asks.
         next_token: weight of the plain loss on the text itself.
     """
 
-    def __init__(self, teacher: Teacher, next_token: float = 0.0) -> None:
+    def __init__(self, teacher: Teacher | None, next_token: float = 0.0) -> None:
         self._teacher = teacher
         self._next_token = next_token
         self._head: tuple[Tensor, Divergence] | None = None
@@ -59,6 +60,7 @@ class Distillation:
     def wanted(self, indices: range, ids: Tensor) -> Wanted:
         """What the teacher says of these sequences: tensors that begin with B."""
         found: dict[str, Tensor] = {"labels": ids[:, 1:]}
+        assert self._teacher is not None  # noqa: S101 - else nobody asks
         targets = self._teacher.targets(indices.start, ids[:, :-1])
         if isinstance(targets, Dense):
             # The matrix is the same for all, and is not cut into micro-batches.
@@ -80,24 +82,27 @@ class Distillation:
         return (1 - self._next_token) * loss + self._next_token * plain
 
 
-def make_task(
-    recipe: DistillRecipe, texts: Texts, materials: Materials, world: World
-) -> Distillation:
+def make_task(recipe: DistillRecipe, materials: Materials, world: World) -> Distillation:
     """The task of a recipe, in one process of its training.
+
+    In a pipeline only the last part computes the loss, so only there is a teacher.
 
     Raises:
         LucieError: the teacher or what it has said cannot be read, or is of another tokenizer,
             text or vocabulary.
     """
     told = recipe.teacher
+    if not world.last:
+        return Distillation(None)
     if told.cache is None:
-        model = load_teacher(Path(told.model)).to(world.device)
+        model = load_teacher(Path(told.model))
+        nn.Module.to(model, world.device)
         return Distillation(Online(model, divergence(told)), told.next_token)
     teacher = Checkpoint.open(Path(told.model))
     cached = open_cache(
         Path(told.cache),
         materials.order,
-        tokenizer=tokenizer_sha256(Path(recipe.tokenizer_folder)),
+        tokenizer=tokenizer_sha256(recipe.tokenizer_path),
         teacher=teacher_sha256(teacher),
     )
     needed = recipe.schedule.steps * recipe.batch.sequences
@@ -106,26 +111,6 @@ def make_task(
             "train.short-cache", path=told.cache, sequences=len(cached), needed=needed
         )
     return Distillation(cached, told.next_token)
-
-
-def check_teacher(recipe: DistillRecipe, vocabulary: int) -> None:
-    """Whether a teacher can teach this student.
-
-    Args:
-        recipe: the distillation.
-        vocabulary: rows of the student's output matrix.
-
-    Raises:
-        LucieError: the teacher cannot be read; it has another tokenizer or another vocabulary.
-    """
-    path = Path(recipe.teacher.model)
-    teacher = Checkpoint.open(path)
-    if teacher.config.vocab_size != vocabulary:
-        raise DistillError(
-            "train.vocabulary", path=str(path), has=teacher.config.vocab_size, wanted=vocabulary
-        )
-    if tokenizer_sha256(path) != tokenizer_sha256(Path(recipe.tokenizer_folder)):
-        raise DistillError("train.tokenizer", path=str(path), other=recipe.tokenizer_folder)
 
 
 def divergence(told: Teaching) -> Divergence:

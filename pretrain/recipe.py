@@ -254,6 +254,11 @@ class Recipe(_Part):
             )
         return self
 
+    @property
+    def tokenizer_path(self) -> Path:
+        """Folder, or `tokenizer.json`, of the tokenizer."""
+        return Path(self.model.tokenizer or self.model.start or "")
+
     def below(self, folder: Path) -> Self:
         """The same with paths that are not relative to `folder` any more."""
         model, data = self.model, self.data

@@ -68,7 +68,7 @@ def publish(
         metrics: what was measured.
         progress: called while hashing.
     """
-    source = Path(recipe.model.tokenizer or recipe.model.start or "")
+    source = recipe.tokenizer_path
     for name in _BESIDE if source.is_dir() else ():
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)

@@ -14,14 +14,14 @@ from pydantic import ValidationError
 
 from edge.attended import DiedError, attend
 from edge.bundle import Bundle
-from edge.errors import CheckpointError, LucieError, ModelError, StoreError
+from edge.errors import CheckpointError, DamagedModelError, LucieError, ModelError, StoreError
 from edge.progress import Progress
 from edge.workshop import held, workshop
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.recipe import Recipe
 from pretrain.shape import shape
 
-__all__ = ["PLAIN", "Kind", "Run", "train"]
+__all__ = ["PLAIN", "Kind", "Run", "Stage", "Told", "kind", "train"]
 
 R = TypeVar("R", bound=Recipe)
 Stage = Callable[[str], Progress]
@@ -40,11 +40,13 @@ class Kind:
     """What it may raise, by name."""
 
 
-def _named(*kinds: type[LucieError]) -> Mapping[str, type[LucieError]]:
-    return {kind.__name__: kind for kind in (*kinds, CheckpointError, ModelError, StoreError)}
+def kind(step: str, program: str, *errors: type[LucieError]) -> Kind:
+    """A kind of training, which may raise these errors beside those of files and bundles."""
+    known = (*errors, CheckpointError, DamagedModelError, ModelError, StoreError)
+    return Kind(step, program, {each.__name__: each for each in known})
 
 
-PLAIN = Kind("pretrain.train", "pretrain", _named(PretrainError, PretrainUsageError))
+PLAIN = kind("pretrain.train", "pretrain", PretrainError, PretrainUsageError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def train(
     *,
     told: Told = lambda *_: None,
     stopping: Callable[[], object] = lambda: None,
-    kind: Kind = PLAIN,
+    of: Kind = PLAIN,
     more_parents: Sequence[Path] = (),
 ) -> Bundle:
     """Train, and make the bundle `out`.
@@ -125,7 +127,7 @@ def train(
         stage: told what is being done.
         told: called after each step with its number, its loss and tokens a second.
         stopping: called when it has been asked to stop, and may take a while to.
-        kind: of training.
+        of: what kind of training it is.
         more_parents: folders that it is made of beside its texts and the model it begins with.
 
     Raises:
@@ -144,7 +146,7 @@ def train(
         texts = read_texts(recipe, stage("tokens"))
         shape(recipe, texts.vocabulary)  # what cannot be is said before a process begins
         if not run.result.exists():
-            _train(recipe, run, stage("train"), told, stopping, kind)
+            _train(recipe, run, stage("train"), told, stopping, of)
         weights = draft / "model"
         shutil.copytree(run.result, weights)
         metrics = json.loads((weights / "metrics.json").read_text(encoding="utf-8"))
@@ -156,7 +158,7 @@ def train(
             out,
             weights,
             recipe,
-            step=kind.step,
+            step=of.step,
             data=texts.sources(texts.order(recipe), sequences),
             languages=texts.languages(),
             made_of=parents([*begun_with, *more_parents, *read]),
@@ -172,7 +174,7 @@ def _train(
     progress: Progress,
     told: Told,
     stopping: Callable[[], object],
-    kind: Kind,
+    of: Kind,
 ) -> None:
     steps, processes = recipe.schedule.steps, recipe.parallel.processes
     progress(0, steps)
@@ -181,12 +183,12 @@ def _train(
         progress(step, steps)
         told(step, loss, speed)
 
-    program = ["-m", kind.program, str(run.folder.absolute())]
+    program = ["-m", of.program, str(run.folder.absolute())]
     if processes > 1:
         alone = ["--standalone", "--nproc-per-node", str(processes)]
         program = ["-m", "torch.distributed.run", *alone, *program]
     try:
-        attend(program, run.log, heard, stopping=stopping, errors=kind.errors)
+        attend(program, run.log, heard, stopping=stopping, errors=of.errors)
     except DiedError as error:
         if error.killed:
             raise PretrainError("train.killed") from error

@@ -108,7 +108,7 @@ def read_texts(recipe: Recipe, progress: Progress) -> Texts:
 
 def _tokenizer(recipe: Recipe) -> tuple[Tokenizer, int]:
     """The tokenizer and the token behind each document."""
-    path = Path(recipe.model.tokenizer or recipe.model.start or "")
+    path = recipe.tokenizer_path
     tokenizer = open_tokenizer(path)
     tokenizer.no_padding()
     tokenizer.no_truncation()

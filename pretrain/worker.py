@@ -16,7 +16,7 @@ from pretrain.materials import Materials, prepared
 from pretrain.recipe import Recipe
 from pretrain.run import Run
 from pretrain.task import Task
-from pretrain.texts import Texts, read_texts
+from pretrain.texts import read_texts
 from pretrain.training import Training
 from pretrain.weights_file import write_weights
 from pretrain.world import World
@@ -24,7 +24,7 @@ from pretrain.world import World
 __all__ = ["work"]
 
 R = TypeVar("R", bound=Recipe)
-MakeTask = Callable[[R, Texts, Materials, World], Task]
+MakeTask = Callable[[R, Materials, World], Task]
 """Called with the recipe and what it is made of; gives what is learned."""
 
 
@@ -39,9 +39,8 @@ def work(folder: Path, kind: type[R], make_task: MakeTask[R], tell: Tell) -> boo
     recipe = run.read(kind)
     try:
         with World.joined(recipe.parallel) as world:
-            texts = read_texts(recipe, lambda *_: None)
-            materials = prepared(recipe, texts)
-            task = make_task(recipe, texts, materials, world)
+            materials = prepared(recipe, read_texts(recipe, lambda *_: None))
+            task = make_task(recipe, materials, world)
             training = Training(recipe, materials, task, folder, world)
             if not training.run(lambda *facts: tell("at", *facts), left_alone):
                 return False

@@ -75,6 +75,11 @@ class World:
         return self.box is None or dist.get_rank() == 0
 
     @property
+    def last(self) -> bool:
+        """Whether its part of the pipeline computes the loss."""
+        return self.place("pipeline") == self.parallel.pipeline - 1
+
+    @property
     def chief(self) -> bool:
         """Whether this is the first of its part of the pipeline."""
         return self.place("data") == 0 and self.place("tensor") == 0

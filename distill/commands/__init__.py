@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
+from distill.commands.cache import cache
 from distill.commands.importance import importance
 from distill.commands.plan import plan
 from distill.commands.prune import prune
+from distill.commands.train import train
 from distill.commands.words import HELP, say
 from edge.commands.words import end_as_by_ctrl_c
 
@@ -19,5 +21,5 @@ def distill() -> None:
     end_as_by_ctrl_c()
 
 
-for _command in (plan, importance, prune):
+for _command in (plan, importance, prune, cache, train):
     distill.add_command(_command)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edge.bundle import Bundle
 from edge.checkpoint import Checkpoint
+from edge.errors import CheckpointError
 from edge.manifest import MANIFEST
 from edge.progress import Count, Progress
 
@@ -41,9 +42,17 @@ def teacher_sha256(checkpoint: Checkpoint, progress: Progress | None = None) -> 
     return total.hexdigest()
 
 
-def tokenizer_sha256(folder: Path) -> str:
-    """SHA-256 of a folder's `tokenizer.json`."""
-    return hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()
+def tokenizer_sha256(path: Path) -> str:
+    """SHA-256 of `tokenizer.json`, in a folder or itself.
+
+    Raises:
+        CheckpointError: it is not there.
+    """
+    file = path / "tokenizer.json" if path.is_dir() else path
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except FileNotFoundError as error:
+        raise CheckpointError("checkpoint.no-file", path=str(file)) from error
 
 
 def _sha256(file: Path, count: Count) -> str:

@@ -1,0 +1,22 @@
+"""A process that distils: `python -m distill RUN`, as `python -m pretrain RUN` trains."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from edge.attended import Tell, attended
+
+__all__: list[str] = []
+
+
+def _work(tell: Tell) -> bool:
+    from distill.distillation import make_task
+    from distill.recipe import DistillRecipe
+    from pretrain.worker import work
+
+    return work(Path(sys.argv[1]), DistillRecipe, make_task, tell)
+
+
+if __name__ == "__main__":
+    sys.exit(attended(_work))

@@ -1,0 +1,80 @@
+"""What a teacher says of a recipe's texts, written down for its students."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from distill.distillation import load_teacher
+from distill.recipe import DistillRecipe
+from distill.teacher_check import check_teacher
+from distill.teaching.cache_bundle import make_cache
+from distill.teaching.cache_format import Identity
+from distill.teaching.identity import teacher_sha256, tokenizer_sha256
+from distill.teaching.online import Online
+from distill.teaching.writing import Plan
+from edge.bundle import Bundle
+from edge.checkpoint import Checkpoint
+from edge.manifest import MANIFEST
+from edge.progress import Progress
+from pretrain.shape import shape
+from pretrain.texts import read_texts
+
+if TYPE_CHECKING:
+    from distill.teaching.cache_format import Method
+
+__all__ = ["cache"]
+
+_SHARDS = 16
+"""At least so many, as they are the steps in which an interrupted cache goes on."""
+
+
+def cache(
+    recipe: DistillRecipe,
+    out: Path,
+    stage: Callable[[str], Progress],
+    *,
+    words: int,
+    method: str,
+    seed: int,
+) -> Bundle:
+    """Make the bundle `out` of what a recipe's teacher says of all that its training reads.
+
+    What was interrupted goes on at the shard that was being written.
+
+    Args:
+        recipe: the distillation.
+        out: the folder to make.
+        stage: told what is being done.
+        words: drawn for each token, or the likeliest.
+        method: `stratified`, `independent` or `top-k`.
+        seed: of the draws.
+
+    Raises:
+        LucieError: something of it fails; shards that are complete are kept.
+    """
+    texts = read_texts(recipe, stage("tokens"))
+    check_teacher(recipe, shape(recipe, texts.vocabulary).vocab_size)
+    order = texts.order(recipe)
+    path = Path(recipe.teacher.model)
+    checkpoint = Checkpoint.open(path)
+    identity = Identity(
+        data=order.identity,
+        tokenizer=tokenizer_sha256(recipe.tokenizer_path),
+        teacher=teacher_sha256(checkpoint, stage("verify")),
+        vocabulary=checkpoint.config.vocab_size,
+        length=recipe.data.length,
+        method=cast("Method", method),
+        words=words,
+        seed=seed,
+    )
+    sequences = recipe.schedule.steps * recipe.batch.sequences
+    whole = Plan.of(identity, sequences)
+    plan = Plan.of(identity, sequences, min(whole.per_shard, -(-sequences // _SHARDS)))
+    parents = [path, *(Path(part.path) for part in recipe.data.mixture)]
+    known = tuple(Bundle.open(p, verify=False) for p in parents if (p / MANIFEST).is_file())
+    teacher = Online(load_teacher(path))
+    bundle = make_cache(order, plan, teacher, out, stage, parents=known)
+    assert bundle is not None  # noqa: S101 - nobody stops it but by Ctrl-C, which is raised
+    return bundle

@@ -1,0 +1,24 @@
+"""`lucie distill train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from distill.commands.words import words
+from pretrain.commands.training import options, run, show_fields
+
+__all__ = ["train"]
+
+
+@click.command("train", **words("train"))
+@options
+@show_fields("distill.recipe", "DistillRecipe")
+def train(recipe: Path, out: Path, settings: tuple[str, ...], work: Path | None) -> None:
+    """Train a student to say what a teacher says."""
+    from distill.recipe import DistillRecipe
+    from distill.training import distil
+    from pretrain.recipe import read_recipe
+
+    run(read_recipe(DistillRecipe, recipe, settings), distil, out, work)

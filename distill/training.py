@@ -1,0 +1,56 @@
+"""Distillation as a person asks for it: `pretrain`'s training, of another kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from distill.errors import DistillError, DistillUsageError
+from distill.recipe import DistillRecipe
+from distill.teacher_check import check_teacher
+from edge.bundle import Bundle
+from pretrain.errors import PretrainError, PretrainUsageError
+from pretrain.run import Run, Stage, Told, kind, train
+from pretrain.shape import shape
+
+__all__ = ["DISTILLATION", "distil"]
+
+DISTILLATION = kind(
+    "distill.train",
+    "distill",
+    DistillError,
+    DistillUsageError,
+    PretrainError,
+    PretrainUsageError,
+)
+
+
+def distil(
+    recipe: DistillRecipe,
+    out: Path,
+    run: Run,
+    stage: Stage,
+    *,
+    told: Told = lambda *_: None,
+    stopping: Callable[[], object] = lambda: None,
+) -> Bundle:
+    """Train a student, and make the bundle `out`; see `pretrain.run.train`.
+
+    Raises:
+        LucieError: something of it fails; what is trained so far is kept.
+    """
+    from pretrain.texts import read_texts
+
+    texts = read_texts(recipe, stage("tokens"))
+    check_teacher(recipe, shape(recipe, texts.vocabulary).vocab_size)
+    taught_by = [Path(path) for path in (recipe.teacher.model, recipe.teacher.cache) if path]
+    return train(
+        recipe,
+        out,
+        run,
+        stage,
+        told=told,
+        stopping=stopping,
+        of=DISTILLATION,
+        more_parents=taught_by,
+    )

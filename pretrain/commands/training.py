@@ -1,0 +1,77 @@
+"""What the commands that train have in common, in this stage and in others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from edge.quantity import count_text, decimal_text
+from pretrain.commands.words import say, stages
+from pretrain.words import say as stage_say
+
+if TYPE_CHECKING:
+    from edge.bundle import Bundle
+    from pretrain.recipe import Recipe
+
+__all__ = ["options", "run", "show_fields"]
+
+R = TypeVar("R", bound="Recipe")
+Command = Callable[..., Any]
+
+
+def options(command: Command) -> Command:
+    """RECIPE, OUT and what every training can be told."""
+    decorators = (
+        click.argument("recipe", type=click.Path(path_type=Path)),
+        click.argument("out", type=click.Path(path_type=Path)),
+        click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE",
+                     help=say("train-set")),
+        click.option("--work", type=click.Path(path_type=Path), help=say("train-work")),
+    )  # fmt: skip
+    return reduce(lambda made, decorate: decorate(made), reversed(decorators), command)
+
+
+def show_fields(module: str, name: str) -> Callable[[Command], Command]:
+    """The option that prints the fields of a kind of recipe, which is imported only then."""
+
+    def show(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+        if asked:
+            from pretrain.fields import listing
+
+            click.echo(listing(getattr(import_module(module), name)))
+            ctx.exit()
+
+    return click.option("--fields", is_flag=True, is_eager=True, expose_value=False,
+                        callback=show, help=say("train-fields"))  # fmt: skip
+
+
+def run(recipe: R, make: Callable[..., Bundle], out: Path, work: Path | None) -> None:
+    """Train, show how it goes, and say what was made.
+
+    Args:
+        recipe: what to train.
+        make: `pretrain.run.train`, or what takes the same.
+        out: the folder to make.
+        work: the folder of the training; beside `out`, where none is named.
+    """
+    from pretrain.run import Run
+
+    folder = work or out.with_name(f"{out.name}-training")
+    with stages("train-interrupted", work=folder) as stage:
+
+        def told(_: int, loss: float, speed: float) -> None:
+            loss_text = decimal_text(loss, 3)
+            stage.show(say("train-figures", loss=loss_text, speed=count_text(round(speed))))
+
+        def stopping() -> None:
+            click.echo("\n" + stage_say("train.stopping"), err=True)
+
+        bundle = make(recipe, out, Run(folder), stage, told=told, stopping=stopping)
+    click.echo(say("train-made", path=bundle.path, work=folder), err=True)
+    for name, value in bundle.manifest.metrics.items():
+        click.echo(f"  {name}: {decimal_text(value, 4)}", err=True)
