@@ -68,6 +68,11 @@ class Run:
         return self.folder / "recipe.json"
 
     @property
+    def checkpoints(self) -> Path:
+        """What it can be taken up from."""
+        return self.folder / "checkpoints"
+
+    @property
     def result(self) -> Path:
         """There when the training is finished."""
         return self.folder / "result"
@@ -84,7 +89,9 @@ class Run:
             PretrainError: it holds something else.
         """
         if self.recipe.exists():
-            if self.read(type(recipe)).sha256() != recipe.sha256():
+            # Where nothing has been trained yet, nothing is lost by another recipe.
+            begun = self.checkpoints.exists() or self.result.exists()
+            if begun and self.read(type(recipe)).sha256() != recipe.sha256():
                 raise PretrainError("train.other-recipe", path=str(self.folder))
         elif self.folder.exists() and any(self.folder.iterdir()):
             raise PretrainError("train.not-ours", path=str(self.folder))

@@ -26,6 +26,7 @@ from pretrain.journal import Journal
 from pretrain.materials import Materials
 from pretrain.measures import flops_per_token, memory, peak_flops
 from pretrain.recipe import Recipe
+from pretrain.run import Run
 from pretrain.schedule import rate
 from pretrain.task import Task
 from pretrain.world import World
@@ -64,7 +65,7 @@ class Training:
         share = len(world.share(recipe.batch.sequences))
         self.gradients = Gradients(self.part, world, share, recipe.batch.together)
         self.checkpoints = Checkpoints(
-            folder / "checkpoints", recipe.sha256(), materials.order.identity, world
+            Run(folder).checkpoints, recipe.sha256(), materials.order.identity, world
         )
         self.step = self.checkpoints.restore(self.part, self.optimizer)
         """Steps done."""

@@ -1,0 +1,217 @@
+"""A student learns from its teacher, for real: pruned, taught online and from a cache."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from transformers import LlamaForCausalLM
+
+from distill.commands import distill
+from distill.errors import DistillError
+from edge.bundle import Bundle
+from edge.errors import CheckpointError, LucieError
+from pretrain.errors import PretrainUsageError
+from pretrain.journal import read_journal
+
+RECIPE = """
+evaluate_every = 0
+
+[model]
+from = "student"
+
+[teacher]
+model = "{teacher}"
+
+[data]
+length = 32
+separator = "<|im_end|>"
+[[data.mixture]]
+path = "{text}"
+
+[batch]
+sequences = 8
+together = 4
+
+[schedule]
+steps = 80
+rate = 3e-3
+kind = "linear"
+
+[optimizer]
+weight_decay = 0
+
+[parallel]
+threads = 1
+"""
+Command = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory, prose: Path) -> Path:
+    """The prose, a document a line."""
+    path = tmp_path_factory.mktemp("text") / "text.jsonl"
+    lines = prose.read_text(encoding="utf-8").splitlines()
+    rows = [json.dumps({"text": line, "language": "fr"}) for line in lines if line.isprintable()]
+    path.write_text("\n".join(rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def student(teacher: Path, prose: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A slice of the teacher, four fifths as wide in its feed-forward network."""
+    folder = tmp_path_factory.mktemp("student")
+    importance, made = folder / "importance", folder / "student"
+    measure = ["importance", teacher, importance, "--text", prose, "--length", 64]
+    for arguments in (measure, ["prune", teacher, made, "--importance", importance, "--ffn", 64]):
+        done = CliRunner().invoke(distill, [str(a) for a in arguments], standalone_mode=False)
+        assert done.exception is None, done.exception
+    return made
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, teacher: Path, student: Path, text: Path) -> Path:
+    shutil.copytree(student, tmp_path / "student")
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE.format(teacher=teacher, text=text), encoding="utf-8")
+    return path
+
+
+def kl(student: Path, teacher: Path, text: Path) -> float:
+    """Mean KL(teacher ‖ student) on the text, by transformers in float64."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(teacher / "tokenizer.json"))
+    lines = text.read_text(encoding="utf-8").splitlines()
+    read = [tokenizer.encode(json.loads(line)["text"], add_special_tokens=False) for line in lines]
+    ids = [token for each in read for token in (*each.ids, 1)][: 32 * 40]
+    batch = torch.tensor(ids).view(-1, 32)
+    said = []
+    for folder in (student, teacher):
+        model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float64).eval()
+        with torch.no_grad():
+            said.append(model(batch).logits.log_softmax(-1))
+    q, p = said
+    return float((p.exp() * (p - q)).sum(-1).mean())
+
+
+def losses(folder: Path) -> list[float]:
+    return [line["loss"] for line in read_journal(folder) if "loss" in line]
+
+
+def test_a_student_comes_nearer_to_its_teacher(
+    lucie: Command, recipe: Path, teacher: Path, student: Path, text: Path, tmp_path: Path
+) -> None:
+    before = kl(student, teacher, text)
+    lucie("train", recipe, "taught")
+    after = kl(tmp_path / "taught", teacher, text)
+    assert after < 0.5 * before
+    curve = losses(tmp_path / "taught-training")
+    assert curve[0] == pytest.approx(before, rel=0.25), "the loss is the divergence"
+    manifest = Bundle.open(tmp_path / "taught", verify=True).manifest
+    assert manifest.recipe["step"] == "distill.train"
+    assert Bundle.open(student, verify=False).sha256 in {p.sha256 for p in manifest.parents}
+
+
+@pytest.mark.long("pretrain", "distill", "edge/attended.py")
+def test_a_cache_teaches_nearly_as_well(
+    lucie: Command, recipe: Path, teacher: Path, student: Path, text: Path, tmp_path: Path
+) -> None:
+    before = kl(student, teacher, text)
+    lucie("cache", recipe, "cache", "--words", 50)
+    bundle = Bundle.open(tmp_path / "cache", verify=True)
+    assert bundle.manifest.kind == "logits"
+    lucie("train", recipe, "online")
+    lucie("train", recipe, "cached", "--set", f"teacher.cache={tmp_path / 'cache'}")
+    online, cached = (kl(tmp_path / each, teacher, text) for each in ("online", "cached"))
+    assert cached < 0.6 * before
+    assert cached < 1.2 * online
+    made = Bundle.open(tmp_path / "cached", verify=False).manifest
+    assert bundle.sha256 in {parent.sha256 for parent in made.parents}
+
+
+@pytest.mark.long("pretrain", "distill", "edge/attended.py")
+def test_a_pipeline_and_shared_matrices_are_taught_the_same(
+    lucie: Command, recipe: Path, tmp_path: Path
+) -> None:
+    lucie("train", recipe, "one", "--set", "schedule.steps=6")
+    lucie(
+        "train", recipe, "four", "--set", "schedule.steps=6",
+        "--set", "parallel.pipeline=2", "--set", "parallel.tensor=2",
+    )  # fmt: skip
+    one, four = (losses(tmp_path / f"{name}-training") for name in ("one", "four"))
+    np.testing.assert_allclose(four, one, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        (["teacher.divergence=backward"], "recipe.wrong"),
+        (["teacher.cache=nowhere", "teacher.temperature=2.0"], "recipe.wrong"),
+        (["teacher.mix=0.5"], "recipe.wrong"),
+        (["teacher.model=nowhere"], "checkpoint.no-file"),
+        (["teacher.cache=nowhere"], "bundle.no-manifest"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    lucie: Command, recipe: Path, tmp_path: Path, settings: list[str], code: str
+) -> None:
+    with pytest.raises(LucieError) as raised:
+        lucie("train", recipe, "out", *(word for each in settings for word in ("--set", each)))
+    assert raised.value.code == code
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_teacher_of_another_vocabulary_is_refused(
+    lucie: Command, recipe: Path, make_teacher: Callable[..., Path]
+) -> None:
+    other = make_teacher(vocab_size=1088)
+    for command in ("train", "cache"):
+        with pytest.raises(DistillError) as raised:
+            lucie(command, recipe, "out", "--set", f"teacher.model={other}")
+        assert raised.value.code == "train.vocabulary"
+
+
+def test_a_teacher_with_another_tokenizer_is_refused(
+    lucie: Command, recipe: Path, teacher: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(teacher, other)
+    tokenizer = json.loads((other / "tokenizer.json").read_text(encoding="utf-8"))
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer | {"truncation": None}, indent=3))
+    with pytest.raises(DistillError) as raised:
+        lucie("train", recipe, "out", "--set", f"teacher.model={other}")
+    assert raised.value.code == "train.tokenizer"
+    (other / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError):
+        lucie("train", recipe, "out", "--set", f"teacher.model={other}")
+
+
+def test_a_cache_of_other_text_or_too_little_is_refused(lucie: Command, recipe: Path) -> None:
+    lucie("cache", recipe, "cache", "--set", "schedule.steps=2")
+    cache = ["--set", f"teacher.cache={recipe.parent / 'cache'}"]
+    with pytest.raises(DistillError) as raised:
+        lucie("train", recipe, "out", *cache)
+    assert raised.value.code == "train.short-cache"
+    with pytest.raises(DistillError) as raised:
+        lucie("train", recipe, "out", *cache, "--set", "seed=5")
+    assert raised.value.code == "cache.foreign-text"
+
+
+def test_a_setting_that_names_nothing_is_refused(lucie: Command, recipe: Path) -> None:
+    with pytest.raises(PretrainUsageError):
+        lucie("train", recipe, "out", "--set", "schedule")
+
+
+def test_every_field_of_a_recipe_is_told(lucie: Command) -> None:
+    said = lucie("train", "--fields").stdout
+    for field in ("[teacher]", "divergence =", "[schedule]", "rate =", "[[data.mixture]]"):
+        assert field in said
