@@ -16,23 +16,20 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pretrain.recipe import Recipe, below
 
-__all__ = ["DIVERGENCES", "DistillRecipe", "Teaching"]
-
-DIVERGENCES = (
-    "forward-kl",
-    "reverse-kl",
-    "skewed-forward-kl",
-    "skewed-reverse-kl",
-    "jensen-shannon",
-)
+__all__ = ["Cut", "DistillRecipe", "ShrinkRecipe", "Teaching"]
 
 
-class Teaching(BaseModel):
-    """Who teaches, and how."""
+Size = Annotated[int, Field(gt=0, le=1 << 31)]
 
+
+class _Part(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+
+class Teaching(_Part):
+    """Who teaches, and how."""
 
     model: str
     """Folder of the teacher, in Hugging Face's layout."""
@@ -71,3 +68,68 @@ class DistillRecipe(Recipe):
         model, cache = below(folder, self.teacher.model), below(folder, self.teacher.cache)
         teacher = self.teacher.model_copy(update={"model": model, "cache": cache})
         return recipe.model_copy(update={"teacher": teacher})
+
+
+class Cut(_Part):
+    """A step of shrinking: what is left after it, and how long it recovers."""
+
+    layers: Size | None = None
+    """Layers; as many as before, where it is not given, and so the following."""
+    width: Size | None = None
+    """Width of the residual stream."""
+    ffn: Size | None = None
+    """Width of the feed-forward network."""
+    heads: Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$")] | None = None
+    """Query heads and key-value heads, as 16/4."""
+    tie: bool | None = None
+    """Whether the embedding becomes the output matrix, too."""
+    steps: Size | None = None
+    """Steps of training after it; `schedule.steps`, where it is not given."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        sizes = (self.layers, self.width, self.ffn, self.heads, self.tie)
+        if all(size is None for size in sizes):
+            raise ValueError("a cut needs layers, width, ffn, heads or tie")
+        return self
+
+
+class Calibrating(_Part):
+    """On what importance is measured before each cut."""
+
+    tokens: Size = 65_536
+    """Tokens of our texts in five languages and code, equally many of each."""
+    length: Size = 512
+    """Tokens of a piece."""
+
+
+class ShrinkRecipe(DistillRecipe):
+    """Several cuts, each followed by its distillation: prune, recover, prune, recover…
+
+    `model.from` is what is cut first, most often the teacher itself.
+    """
+
+    cuts: tuple[Cut, ...] = Field(min_length=1)
+    """The steps, in order."""
+    importance: Calibrating = Calibrating()
+    """On what importance is measured before each cut."""
+
+    @model_validator(mode="after")
+    def _check_start(self) -> Self:
+        if self.model.start is None:
+            raise ValueError("model.from names what is cut")
+        return self
+
+    def training(self, n: int, student: Path) -> DistillRecipe:
+        """The distillation after cut `n`, counted from 0.
+
+        Each reads the texts in another order, unless the teacher has spoken of one already.
+        """
+        cut = self.cuts[n]
+        schedule = self.schedule.model_copy(update={"steps": cut.steps or self.schedule.steps})
+        fields = {name: getattr(self, name) for name in DistillRecipe.model_fields}
+        seed = self.seed if self.teacher.cache else self.seed + n
+        model = self.model.model_copy(update={"start": str(student)})
+        return DistillRecipe.model_construct(
+            **fields | {"schedule": schedule, "seed": seed, "model": model}
+        )

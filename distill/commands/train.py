@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from distill.commands.words import words
+from distill.commands.words import WORDS, words
 from pretrain.commands.training import options, run, show_fields
 
 __all__ = ["train"]
@@ -21,4 +21,4 @@ def train(recipe: Path, out: Path, settings: tuple[str, ...], work: Path | None)
     from distill.training import distil
     from pretrain.recipe import read_recipe
 
-    run(read_recipe(DistillRecipe, recipe, settings), distil, out, work)
+    run(read_recipe(DistillRecipe, recipe, settings), distil, out, work, WORDS)

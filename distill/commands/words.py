@@ -5,7 +5,7 @@ from __future__ import annotations
 from distill.words import FOLDER
 from edge.commands.words import HELP, CommandWords
 
-__all__ = ["HELP", "say", "stages", "words"]
+__all__ = ["HELP", "WORDS", "say", "stages", "words"]
 
-_words = CommandWords(FOLDER, in_bytes={"verify", "weights", "hash"})
-say, words, stages = _words.say, _words.words, _words.stages
+WORDS = CommandWords(FOLDER, in_bytes={"verify", "weights", "hash"})
+say, words, stages = WORDS.say, WORDS.words, WORDS.stages

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edge.commands.words import CommandWords
 from edge.quantity import count_text, decimal_text
-from pretrain.commands.words import say, stages
+from pretrain.commands.words import WORDS, say
 from pretrain.words import say as stage_say
 
 if TYPE_CHECKING:
@@ -50,7 +51,13 @@ def show_fields(module: str, name: str) -> Callable[[Command], Command]:
                         callback=show, help=say("train-fields"))  # fmt: skip
 
 
-def run(recipe: R, make: Callable[..., Bundle], out: Path, work: Path | None) -> None:
+def run(
+    recipe: R,
+    make: Callable[..., Bundle],
+    out: Path,
+    work: Path | None,
+    words: CommandWords = WORDS,
+) -> None:
     """Train, show how it goes, and say what was made.
 
     Args:
@@ -58,20 +65,21 @@ def run(recipe: R, make: Callable[..., Bundle], out: Path, work: Path | None) ->
         make: `pretrain.run.train`, or what takes the same.
         out: the folder to make.
         work: the folder of the training; beside `out`, where none is named.
+        words: of the stage whose command it is.
     """
     from pretrain.run import Run
 
     folder = work or out.with_name(f"{out.name}-training")
-    with stages("train-interrupted", work=folder) as stage:
+    with words.stages("train-interrupted", work=folder) as stage:
 
         def told(_: int, loss: float, speed: float) -> None:
             loss_text = decimal_text(loss, 3)
-            stage.show(say("train-figures", loss=loss_text, speed=count_text(round(speed))))
+            stage.show(words.say("train-figures", loss=loss_text, speed=count_text(round(speed))))
 
         def stopping() -> None:
             click.echo("\n" + stage_say("train.stopping"), err=True)
 
         bundle = make(recipe, out, Run(folder), stage, told=told, stopping=stopping)
-    click.echo(say("train-made", path=bundle.path, work=folder), err=True)
+    click.echo(words.say("train-made", path=bundle.path, work=folder), err=True)
     for name, value in bundle.manifest.metrics.items():
         click.echo(f"  {name}: {decimal_text(value, 4)}", err=True)

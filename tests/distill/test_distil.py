@@ -149,6 +149,62 @@ def test_a_pipeline_and_shared_matrices_are_taught_the_same(
     np.testing.assert_allclose(four, one, atol=1e-4)
 
 
+CUTS = """
+[importance]
+tokens = 512
+length = 64
+
+[[cuts]]
+ffn = 64
+steps = 30
+
+[[cuts]]
+layers = 3
+width = 40
+steps = 30
+"""
+
+
+@pytest.mark.long("pretrain", "distill", "edge/attended.py")
+def test_two_cuts_go_on_wherever_they_were_stopped(
+    lucie: Command, recipe: Path, teacher: Path, text: Path, tmp_path: Path
+) -> None:
+    cuts = RECIPE.format(teacher=teacher, text=text).replace("student", str(teacher)) + CUTS
+    recipe.write_text(cuts, encoding="utf-8")
+    lucie("run", recipe, "small")
+    made = Bundle.open(tmp_path / "small", verify=True).manifest
+    config = json.loads((tmp_path / "small" / "config.json").read_text(encoding="utf-8"))
+    shape = config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"]
+    assert shape == (3, 40, 64)
+    work = tmp_path / "small-training"
+    assert kl(tmp_path / "small", teacher, text) < 0.7 * kl(work / "2-pruned", teacher, text)
+    parents = {parent.sha256 for parent in made.parents}
+    assert Bundle.open(work / "2-pruned", verify=False).sha256 in parents
+    # What is missing is made again, and nothing else; to the same bits.
+    times = {path.name: path.stat().st_mtime_ns for path in work.glob("1-*")}
+    for name in ("2-pruned", "2-trained-training"):
+        shutil.rmtree(work / name)
+    (tmp_path / "small").rename(tmp_path / "first")
+    lucie("run", recipe, "small")
+    assert {path.name: path.stat().st_mtime_ns for path in work.glob("1-*")} == times
+    first, second = ((tmp_path / n / "model.safetensors").read_bytes() for n in ("first", "small"))
+    assert first == second
+    with pytest.raises(DistillError) as raised:
+        lucie("run", recipe, "other", "--work", work, "--set", "seed=7")
+    assert raised.value.code == "shrink.other-recipe"
+
+
+def test_a_cut_that_is_no_slice_is_refused_before_anything_is_made(
+    lucie: Command, recipe: Path, teacher: Path, text: Path, tmp_path: Path
+) -> None:
+    cuts = RECIPE.format(teacher=teacher, text=text).replace("student", str(teacher)) + CUTS
+    recipe.write_text(cuts.replace("width = 40", "width = 400"), encoding="utf-8")
+    with pytest.raises(LucieError) as raised:
+        lucie("run", recipe, "small")
+    assert raised.value.code.startswith("prune.")
+    assert not (tmp_path / "small-training").exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "code"),
     [
