@@ -83,6 +83,8 @@ class Cut(_Part):
     """Query heads and key-value heads, as 16/4."""
     tie: bool | None = None
     """Whether the embedding becomes the output matrix, too."""
+    keep_ends: Annotated[int, Field(ge=0)] = 1
+    """Layers that stay at either end."""
     steps: Size | None = None
     """Steps of training after it; `schedule.steps`, where it is not given."""
 
@@ -91,6 +93,8 @@ class Cut(_Part):
         sizes = (self.layers, self.width, self.ffn, self.heads, self.tie)
         if all(size is None for size in sizes):
             raise ValueError("a cut needs layers, width, ffn, heads or tie")
+        if self.layers is not None and self.layers < 2 * self.keep_ends:
+            raise ValueError(f"with keep_ends {self.keep_ends}, {self.layers} layers are too few")
         return self
 
 

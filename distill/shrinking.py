@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from distill.errors import DistillError
+from distill.pruning.choice import Rules
 from distill.pruning.shape import Wanted, shape
 from distill.recipe import ShrinkRecipe
 from distill.training import distil
@@ -123,7 +124,8 @@ def _cut(recipe: ShrinkRecipe, n: int, model: Path, folder: Path, stage: Stage) 
         measure(source, measured, calibration, stage)
     importance = Bundle.open(measured, verify=True)
     student = shape(source.checkpoint.config, _wanted(recipe, n))
-    prune(source, importance, student, pruned, stage=stage)
+    rules = Rules(ends=recipe.cuts[n].keep_ends)
+    prune(source, importance, student, pruned, rules=rules, stage=stage)
     return pruned
 
 
