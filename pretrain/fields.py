@@ -3,38 +3,66 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from pretrain.recipe import Recipe
+from edge.messages import text
+from pretrain.words import FOLDER
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-__all__ = ["listing"]
+__all__ = ["fields", "listing"]
 
 
-def listing(kind: type[BaseModel] = Recipe) -> str:
-    """TOML of a recipe with every field, its default and its description."""
-    return "\n".join(_table(kind, "")).strip()
+def listing(kind: type[BaseModel], folders: tuple[Path, ...] = (FOLDER,)) -> str:
+    """TOML of a recipe with every field, its default and what it is, in the user's language.
+
+    Args:
+        kind: of recipe.
+        folders: with `fields.toml`, of the stages whose fields it has.
+    """
+    top = "\n".join(_lines(kind, "", folders))
+    return top.strip()
 
 
-def _table(kind: type[BaseModel], prefix: str) -> list[str]:
+def fields(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every field by its name in TOML, tables before what is in them."""
+    for python_name, field in kind.model_fields.items():
+        name = prefix + (field.alias or python_name)
+        yield name, field
+        below, _ = _model_of(field.annotation)
+        if below is not None:
+            yield from fields(below, f"{name}.")
+
+
+def _lines(kind: type[BaseModel], prefix: str, folders: tuple[Path, ...]) -> list[str]:
     lines: list[str] = []
     inner: list[str] = []
     for python_name, field in kind.model_fields.items():
         name = field.alias or python_name
         below, many = _model_of(field.annotation)
+        told = f"# {_told(prefix + name, folders)}"
         if below is None:
-            lines += [f"# {line}" for line in (field.description or "").splitlines()]
-            lines.append(f"{name} = {_default(field)}")
+            lines += [told, f"{name} = {_default(field)}"]
         else:
             header = f"[[{prefix}{name}]]" if many else f"[{prefix}{name}]"
-            doc = [f"# {line}" for line in (field.description or "").splitlines()]
-            inner += ["", *doc, header, *_table(below, f"{prefix}{name}.")]
+            inner += ["", told, header, *_lines(below, f"{prefix}{name}.", folders)]
     return lines + inner
+
+
+def _told(name: str, folders: tuple[Path, ...]) -> str:
+    entry = f"fields.{name.replace('.', '-')}"
+    for folder in folders[:-1]:
+        try:
+            return text(entry, folder=folder)
+        except KeyError:  # a field of another stage
+            continue
+    return text(entry, folder=folders[-1])
 
 
 def _model_of(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
@@ -48,8 +76,6 @@ def _model_of(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
 
 
 def _default(field: FieldInfo) -> str:
-    if field.default is PydanticUndefined:
+    if field.default is PydanticUndefined or field.default is None:
         return "…"
-    if field.default is None:
-        return "…  # not set"
     return json.dumps(field.default)

@@ -13,6 +13,7 @@ import click
 from edge.commands.words import CommandWords
 from edge.quantity import count_text, decimal_text
 from pretrain.commands.words import WORDS, say
+from pretrain.words import FOLDER
 from pretrain.words import say as stage_say
 
 if TYPE_CHECKING:
@@ -37,14 +38,16 @@ def options(command: Command) -> Command:
     return reduce(lambda made, decorate: decorate(made), reversed(decorators), command)
 
 
-def show_fields(module: str, name: str) -> Callable[[Command], Command]:
+def show_fields(
+    module: str, name: str, folders: tuple[Path, ...] = (FOLDER,)
+) -> Callable[[Command], Command]:
     """The option that prints the fields of a kind of recipe, which is imported only then."""
 
     def show(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
         if asked:
             from pretrain.fields import listing
 
-            click.echo(listing(getattr(import_module(module), name)))
+            click.echo(listing(getattr(import_module(module), name), folders))
             ctx.exit()
 
     return click.option("--fields", is_flag=True, is_eager=True, expose_value=False,

@@ -1,0 +1,97 @@
+"""Recipes: what they refuse, what the command line sets, what a person is told of them."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from distill.recipe import ShrinkRecipe
+from distill.words import FOLDER as DISTILLING
+from edge.messages import text
+from pretrain.errors import PretrainUsageError
+from pretrain.fields import fields, listing
+from pretrain.recipe import Recipe, read_recipe
+from pretrain.words import FOLDER
+
+
+def read(kitchen: Path, *settings: str) -> Recipe:
+    return read_recipe(Recipe, kitchen / "recipe.toml", settings)
+
+
+def test_paths_are_relative_to_the_recipe(kitchen: Path) -> None:
+    recipe = read(kitchen)
+    assert recipe.data.mixture[0].path == str(kitchen / "text.jsonl")
+    assert recipe.tokenizer_path == kitchen / "model"
+
+
+def test_the_command_line_sets_any_field(kitchen: Path) -> None:
+    recipe = read(
+        kitchen,
+        "schedule.steps=7",
+        "schedule.kind=wsd",
+        "optimizer.betas=[0.8, 0.9]",
+        "model.tie_word_embeddings=false",
+        'name="x"',
+        'data.mixture=[{path="a", weight=1.0}, {path="b", weight=3.0}]',
+    )
+    assert (recipe.schedule.steps, recipe.schedule.kind) == (7, "wsd")
+    assert recipe.optimizer.betas == (0.8, 0.9)
+    assert recipe.model.tie_word_embeddings is False
+    assert [part.weight for part in recipe.data.mixture] == [1.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("schedule.rate=nan", "schedule.rate"),
+        ("schedule.steps=-1", "schedule.steps"),
+        ("schedule.typo=1", "schedule.typo"),
+        ("optimizer.betas=[0.9]", "optimizer.betas"),
+        ("parallel.data=0", "parallel.data"),
+        ("name=Ä", "name"),
+        ("model.from=x", "from"),
+        ('data.mixture=[{path="a", weight=1.0}, {path="b"}]', "weight"),
+    ],
+)
+def test_what_is_wrong_is_named(kitchen: Path, setting: str, said: str) -> None:
+    with pytest.raises(PretrainUsageError) as raised:
+        read(kitchen, setting)
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
+    for content in (b"\xff\xfe", b"[model", b""):
+        path = tmp_path / "recipe.toml"
+        path.write_bytes(content)
+        with pytest.raises(PretrainUsageError) as raised:
+            read_recipe(Recipe, path)
+        assert str(path) in str(raised.value)
+    with pytest.raises(PretrainUsageError):
+        read_recipe(Recipe, tmp_path / "none.toml")
+
+
+def test_how_work_is_shared_is_not_what_is_learned(kitchen: Path) -> None:
+    same = read(kitchen).sha256()
+    assert read(kitchen, "parallel.data=2", "save_every_s=1.0", "recompute=true").sha256() == same
+    assert read(kitchen, "seed=9").sha256() != same
+    assert read(kitchen, "batch.sequences=4").sha256() != same
+
+
+def test_every_field_is_told_as_its_docstring_has_it() -> None:
+    ours = dict(fields(Recipe))
+    for name, field in fields(ShrinkRecipe):
+        folder = FOLDER if name in ours else DISTILLING
+        told = text(f"fields.{name.replace('.', '-')}", folder=folder)
+        assert told == " ".join((field.description or "").split()).replace("'", "’"), name
+
+
+def test_a_listing_is_toml_with_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = listing(Recipe)
+    known = tomllib.loads(shown.replace(" = …", ' = "…"'))
+    assert known["optimizer"]["betas"] == [0.9, 0.95]
+    assert known["data"]["mixture"][0]["path"] == "…"
+    monkeypatch.setenv("LUCIE_LANG", "fr")
+    assert "# Ce qui est lu.\n[data]" in listing(Recipe)
