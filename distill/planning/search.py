@@ -64,6 +64,8 @@ def slices(teacher: LlamaConfig, tied: bool) -> Iterator[LlamaConfig]:
         if not _in_proportion(teacher, width, ffn):
             continue
         for heads, kv_heads in _heads(teacher, width):
+            if width % heads:
+                continue  # see `is_slice`
             made = resized(
                 teacher, layers=layers, width=width, ffn=ffn, heads=heads, kv_heads=kv_heads,
                 tied=tied,

@@ -82,6 +82,9 @@ def _faults(teacher: LlamaConfig, student: LlamaConfig) -> Iterator[Reason]:
     most, given = _queries(teacher), _queries(student)
     if given > most:
         yield _differs("group-grows", most, given)
+    width, heads = student.hidden_size, student.num_attention_heads
+    if width % heads:  # transformers 5 loads no such model, though it is told the size of a head
+        yield Reason("uneven", {"width": width, "heads": heads})
 
 
 def _differs(code: str, teacher: int, student: int) -> Reason:

@@ -89,7 +89,7 @@ def test_of_about_the_same_size_the_deeper_comes_first() -> None:
 @pytest.mark.parametrize("tied", [True, False])
 def test_all_that_is_found_can_be_cut(teacher: LlamaConfig, tied: bool) -> None:
     found = list(slices(teacher, tied))
-    assert len(found) > 50
+    assert len(found) > 15
     for one in found:
         assert is_slice(teacher, one) is None
         assert one.tie_word_embeddings is tied
