@@ -31,6 +31,8 @@ from edge.llama_config import LlamaConfig
 __all__ = ["CRITERIA", "Found", "choose", "in_order", "published", "slices"]
 
 _PARTS = 8
+_SMALL = 1024
+"""Width of a model small enough for finer steps: few of them suit its number of heads."""
 _MULTIPLES = (256, 128, 64, 32)
 _PUBLISHED = Path(__file__).with_name("published.toml")
 
@@ -64,8 +66,6 @@ def slices(teacher: LlamaConfig, tied: bool) -> Iterator[LlamaConfig]:
         if not _in_proportion(teacher, width, ffn):
             continue
         for heads, kv_heads in _heads(teacher, width):
-            if width % heads:
-                continue  # see `is_slice`
             made = resized(
                 teacher, layers=layers, width=width, ffn=ffn, heads=heads, kv_heads=kv_heads,
                 tied=tied,
@@ -75,9 +75,10 @@ def slices(teacher: LlamaConfig, tied: bool) -> Iterator[LlamaConfig]:
 
 
 def _grid(size: int) -> list[int]:
-    """Sizes up to `size` in equal steps of about an eighth of it."""
-    unit = next((n for n in _MULTIPLES if size % n == 0 and size >= 4 * n), 2)
-    step = unit * max(1, round(size / _PARTS / unit))
+    """Sizes up to `size` in equal steps of about an eighth of it; of small models, half that."""
+    unit = next((n for n in _MULTIPLES if size % n == 0 and size >= 16 * n), 2)
+    parts = _PARTS if size >= _SMALL else 2 * _PARTS
+    step = unit * max(1, round(size / parts / unit))
     return sorted({*range(step, size, step), size})
 
 
@@ -99,8 +100,16 @@ def _heads(teacher: LlamaConfig, width: int) -> list[tuple[int, int]]:
     whole = [(n * queries, n) for n in range(1, groups + 1)]
     thinner = [(groups * n, groups) for n in range(1, queries + 1)]
     wanted = teacher.num_attention_heads * width / teacher.hidden_size
-    enough = [next(pair for pair in way if pair[0] >= wanted) for way in (whole, thinner)]
-    return list(dict.fromkeys(enough))
+    # Those that do not divide the width make no model: see `is_slice`.
+    near = [_suiting(way, width, wanted) for way in (whole, thinner)]
+    return list(dict.fromkeys(pair for pair in near if pair is not None))
+
+
+def _suiting(way: list[tuple[int, int]], width: int, wanted: float) -> tuple[int, int] | None:
+    """The fewest heads that are enough; where they do not divide the width, one step fewer."""
+    at = next(n for n, pair in enumerate(way) if pair[0] >= wanted)
+    near = way[max(at - 1, 0) : at + 1]
+    return next((pair for pair in reversed(near) if width % pair[0] == 0), None)
 
 
 def choose(
