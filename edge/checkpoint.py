@@ -23,10 +23,9 @@ from edge.errors import CheckpointError
 from edge.llama_config import LlamaConfig
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Checkpoint", "TensorPlace"]
+__all__ = ["Checkpoint", "TensorPlace", "checked_config", "read_config"]
 
 _DOCUMENTS = ("tokenizer_config.json", "generation_config.json", "special_tokens_map.json")
 _TEXTS = ("README.md", "chat_template.jinja")
@@ -77,7 +76,7 @@ class Checkpoint:
             CheckpointError: a file is missing, cannot be read or contradicts itself; the
                 architecture is not Llama.
         """
-        config = _config(path)
+        config = read_config(path / _CONFIG)
         _check_documents(path)
         return cls(path, config, dict(_tensors(path)))
 
@@ -125,37 +124,36 @@ class Checkpoint:
         return _json(path) if path.exists() else None
 
 
-def finite(tensor: NDArray[np.floating[Any]]) -> bool:
-    """Whether a tensor holds neither NaN nor infinity, without a copy of it in memory."""
-    import numpy as np
-
-    # The sum of what is finite may overflow to infinity, but never to NaN, and the product
-    # with zero tells both apart from all other numbers.
-    rows = tensor.reshape(-1)
-    step = 1 << 20
-    return all(
-        bool(np.isfinite(rows[at : at + step].astype(np.float32)).all())
-        for at in range(0, rows.size, step)
-    )
-
-
 def _dims(shape: tuple[int, ...]) -> str:
     return " × ".join(map(str, shape)) or "1"
 
 
-def _config(path: Path) -> LlamaConfig:
-    given = _json(path / _CONFIG)
+def read_config(file: Path) -> LlamaConfig:
+    """The shape in a file `config.json`.
+
+    Raises:
+        CheckpointError: it cannot be read, or is of no Llama model.
+    """
+    return checked_config(file, _json(file))
+
+
+def checked_config(file: Path, given: dict[str, Any]) -> LlamaConfig:
+    """The shape that the content of `file` says.
+
+    Raises:
+        CheckpointError: it is of no Llama model.
+    """
     architectures = given.get("architectures")
     if architectures != ["LlamaForCausalLM"]:
         named = ", ".join(map(str, architectures)) if isinstance(architectures, list) else "-"
-        raise CheckpointError("checkpoint.architecture", path=str(path), architecture=_shown(named))
+        raise CheckpointError("checkpoint.architecture", path=str(file), architecture=_shown(named))
     try:
         return LlamaConfig.model_validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise CheckpointError(
             "checkpoint.bad-config",
-            path=str(path / _CONFIG),
+            path=str(file),
             field=_shown(".".join(map(str, first["loc"])) or "-"),
             reason=_shown(first["msg"]),
         ) from None

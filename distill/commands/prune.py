@@ -49,8 +49,9 @@ def prune(
     """Cut a smaller model out of a larger one."""
     from distill.pruning.choice import Rules
     from distill.pruning.prune import prune as make
-    from distill.pruning.shape import Wanted, like, shape
+    from distill.pruning.shape import Wanted, shape
     from edge.bundle import Bundle
+    from edge.checkpoint import read_config
     from quantize.checkpoint.source import open_source
 
     wanted = Wanted(layers, width, ffn, None if heads is None else _heads(heads), tie)
@@ -60,7 +61,7 @@ def prune(
     with stages() as stage:
         source = open_source(model, stage("verify"))
         teacher = source.checkpoint.config
-        student = shape(teacher, wanted) if config is None else like(config)
+        student = shape(teacher, wanted) if config is None else read_config(config)
         importance = Bundle.open(measured, verify=True)
         bundle = make(source, importance, student, out, rules=rules, stage=stage)
     figures = bundle.manifest.metrics

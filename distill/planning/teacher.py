@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from distill.errors import DistillUsageError
 from edge.bundle import Bundle
+from edge.checkpoint import checked_config, read_config
 from edge.errors import CheckpointError
 from edge.gguf_types import GGUFHeader
 from edge.header import read_model
@@ -24,7 +21,6 @@ _FOLDER = Path(__file__).parent / "teachers"
 KNOWN = tuple(sorted(path.stem for path in _FOLDER.glob("*.json")))
 """Teachers whose shape is known without a download."""
 _CONFIG = "config.json"
-_MOST_BYTES = 1 << 20  # the config.json of a large model is a few kilobytes
 
 
 def read_teacher(given: str) -> tuple[str, LlamaConfig]:
@@ -40,15 +36,15 @@ def read_teacher(given: str) -> tuple[str, LlamaConfig]:
     """
     path = Path(given).expanduser()
     if given in KNOWN and not path.exists():
-        return given, _read(_FOLDER / f"{given}.json")
+        return given, read_config(_FOLDER / f"{given}.json")
     if path.suffix == ".json" and path.is_file():
-        return path.resolve().parent.name or given, _read(path)
+        return path.resolve().parent.name or given, read_config(path)
     if path.is_dir():
         name = path.resolve().name
         if (path / MANIFEST).exists():
             name = Bundle.open(path, verify=False).manifest.name
         if (path / _CONFIG).exists():
-            return name, _read(path / _CONFIG)
+            return name, read_config(path / _CONFIG)
         return name, _of_file(Store().find(f"{path.resolve()}").weights)
     if path.is_file():
         return path.stem, _of_file(path)
@@ -66,7 +62,7 @@ def _of_file(path: Path) -> LlamaConfig:
             path=str(path),
             architecture=header.architecture if isinstance(header, GGUFHeader) else "ONNX",
         )
-    return _checked(
+    return checked_config(
         path,
         {
             "architectures": ["LlamaForCausalLM"],
@@ -82,39 +78,3 @@ def _of_file(path: Path) -> LlamaConfig:
             "tie_word_embeddings": header.tied_output,
         },
     )
-
-
-def _read(path: Path) -> LlamaConfig:
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise CheckpointError("checkpoint.bad-json", path=str(path), reason="> 1 MiB")
-        given = json.loads(path.read_bytes())
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise CheckpointError("checkpoint.unreadable", path=str(path), reason=reason) from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(
-            "checkpoint.bad-json", path=str(path), reason=one_line(error)
-        ) from error
-    if not isinstance(given, dict):
-        raise CheckpointError("checkpoint.bad-json", path=str(path), reason=type(given).__name__)
-    return _checked(path, given)
-
-
-def _checked(path: Path, given: dict[str, Any]) -> LlamaConfig:
-    architectures = given.get("architectures")
-    if architectures != ["LlamaForCausalLM"]:
-        named = ", ".join(map(str, architectures)) if isinstance(architectures, list) else "-"
-        raise CheckpointError(
-            "checkpoint.architecture", path=str(path), architecture=one_line(named)
-        )
-    try:
-        return LlamaConfig.model_validate(given)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise CheckpointError(
-            "checkpoint.bad-config",
-            path=str(path),
-            field=one_line(".".join(map(str, first["loc"])) or "-"),
-            reason=one_line(first["msg"]),
-        ) from None

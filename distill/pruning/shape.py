@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
-from pydantic import ValidationError
-
-from distill.errors import DistillError, DistillUsageError
+from distill.errors import DistillUsageError
 from edge.llama_config import LlamaConfig
-from edge.text import one_line
 
-__all__ = ["Wanted", "check_slice", "like", "shape"]
+__all__ = ["Wanted", "check_slice", "shape"]
 
 _SMALLER = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads",
             "num_key_value_heads")  # fmt: skip
 _SAME = ("head_dim", "vocab_size", "rope", "rms_norm_eps", "max_position_embeddings")
 """What no slice changes: a head that lost dimensions would rotate others than it learned."""
-_MOST_JSON = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,27 +47,6 @@ def shape(teacher: LlamaConfig, wanted: Wanted) -> LlamaConfig:
     student = teacher.model_copy(update=told)
     check_slice(teacher, student)
     return student
-
-
-def like(path: Path) -> LlamaConfig:
-    """The config of a file `config.json`.
-
-    Raises:
-        DistillError: it cannot be read, or is none of a Llama model.
-    """
-    try:
-        if path.stat().st_size > _MOST_JSON:
-            raise DistillError("prune.bad-config", path=str(path), reason="> 1 MiB")
-        return LlamaConfig.model_validate(json.loads(path.read_bytes()))
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise DistillError("prune.bad-config", path=str(path), reason=reason) from error
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        reason = f"{'.'.join(map(str, first['loc'])) or '-'}: {first['msg']}"
-        raise DistillError("prune.bad-config", path=str(path), reason=one_line(reason)) from None
-    except (ValueError, RecursionError) as error:
-        raise DistillError("prune.bad-config", path=str(path), reason=one_line(error)) from error
 
 
 def check_slice(teacher: LlamaConfig, student: LlamaConfig) -> None:
