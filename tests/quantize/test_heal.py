@@ -20,7 +20,7 @@ from onnx import external_data_helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 
 from edge.bundle import Bundle
-from edge.errors import CheckpointError, StoreError
+from edge.errors import CheckpointError, StoreError, UsageError
 from edge.gguf_header import read_header
 from quantize import healed_bundle
 from quantize.checkpoint.llama_tensors import interleave
@@ -309,7 +309,7 @@ def test_a_training_does_not_lie_in_its_result(
 def test_a_result_without_a_name_is_refused(
     out: str, lucie: Callable[..., Result], tiny_folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(QuantizeUsageError, match="name"):
+    with pytest.raises(UsageError, match="name"):
         lucie("heal", tiny_folder, out)
     assert not list(tmp_path.iterdir())
 
