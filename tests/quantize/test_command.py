@@ -17,7 +17,7 @@ from click.testing import Result
 
 from edge import workshop
 from edge.bundle import Bundle
-from edge.errors import InterruptedByUserError, LucieError, StoreError
+from edge.errors import InterruptedByUserError, LucieError, StoreError, UsageError
 from edge.gguf_header import read_header
 from edge.manifest import DataSource, Manifest
 from edge.store import Store
@@ -100,7 +100,7 @@ def test_a_damaged_source_bundle_is_not_exported(
 @pytest.mark.parametrize(
     ("arguments", "kind"),
     [
-        (("gguf", "{folder}", "Upper"), QuantizeUsageError),
+        (("gguf", "{folder}", "Upper"), UsageError),
         (("gguf", "{folder}", "x", "--type", "Q9"), QuantizeUsageError),
         (("gguf", "{folder}", "x", "--tensor-type", "ffn_down"), QuantizeUsageError),
         (("gguf", "{folder}", "taken"), StoreError),
