@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -10,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from safetensors import SafetensorError
+
 from edge.attended import Tell, left_alone
-from pretrain.errors import PretrainError
+from pretrain.disk import unwritten
 from pretrain.materials import Materials, prepared
 from pretrain.recipe import Recipe
 from pretrain.run import Run
@@ -46,10 +47,8 @@ def work(folder: Path, kind: type[R], make_task: MakeTask[R], tell: Tell) -> boo
                 return False
             _leave(training, run, world)
             return True
-    except OSError as error:
-        code = "train.full" if error.errno == errno.ENOSPC else "train.unwritable"
-        reason = error.strerror or str(error)
-        raise PretrainError(code, path=str(folder), reason=reason) from error
+    except (OSError, SafetensorError) as error:
+        raise unwritten(folder, error) from error
 
 
 def _leave(training: Training, run: Run, world: World) -> None:
