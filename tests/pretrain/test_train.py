@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +28,6 @@ from pretrain.recipe import Recipe, read_recipe
 from pretrain.run import Run, train
 from pretrain.weights import of_folder
 from tests.quantize import tiny
-from tests.quantize.namespaces import UNSHARE, namespaces
 
 SETTINGS = ["parallel.threads=1"]
 Cook = Callable[..., Path]
@@ -220,39 +218,6 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(kitchen: Path, tmp_p
     assert losses(tmp_path) == losses(whole)
 
 
-@pytest.mark.long("pretrain", "edge/attended.py")
-def test_a_killed_launcher_leaves_nobody_behind(kitchen: Path, tmp_path: Path) -> None:
-    child = program(tmp_path, kitchen, "schedule.steps=10000", "parallel.data=2")
-    until_step(tmp_path, 2)
-    listed = subprocess.run(["ps", "-ewwo", "pid,args"], capture_output=True, text=True, check=True)
-    launchers = [
-        int(line.split()[0])
-        for line in listed.stdout.splitlines()
-        if "torch.distributed.run" in line and str(tmp_path / "run") in line
-    ]
-    for launcher in launchers:
-        os.kill(launcher, signal.SIGKILL)
-    _, said = child.communicate(timeout=30)
-    assert child.returncode == 1, said
-    assert "The system ended training" in said
-    assert len(launchers) == 1
-    assert not workers(tmp_path)
-
-
-@pytest.mark.long("pretrain", "edge/attended.py")
-def test_a_killed_process_of_several_is_said(kitchen: Path, tmp_path: Path) -> None:
-    child = program(tmp_path, kitchen, "schedule.steps=10000", "parallel.data=2")
-    until_step(tmp_path, 2)
-    listed = subprocess.run(["ps", "-ewwo", "pid,args"], capture_output=True, text=True, check=True)
-    found = [line for line in listed.stdout.splitlines() if f"pretrain {tmp_path / 'run'}" in line]
-    last = next(line for line in reversed(found) if "torch.distributed.run" not in line)
-    os.kill(int(last.split()[0]), signal.SIGKILL)
-    _, said = child.communicate(timeout=60)
-    assert child.returncode == 1, said
-    assert "The system ended training" in said
-    assert not workers(tmp_path)
-
-
 def workers(folder: Path) -> list[str]:
     listed = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True)
     return [line for line in listed.stdout.splitlines() if str(folder / "run") in line]
@@ -368,26 +333,6 @@ def test_what_has_no_name_is_no_place_for_a_model(
 ) -> None:
     assert main(["pretrain", "train", str(kitchen / "recipe.toml"), out]) == 2
     assert capsys.readouterr().err.count("\n") == 1
-
-
-@namespaces
-@pytest.mark.parametrize("settings", [["save_every_s=0.01"], ["schedule.steps=1"]])
-def test_a_full_disk_is_said(kitchen: Path, tmp_path: Path, settings: list[str]) -> None:
-    """It has room for the log, but not for a checkpoint, or for the result."""
-    code = """
-        import subprocess, sys
-        small, *command = sys.argv[1:]
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", small], check=True)
-        raise SystemExit(subprocess.run([sys.executable, "-c", *command]).returncode)
-    """
-    small = tmp_path / "small"
-    small.mkdir()
-    train = ["pretrain", "train", kitchen / "recipe.toml", small / "out"]
-    more = [word for setting in (*SETTINGS, *settings) for word in ("--set", setting)]
-    command = [*UNSHARE, sys.executable, "-c", textwrap.dedent(code), small, BEGIN, *train, *more]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert ran.returncode == 1
-    assert "There is no room left" in ran.stderr.splitlines()[-1]
 
 
 def test_what_diverges_is_said(kitchen: Path, tmp_path: Path) -> None:
