@@ -57,11 +57,12 @@ def shrink(
         raise StoreError("bundle.exists", path=str(out))
     _check_shapes(recipe)
     with ExitStack() as stack:
-        _begin(recipe, run)
+        run.make(out)
         try:
             stack.enter_context(held(run.folder))
         except BlockingIOError as error:
             raise DistillError("shrink.busy", path=str(run.folder)) from error
+        _begin(recipe, run)
         model = Path(recipe.model.start or "")
         for n in range(len(recipe.cuts)):
             pruned = _cut(recipe, n, model, run.folder, stage)
@@ -93,9 +94,8 @@ def _begin(recipe: ShrinkRecipe, run: Run) -> None:
         known = run.read(ShrinkRecipe)
         if _identity(known) != _identity(recipe) and any(run.folder.glob("1-*")):
             raise DistillError("shrink.other-recipe", path=str(run.folder))
-    elif run.folder.exists() and any(run.folder.iterdir()):
+    elif any(run.folder.iterdir()):
         raise DistillError("shrink.not-ours", path=str(run.folder))
-    run.folder.mkdir(parents=True, exist_ok=True)
     draft = run.recipe.with_suffix(".tmp")
     draft.write_text(text, encoding="utf-8")
     draft.replace(run.recipe)

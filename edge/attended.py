@@ -42,7 +42,7 @@ class DiedError(Exception):
         self.status = status
         """Its exit code; negative: the signal that ended it."""
         self.reason = reason
-        """The last line of its log."""
+        """The last line of its log that says anything."""
 
     @property
     def killed(self) -> bool:
@@ -130,7 +130,9 @@ def _listen(
 
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    return one_line(next((line for line in reversed(lines) if line.strip()), "-"))
+    # Lines without a word, as launchers frame what they say with, tell nothing.
+    said = (line for line in reversed(lines) if any(map(str.isalnum, line)))
+    return one_line(next(said, "-"))
 
 
 def attended(work: Callable[[Tell], bool]) -> int:

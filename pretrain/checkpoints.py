@@ -30,6 +30,7 @@ from torch.distributed.checkpoint.hf_storage import (
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from pretrain.disk import unwritten
 from pretrain.errors import PretrainError
 from pretrain.part import Part
 from pretrain.world import World
@@ -87,7 +88,8 @@ class Checkpoints:
         with _written(self.folder):
             if self._world.first:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                shutil.rmtree(draft, ignore_errors=True)
+                for left in self.folder.glob(f"{_DRAFT}*"):  # of a disk that was full, a kill
+                    shutil.rmtree(left)
                 draft.mkdir()
             self._world.wait()
             with _quiet():
@@ -186,14 +188,13 @@ def _written(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, CheckpointException) as error:
-        reason = getattr(error, "strerror", None) or _first(error)
-        raise PretrainError("train.unwritable", path=str(folder), reason=reason) from error
+        raise unwritten(folder, error, _first(error)) from error
 
 
-def _first(error: BaseException) -> str:
+def _first(error: BaseException) -> str | None:
     """The reason of the first process that failed."""
     failures = getattr(error, "failures", {})
-    return next((str(each[0]) for each in failures.values()), str(error))
+    return next((str(each[0]) for each in failures.values()), None)
 
 
 def _sync(folder: Path) -> None:

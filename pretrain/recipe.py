@@ -52,6 +52,7 @@ __all__ = [
 
 Count = Annotated[int, Field(gt=0, le=1 << 40)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -169,7 +170,7 @@ class Batch(_Part):
 class Optimizer(_Part):
     """AdamW (Loshchilov and Hutter, 1711.05101), as Llama models are trained."""
 
-    betas: tuple[Share, Share] = (0.9, 0.95)
+    betas: tuple[Decay, Decay] = (0.9, 0.95)
     """Decay of the two moments."""
     eps: Positive = 1e-8
     """Added to the root of the second."""
@@ -331,9 +332,12 @@ def _set(raw: dict[str, Any], setting: str) -> None:
     if not equals or not all(names):
         raise PretrainUsageError("recipe.setting", setting=one_line(setting))
     try:
-        table[names[-1]] = tomllib.loads(f"value = {value}")["value"]
+        read = tomllib.loads(f"value = {value}")
     except tomllib.TOMLDecodeError:
-        table[names[-1]] = value
+        read = {"value": value}
+    if len(read) > 1:  # a line break, and another field behind it
+        raise PretrainUsageError("recipe.setting", setting=one_line(setting))
+    table[names[-1]] = read["value"]
 
 
 def _wrong(error: ValidationError, where: str) -> PretrainUsageError:

@@ -17,6 +17,7 @@ from edge.bundle import Bundle
 from edge.errors import CheckpointError, DamagedModelError, LucieError, ModelError, StoreError
 from edge.progress import Progress
 from edge.workshop import held, workshop
+from pretrain.disk import unwritten
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.recipe import Recipe
 from pretrain.shape import shape
@@ -82,8 +83,24 @@ class Run:
         """What libraries said."""
         return self.folder / "train.log"
 
+    def make(self, out: Path) -> None:
+        """Make the folder, if it is not there, of a training that becomes the bundle `out`.
+
+        Raises:
+            PretrainUsageError: it is in the bundle, which would be in its own way.
+            PretrainError: it is a file, or cannot be made.
+        """
+        if self.folder.resolve().is_relative_to(out.resolve()):
+            raise PretrainUsageError("train.work-in-out", path=str(self.folder), out=str(out))
+        if self.folder.exists() and not self.folder.is_dir():
+            raise PretrainError("train.not-ours", path=str(self.folder))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritten(self.folder, error) from error
+
     def begin(self, recipe: Recipe) -> None:
-        """Make the folder, or find it with the same training in it.
+        """Note the recipe in the folder, or find it with the same training in it.
 
         Raises:
             PretrainError: it holds something else.
@@ -93,9 +110,8 @@ class Run:
             begun = self.checkpoints.exists() or self.result.exists()
             if begun and self.read(type(recipe)).sha256() != recipe.sha256():
                 raise PretrainError("train.other-recipe", path=str(self.folder))
-        elif self.folder.exists() and any(self.folder.iterdir()):
+        elif any(self.folder.iterdir()):
             raise PretrainError("train.not-ours", path=str(self.folder))
-        self.folder.mkdir(parents=True, exist_ok=True)
         draft = self.recipe.with_suffix(".tmp")
         draft.write_text(recipe.model_dump_json(by_alias=True, indent=1), encoding="utf-8")
         draft.replace(self.recipe)
@@ -145,11 +161,13 @@ def train(
 
     with ExitStack() as stack:
         draft = stack.enter_context(workshop(out))
+        run.make(out)
         try:
-            run.begin(recipe)
+            # Before it is written to: somebody else may be training in it.
             stack.enter_context(held(run.folder))
         except BlockingIOError as error:
             raise PretrainError("train.busy", path=str(run.folder)) from error
+        run.begin(recipe)
         texts = read_texts(recipe, stage("tokens"))
         shape(recipe, texts.vocabulary)  # what cannot be is said before a process begins
         if not run.result.exists():
@@ -197,8 +215,10 @@ def _train(
     try:
         attend(program, run.log, heard, stopping=stopping, errors=of.errors)
     except DiedError as error:
-        if error.killed:
+        # Of its processes, torchrun says so.
+        if error.killed or "(SIGKILL)" in error.reason:
             raise PretrainError("train.killed") from error
+        reason = error.reason.removesuffix(".")
         raise PretrainError(
-            "train.died", log=str(run.log), status=error.status, reason=error.reason
+            "train.died", log=str(run.log), status=error.status, reason=reason
         ) from error

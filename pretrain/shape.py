@@ -37,6 +37,10 @@ def shape(recipe: Recipe, vocabulary: int) -> LlamaConfig:
     if recipe.data.length > config.max_position_embeddings:
         most = config.max_position_embeddings
         raise PretrainUsageError("train.length", length=recipe.data.length, most=most)
+    if config.hidden_size % config.num_attention_heads:  # transformers refuses it
+        raise PretrainUsageError(
+            "train.heads", size=config.hidden_size, heads=config.num_attention_heads
+        )
     _check_shares(config, recipe.parallel)
     return config
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from edge.errors import CheckpointError
 from edge.llama_config import LlamaConfig
 
 if TYPE_CHECKING:
@@ -46,14 +47,19 @@ def new(config: LlamaConfig, seed: int) -> Source:
 def of_folder(checkpoint: Checkpoint) -> Source:
     """The weights of a model folder.
 
-    The source raises `CheckpointError` where a tensor is missing, or has another shape.
+    The source raises `CheckpointError` where a tensor is missing, has another shape, or holds
+    NaN or infinity: in a row that no text reads, training would not meet them.
     """
     import numpy as np
+
+    from edge.checkpoint import finite
 
     def source(name: str, shape: tuple[int, ...]) -> Tensor:
         array = checkpoint.read(name)
         if array.shape != shape:
             raise checkpoint.misshapen(name, shape)
+        if not finite(array):
+            raise CheckpointError("checkpoint.not-finite", path=str(checkpoint.path), tensor=name)
         return torch.from_numpy(np.asarray(array, np.float32))
 
     return source

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pretrain.assembly import gathered
+from pretrain.errors import PretrainError
 from pretrain.part import Part
 from pretrain.world import World
 
@@ -28,13 +29,19 @@ def write_weights(part: Part, folder: Path, world: World) -> None:
         folder: is there; takes `model.safetensors`, or a shard of each part of a pipeline and
             their index.
         world: the processes.
+
+    Raises:
+        PretrainError: a weight is no number; the last step made it so.
     """
+    import torch
     from safetensors.torch import save_file
 
     tensors: dict[str, Tensor] = {}
     repeated = part.tied and not part.first  # the table, which the first part has
     for name, parameter in part.named_parameters():
         whole = gathered(parameter)
+        if not bool(torch.isfinite(whole).all()):
+            raise PretrainError("train.not-finite", tensor=name)
         if world.chief and not (repeated and parameter is part.table):
             tensors[name] = whole.contiguous()
     of, at = world.parallel.pipeline, world.place("pipeline")

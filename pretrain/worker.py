@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from safetensors import SafetensorError
+
 from edge.attended import Tell, left_alone
-from pretrain.errors import PretrainError
+from pretrain.disk import unwritten
 from pretrain.materials import Materials, prepared
 from pretrain.recipe import Recipe
 from pretrain.run import Run
@@ -38,7 +40,7 @@ def work(folder: Path, kind: type[R], make_task: MakeTask[R], tell: Tell) -> boo
     run = Run(folder)
     recipe = run.read(kind)
     try:
-        with World.joined(recipe.parallel) as world:
+        with _alone(run), World.joined(recipe.parallel) as world:
             materials = prepared(recipe, read_texts(recipe, lambda *_: None))
             task = make_task(recipe, materials, world)
             training = Training(recipe, materials, task, folder, world)
@@ -46,10 +48,17 @@ def work(folder: Path, kind: type[R], make_task: MakeTask[R], tell: Tell) -> boo
                 return False
             _leave(training, run, world)
             return True
-    except OSError as error:
-        code = "train.full" if error.errno == errno.ENOSPC else "train.unwritable"
-        reason = error.strerror or str(error)
-        raise PretrainError(code, path=str(folder), reason=reason) from error
+    except (OSError, SafetensorError) as error:
+        raise unwritten(folder, error) from error
+
+
+@contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """Until a worker that outlived whoever had started it has saved, and is gone."""
+    with run.log.open("ab") as file:
+        if os.environ.get("RANK", "0") == "0":
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _leave(training: Training, run: Run, world: World) -> None:

@@ -72,7 +72,8 @@ def run(
     """
     from pretrain.run import Run
 
-    folder = work or out.with_name(f"{out.name}-training")
+    # Not with_name: a path without a name, as "/", is refused where the bundle is made.
+    folder = work or out.parent / f"{out.name}-training"
     with words.stages("train-interrupted", work=folder) as stage:
 
         def told(_: int, loss: float, speed: float) -> None:

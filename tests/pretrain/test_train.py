@@ -18,11 +18,16 @@ import pytest
 from safetensors.numpy import load_file
 
 from edge.bundle import Bundle
-from edge.errors import LucieError
+from edge.checkpoint import Checkpoint
+from edge.cli import main
+from edge.errors import CheckpointError, LucieError
+from edge.workshop import held
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.journal import read_journal
 from pretrain.recipe import Recipe, read_recipe
 from pretrain.run import Run, train
+from pretrain.weights import of_folder
+from tests.quantize import tiny
 
 SETTINGS = ["parallel.threads=1"]
 Cook = Callable[..., Path]
@@ -136,7 +141,7 @@ def test_any_number_of_processes_learn_the_same(
 
 BEGIN = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-    "from edge.program import main; raise SystemExit(main())"
+    "from edge.cli import main; raise SystemExit(main())"
 )
 
 
@@ -214,7 +219,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(kitchen: Path, tmp_p
 
 
 def workers(folder: Path) -> list[str]:
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    listed = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True)
     return [line for line in listed.stdout.splitlines() if str(folder / "run") in line]
 
 
@@ -254,6 +259,9 @@ def test_going_on_with_a_model_carries_what_is_known_of_it(
         (["parallel.tensor=4"], "train.tensor"),
         (["parallel.pipeline=3"], "train.pipeline"),
         (["model.max_position_embeddings=16"], "train.length"),
+        (["model.hidden_size=34", "model.head_dim=8"], "train.heads"),
+        (["optimizer.betas=[1.0, 0.9]"], "recipe.wrong"),
+        (["schedule.steps=1\nseed=2"], "recipe.setting"),
     ],
 )
 def test_bad_recipes_are_one_line(
@@ -278,6 +286,53 @@ def test_a_folder_of_another_training_is_left_alone(
     with pytest.raises(PretrainError) as raised:
         cook(kitchen, tmp_path / "else")
     assert raised.value.code == "train.not-ours"
+
+
+def test_a_training_cannot_be_in_what_it_makes(kitchen: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(Recipe, kitchen / "recipe.toml", SETTINGS)
+    for folder in ("out", "out/run", "out/../out/run"):
+        with pytest.raises(PretrainUsageError) as raised:
+            train(recipe, tmp_path / "out", Run(tmp_path / folder), lambda _: lambda done, of: None)
+        assert raised.value.code == "train.work-in-out"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_no_folder_of_a_training(kitchen: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(PretrainError) as raised:
+        cook(kitchen, tmp_path)
+    assert raised.value.code == "train.not-ours"
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_who_comes_second_changes_nothing(kitchen: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    run.folder.mkdir()
+    recipe = read_recipe(Recipe, kitchen / "recipe.toml", SETTINGS)
+    with held(run.folder):
+        run.begin(recipe)
+        with pytest.raises(PretrainError) as raised:  # of the first, nothing is saved yet
+            cook(kitchen, tmp_path, "seed=2")
+    assert raised.value.code == "train.busy"
+    assert run.read(Recipe) == recipe
+
+
+def test_damaged_weights_are_refused_even_where_no_text_reads_them(tmp_path: Path) -> None:
+    weights = tiny.weights(tiny.CONFIG)
+    weights["model.embed_tokens.weight"][1000, 3] = np.nan
+    source = of_folder(Checkpoint.open(tiny.write(tmp_path / "model", tiny.CONFIG, weights)))
+    assert source("model.norm.weight", (256,)).shape == (256,)
+    with pytest.raises(CheckpointError) as raised:
+        source("model.embed_tokens.weight", (1024, 256))
+    assert raised.value.code == "checkpoint.not-finite"
+
+
+@pytest.mark.parametrize("out", ["/", ".", ""])
+def test_what_has_no_name_is_no_place_for_a_model(
+    kitchen: Path, out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["pretrain", "train", str(kitchen / "recipe.toml"), out]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_what_diverges_is_said(kitchen: Path, tmp_path: Path) -> None:
