@@ -52,14 +52,13 @@ def of_folder(checkpoint: Checkpoint) -> Source:
     """
     import numpy as np
 
-    from edge.checkpoint import finite
-
     def source(name: str, shape: tuple[int, ...]) -> Tensor:
         array = checkpoint.read(name)
         if array.shape != shape:
             raise checkpoint.misshapen(name, shape)
-        if not finite(array):
+        whole = np.asarray(array, np.float32)
+        if not np.isfinite(whole).all():
             raise CheckpointError("checkpoint.not-finite", path=str(checkpoint.path), tensor=name)
-        return torch.from_numpy(np.asarray(array, np.float32))
+        return torch.from_numpy(whole)
 
     return source
