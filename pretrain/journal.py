@@ -54,7 +54,7 @@ class Journal:
 
 
 def read_journal(folder: Path) -> list[dict[str, float]]:
-    """The lines of a run's journal; a last one that a pulled plug cut is left out."""
+    """The lines of a run's journal; one that a pulled plug cut is left out."""
     path = folder / _LOG
     return [line for _, line in _lines(path)] if path.exists() else []
 
@@ -65,7 +65,7 @@ def _lines(path: Path) -> list[tuple[str, dict[str, float]]]:
         try:
             found.append((line, json.loads(line)))
         except ValueError:
-            break
+            continue
     return found
 
 

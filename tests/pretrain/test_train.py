@@ -207,13 +207,13 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(kitchen: Path, tmp_p
         time.sleep(0.1)
     with child:
         os.killpg(child.pid, signal.SIGKILL)
-    log = tmp_path / "run" / "log.jsonl"
-    with log.open("a", encoding="utf-8") as writer:
-        writer.write('{"step": 59, "loss"')  # as a pulled plug leaves it
     for _ in range(100):  # the worker sees that nobody is there, and ends
         if not workers(tmp_path):
             break
         time.sleep(0.2)
+    log = tmp_path / "run" / "log.jsonl"
+    with log.open("a", encoding="utf-8") as writer:
+        writer.write('{"step": 59, "loss"')  # as a pulled plug leaves it
     cook(kitchen, tmp_path, *settings)
     assert losses(tmp_path) == losses(whole)
 
