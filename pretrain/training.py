@@ -97,16 +97,18 @@ class Training:
                     journal.write(self.step, {"rate": self._rate(self.step - 1), **figures})
                     tell(self.step, loss, figures["tokens_per_s"] or 0.0)
                 stop, late = world.any(stopped(), time.monotonic() - saved > recipe.save_every_s)
-                finished = self.step == recipe.schedule.steps
-                if not stop and (self._to_measure() or finished):
+                if not stop and self._to_measure():
                     stop = not self._measure(journal, stopped)
                     speed.rest()
-                if (stop or late) and not finished:
+                if stop or late:
                     self.checkpoints.save(self.step, self.part, self.optimizer)
                     saved = time.monotonic()
                     speed.rest()
-                if stop and not finished:
+                if stop:
                     return False
+            if not self._measure(journal, stopped):
+                self.checkpoints.save(self.step, self.part, self.optimizer)
+                return False
         finally:
             if journal is not None:
                 journal.close()
@@ -141,8 +143,9 @@ class Training:
         return rate(self.recipe.schedule, step)
 
     def _to_measure(self) -> bool:
-        every = self.recipe.evaluate_every
-        return bool(every) and self.step % every == 0
+        """Whether it is time to; behind the last step that is done in any case."""
+        every, steps = self.recipe.evaluate_every, self.recipe.schedule.steps
+        return bool(every) and self.step % every == 0 and self.step < steps
 
     def _measure(self, journal: Journal | None, stopped: Callable[[], bool]) -> bool:
         """Whether it was measured to the end."""

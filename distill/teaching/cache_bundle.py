@@ -22,7 +22,7 @@ from distill.teaching.cache_format import Identity
 from distill.teaching.reading import Cached
 from distill.teaching.writing import DenseTeacher, Plan, Sequences, write_cache
 from edge.bundle import Bundle
-from edge.errors import StoreError
+from edge.errors import DamagedModelError, StoreError
 from edge.manifest import MANIFEST, Manifest, Parent
 from edge.progress import Progress
 from edge.workshop import software, workshop
@@ -136,10 +136,11 @@ def open_cache(
         teacher: `teacher_sha256` of whom it is to be; None: anybody.
 
     Raises:
-        DistillError: it is of another text, order, tokenizer or teacher; it is no cache.
-        ModelError: the bundle is incomplete or damaged.
+        DistillError: it is of another text, order, tokenizer or teacher; it is no cache; a
+            shard is missing or damaged.
+        ModelError: so is the bundle otherwise.
     """
-    bundle = Bundle.open(path, verify=False)
+    bundle = _opened(path)
     recipe = _recipe(path, bundle.manifest)
     identity = recipe.identity
     given = (
@@ -158,6 +159,21 @@ def open_cache(
     cached = Cached(shards, identity, plan.per_shard, plan.sequences)
     cached.read(0, [sequences[0][:-1]])
     return cached
+
+
+def _opened(path: Path) -> Bundle:
+    """The bundle; of a shard that is not whole it is said how to make that alone anew."""
+    try:
+        return Bundle.open(path, verify=False)
+    except DamagedModelError as error:
+        facts = error.facts
+        file = str(path / str(facts.get("file")))
+        if error.code == "bundle.missing-file":
+            raise DistillError("cache.missing", path=file) from error
+        if error.code == "bundle.wrong-size":
+            reason = f"{facts['size']} ≠ {facts['expected']} B"
+            raise DistillError("cache.damaged", path=file, reason=reason) from error
+        raise
 
 
 def _check_order(sequences: Sequences, plan: Plan) -> None:

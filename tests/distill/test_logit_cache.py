@@ -28,7 +28,7 @@ from distill.teaching.targets import Dense, Sampled
 from distill.teaching.writing import Plan, write_cache
 from edge.bundle import Bundle
 from edge.checkpoint import Checkpoint
-from edge.errors import DamagedModelError, StoreError
+from edge.errors import StoreError
 from edge.manifest import DataSource, Manifest
 from edge.progress import Progress
 
@@ -251,8 +251,11 @@ def test_a_damaged_shard_is_found_and_made_again_alone(
     assert str(shard) in said
     assert "Remove it" in said
     assert "\n" not in said
+    shard.write_bytes(good[:-5])
+    with pytest.raises(DistillError, match="Remove it"):
+        open_cache(cache, Order())
     shard.unlink()
-    with pytest.raises(DamagedModelError):
+    with pytest.raises(DistillError, match="is missing"):
         open_cache(cache, Order())
     made = make_cache(Order(), plan(), teacher, cache, stage)
     assert made is not None
