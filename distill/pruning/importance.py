@@ -31,10 +31,9 @@ from distill.pruning.scores import FACTS, FIGURES, PICTURE, Facts, Importance
 from distill.pruning.work import Recipe, Work, taken
 from edge.bundle import Bundle
 from edge.checkpoint import Checkpoint
-from edge.errors import CheckpointError
 from edge.manifest import Manifest
 from edge.progress import Count, Progress
-from edge.text import one_line
+from edge.tokenizer_file import open_tokenizer
 from edge.workshop import software, workshop
 from quantize.checkpoint.complete import complete
 from quantize.checkpoint.source import Source
@@ -116,16 +115,10 @@ def measure(source: Source, out: Path, calibration: Calibration, stage: Stage) -
 
 def _pieces(checkpoint: Checkpoint, calibration: Calibration) -> list[Chunk]:
     """Texts as tokens; control tokens are not read from text, BOS begins a piece if wanted."""
-    from tokenizers import Tokenizer
-
-    path, length = checkpoint.path / "tokenizer.json", calibration.length
+    length = calibration.length
     if length > (longest := checkpoint.config.max_position_embeddings):
         raise DistillUsageError("prune.length", length=length, most=longest)
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises nothing narrower
-        reason = one_line(error)
-        raise CheckpointError("checkpoint.bad-json", path=str(path), reason=reason) from error
+    tokenizer = open_tokenizer(checkpoint.path)
     tokenizer.encode_special_tokens = True
     first = tokenizer.encode("").ids[:1]
 
@@ -140,7 +133,7 @@ def _pieces(checkpoint: Checkpoint, calibration: Calibration) -> list[Chunk]:
     for piece in pieces:
         piece.ids[: len(first)] = array("i", first)
         if max(piece.ids) >= checkpoint.config.vocab_size:
-            raise DistillError("prune.vocabulary", path=str(path))
+            raise DistillError("prune.vocabulary", path=str(checkpoint.path / "tokenizer.json"))
     return pieces
 
 

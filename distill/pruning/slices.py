@@ -164,7 +164,7 @@ def _slice(
         case "mlp.down_proj":
             rows, columns = width, ffn
         case _:  # a tensor that `tensors` names and this does not
-            raise NotImplementedError(name)
+            raise ValueError(f"no rule for {name}")
     return Slice(checkpoint, name, source, shape, rows, columns)
 
 
