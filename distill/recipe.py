@@ -10,13 +10,13 @@ model = "smollm2"        # it speaks on the way; or `cache = "FOLDER"`, where it
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pretrain.recipe import Recipe, below
 
-__all__ = ["Cut", "DistillRecipe", "ShrinkRecipe", "Teaching"]
+__all__ = ["Cut", "DistillRecipe", "Reporting", "ShrinkRecipe", "Teaching"]
 
 
 Size = Annotated[int, Field(gt=0, le=1 << 31)]
@@ -107,16 +107,46 @@ class Calibrating(_Part):
     """Tokens of a piece."""
 
 
+class Baselines(_Part):
+    """With what each distillation is compared, on the same tokens; each costs a training."""
+
+    cross_entropy: bool = False
+    """Whether the pruned model is also trained on the text alone, without the teacher."""
+    scratch: bool = False
+    """Whether a new model of the same shape is trained on the text."""
+    scratch_rate: Annotated[float, Field(gt=0)] | None = None
+    """Highest learning rate of the new one; `schedule.rate`, where it is not given."""
+
+
+class Reporting(_Part):
+    """How each model on the way is measured."""
+
+    tokens: Size = 20_000
+    """Held-out tokens of each language, for bits per byte."""
+    items: Annotated[int, Field(ge=0, le=500)] = 200
+    """Items of each task that is answered right or wrong; 0: none is asked."""
+    quantization: Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"] = "Q4_K_M"
+    """In which its size and its speed are given."""
+    context: Size = 2048
+    """Tokens in the KV cache when its speed on boards is predicted."""
+
+
 class ShrinkRecipe(DistillRecipe):
     """Several cuts, each followed by its distillation: prune, recover, prune, recover…
 
     `model.from` is what is cut first, most often the teacher itself.
     """
 
+    watching: ClassVar[set[str]] = {*DistillRecipe.watching, "baselines", "report"}
+
     cuts: tuple[Cut, ...] = Field(min_length=1)
     """The steps, in order."""
     importance: Calibrating = Calibrating()
     """On what importance is measured before each cut."""
+    baselines: Baselines = Baselines()
+    """With what each distillation is compared, on the same tokens."""
+    report: Reporting = Reporting()
+    """How each model on the way is measured."""
 
     @model_validator(mode="after")
     def _check_start(self) -> Self:

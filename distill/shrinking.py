@@ -1,32 +1,39 @@
-"""Shrinking in several steps: measure, cut, recover; and again.
+"""Shrinking in several steps: measure, cut, recover; and again; then say what it cost.
 
     RUN/
     ├── recipe.json
-    ├── 1-importance/, 1-pruned/, 1-trained/, 1-trained-training/
-    └── 2-importance/, …
+    ├── 1-importance/, 1-pruned/, 1-distilled/, 1-distilled-training/
+    ├── 1-cross-entropy/, 1-scratch/, …       with what it is compared, where that is asked for
+    ├── 2-importance/, …
+    └── report-1a2b3c4d/                      what was measured of each, so far
 
 Each of these is a bundle, there or not; so whatever ended a run, the next one begins with the
-first that is missing, and a training goes on from its last checkpoint. The last training makes
-the bundle that was asked for.
+first that is missing, and a training goes on from its last checkpoint. The last model and the
+report of all become the bundle that was asked for.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
+from distill.baselines import Baseline, baseline
 from distill.errors import DistillError
 from distill.pruning.choice import Rules
 from distill.pruning.shape import Wanted, shape
 from distill.recipe import ShrinkRecipe
+from distill.report.bundle import publish
+from distill.report.entries import Role
+from distill.report.make import make_report, training_run
+from distill.report.measure import Subject
 from distill.training import distil
 from edge.bundle import Bundle
 from edge.checkpoint import Checkpoint
 from edge.errors import StoreError
 from edge.workshop import held
-from pretrain.run import Run, Stage, Told
+from pretrain.run import Run, Stage, Told, train
 
 __all__ = ["shrink"]
 
@@ -63,17 +70,16 @@ def shrink(
         except BlockingIOError as error:
             raise DistillError("shrink.busy", path=str(run.folder)) from error
         _begin(recipe, run)
+        work = _Work(recipe, run.folder, stage, told, stopping)
+        subjects = [Subject(0, "teacher", Path(recipe.teacher.model))]
         model = Path(recipe.model.start or "")
         for n in range(len(recipe.cuts)):
-            pruned = _cut(recipe, n, model, run.folder, stage)
-            last = n == len(recipe.cuts) - 1
-            trained = out if last else run.folder / f"{n + 1}-trained"
-            if not trained.exists():
-                work = Run(run.folder / f"{n + 1}-trained-training")
-                training = recipe.training(n, pruned)
-                distil(training, trained, work, stage, told=told, stopping=stopping)
-            model = trained
-        return Bundle.open(out, verify=False)
+            pruned = work.cut(n, model)
+            model = work.distil(n, pruned)
+            subjects += [Subject(n + 1, "pruned", pruned), Subject(n + 1, "distilled", model)]
+            subjects += [Subject(n + 1, role, made) for role, made in work.baselines(n, pruned)]
+        report = make_report(recipe, subjects, run.folder, stage)
+        return publish(out, model, report, stage)
 
 
 def _check_shapes(recipe: ShrinkRecipe) -> None:
@@ -92,7 +98,7 @@ def _begin(recipe: ShrinkRecipe, run: Run) -> None:
     text = recipe.model_dump_json(by_alias=True, indent=1)
     if run.recipe.exists():
         known = run.read(ShrinkRecipe)
-        if _identity(known) != _identity(recipe) and any(run.folder.glob("1-*")):
+        if known.sha256() != recipe.sha256() and any(run.folder.glob("1-*")):
             raise DistillError("shrink.other-recipe", path=str(run.folder))
     elif any(run.folder.iterdir()):
         raise DistillError("shrink.not-ours", path=str(run.folder))
@@ -101,32 +107,73 @@ def _begin(recipe: ShrinkRecipe, run: Run) -> None:
     draft.replace(run.recipe)
 
 
-def _identity(recipe: ShrinkRecipe) -> str:
-    cuts = recipe.model_dump_json(include={"cuts", "importance"})
-    return hashlib.sha256((recipe.sha256() + cuts).encode()).hexdigest()
+@dataclass(frozen=True)
+class _Work:
+    """What is made on the way, where it is not there yet."""
 
+    recipe: ShrinkRecipe
+    folder: Path
+    stage: Stage
+    told: Told
+    stopping: Callable[[], object]
 
-def _cut(recipe: ShrinkRecipe, n: int, model: Path, folder: Path, stage: Stage) -> Path:
-    """What is left of a model after cut `n`."""
-    from distill.pruning.importance import Calibration, measure
-    from distill.pruning.prune import prune
-    from quantize.checkpoint.source import open_source
+    def cut(self, n: int, model: Path) -> Path:
+        """What is left of a model after cut `n`."""
+        from distill.pruning.importance import Calibration, measure
+        from distill.pruning.prune import prune
+        from quantize.checkpoint.source import open_source
 
-    pruned = folder / f"{n + 1}-pruned"
-    if pruned.exists():
+        recipe, stage = self.recipe, self.stage
+        pruned = self.folder / f"{n + 1}-pruned"
+        if pruned.exists():
+            return pruned
+        source = open_source(model, stage("verify"))
+        measured = self.folder / f"{n + 1}-importance"
+        if not measured.exists():
+            told = recipe.importance
+            threads = recipe.parallel.threads
+            calibration = Calibration(tokens=told.tokens, length=told.length, threads=threads)
+            measure(source, measured, calibration, stage)
+        importance = Bundle.open(measured, verify=True)
+        student = shape(source.checkpoint.config, _wanted(recipe, n))
+        rules = Rules(ends=recipe.cuts[n].keep_ends)
+        prune(source, importance, student, pruned, rules=rules, stage=stage)
         return pruned
-    source = open_source(model, stage("verify"))
-    measured = folder / f"{n + 1}-importance"
-    if not measured.exists():
-        told = recipe.importance
-        threads = recipe.parallel.threads
-        calibration = Calibration(tokens=told.tokens, length=told.length, threads=threads)
-        measure(source, measured, calibration, stage)
-    importance = Bundle.open(measured, verify=True)
-    student = shape(source.checkpoint.config, _wanted(recipe, n))
-    rules = Rules(ends=recipe.cuts[n].keep_ends)
-    prune(source, importance, student, pruned, rules=rules, stage=stage)
-    return pruned
+
+    def distil(self, n: int, pruned: Path) -> Path:
+        """What the teacher makes of it."""
+        distilled = self.folder / f"{n + 1}-distilled"
+        if not distilled.exists():
+            training = self.recipe.training(n, pruned)
+            distil(
+                training, distilled, training_run(distilled), self._stage("distilled"),
+                told=self.told, stopping=self.stopping,
+            )  # fmt: skip
+        return distilled
+
+    def baselines(self, n: int, pruned: Path) -> list[tuple[Baseline, Path]]:
+        """What the text alone makes of it, and of a new model, as far as that is asked for."""
+        found: list[tuple[Baseline, Path]] = []
+        asked = self.recipe.baselines
+        rates: dict[Baseline, float | None] = {}
+        if asked.cross_entropy:
+            rates["cross-entropy"] = None
+        if asked.scratch:
+            rates["scratch"] = asked.scratch_rate
+        for role, rate in rates.items():
+            made = self.folder / f"{n + 1}-{role}"
+            if not made.exists():
+                training = baseline(role, self.recipe.training(n, pruned), rate)
+                train(
+                    training, made, training_run(made), self._stage(role),
+                    told=self.told, stopping=self.stopping,
+                )  # fmt: skip
+            found.append((role, made))
+        return found
+
+    def _stage(self, role: Role) -> Stage:
+        """Says what is trained."""
+        return lambda stage: self.stage(f"train-{role}" if stage == "train" else stage)
 
 
 def _wanted(recipe: ShrinkRecipe, n: int) -> Wanted:

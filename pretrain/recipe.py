@@ -29,7 +29,7 @@ import hashlib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -81,6 +81,8 @@ class Model(_Part):
     """Key and value heads; as many as query heads, where it is not given."""
     head_dim: Count | None = None
     """Width of a head; hidden_size / num_attention_heads, where it is not given."""
+    vocab_size: Count | None = None
+    """Rows of the embedding; as many as the tokenizer has tokens, where it is not given."""
     tie_word_embeddings: bool | None = None
     """Whether the embedding is the output matrix, too; true where it is not given."""
     rope_theta: Positive | None = None
@@ -109,15 +111,20 @@ class Model(_Part):
     def config(self, vocab_size: int, length: int) -> LlamaConfig:
         """The shape of a new model.
 
+        Args:
+            vocab_size: rows of its embedding, where the recipe does not say.
+            length: tokens that it is made for, where the recipe does not say.
+
         Raises:
             PretrainUsageError: it contradicts itself.
         """
-        shape = {"tie_word_embeddings": True, "max_position_embeddings": length} | self.shape()
+        usual = {"tie_word_embeddings": True, "max_position_embeddings": length}
+        shape = usual | {"vocab_size": vocab_size} | self.shape()
         theta = shape.pop("rope_theta", 10_000.0)
         fixed = {"architectures": ["LlamaForCausalLM"], "rms_norm_eps": 1e-5}
         rope = {"rope_parameters": {"rope_type": "default", "rope_theta": theta}}
         try:
-            return LlamaConfig.model_validate(shape | fixed | rope | {"vocab_size": vocab_size})
+            return LlamaConfig.model_validate(shape | fixed | rope)
         except ValidationError as error:
             raise _wrong(error, "model") from None
 
@@ -219,6 +226,11 @@ class Parallel(_Part):
 class Recipe(_Part):
     """A training."""
 
+    watching: ClassVar[set[str]] = {
+        "parallel", "save_every_s", "evaluate_every", "evaluation_tokens", "recompute",
+    }  # fmt: skip
+    """Fields by which what is learned does not change."""
+
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,95}$")] = "model"
     """What it is called in logs."""
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
@@ -279,8 +291,7 @@ class Recipe(_Part):
 
     def sha256(self) -> str:
         """Identity of what is learned: of all but how the work is shared and watched."""
-        watching = {"parallel", "save_every_s", "evaluate_every", "evaluation_tokens", "recompute"}
-        return hashlib.sha256(self.model_dump_json(exclude=watching).encode()).hexdigest()
+        return hashlib.sha256(self.model_dump_json(exclude=self.watching).encode()).hexdigest()
 
 
 R = TypeVar("R", bound=Recipe)

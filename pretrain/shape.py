@@ -27,13 +27,13 @@ def shape(recipe: Recipe, vocabulary: int) -> LlamaConfig:
         config = recipe.model.config(vocabulary, recipe.data.length)
     else:
         config = Checkpoint.open(Path(recipe.model.start)).config
-        if vocabulary > config.vocab_size:
-            raise PretrainUsageError(
-                "train.vocabulary",
-                tokens=vocabulary,
-                rows=config.vocab_size,
-                path=recipe.model.start,
-            )
+    if vocabulary > config.vocab_size:
+        raise PretrainUsageError(
+            "train.vocabulary",
+            tokens=vocabulary,
+            rows=config.vocab_size,
+            path=str(recipe.tokenizer_path),
+        )
     if recipe.data.length > config.max_position_embeddings:
         most = config.max_position_embeddings
         raise PretrainUsageError("train.length", length=recipe.data.length, most=most)

@@ -8,6 +8,7 @@ from distill.commands.cache import cache
 from distill.commands.importance import importance
 from distill.commands.plan import plan
 from distill.commands.prune import prune
+from distill.commands.report import report
 from distill.commands.run import run
 from distill.commands.train import train
 from distill.commands.words import HELP, say
@@ -22,5 +23,5 @@ def distill() -> None:
     end_as_by_ctrl_c()
 
 
-for _command in (plan, importance, prune, cache, train, run):
+for _command in (plan, importance, prune, cache, train, run, report):
     distill.add_command(_command)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from distill.errors import DistillError, DistillUsageError
 from distill.planning.plan import Plan
@@ -16,18 +15,12 @@ from distill.planning.target import OnBoard
 from distill.words import say
 from edge.quantity import count_text
 from edge.text import one_line
+from quantize.report.drawing import FORMATS, LINE, drawing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["FORMATS", "check", "draw", "draw_in_terminal"]
-
-FORMATS = (".svg", ".png", ".pdf")
-_WANTED = "#c46a1b"
-_STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "lucie",  # and no date: the same figures give the same file
-    "svg.fonttype": "none",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,37 +54,29 @@ def draw(plan: Plan, path: Path) -> None:
         DistillError: it cannot be written.
     """
     check(path)
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+    try:
+        with drawing(path, 6.4, 4.2) as figure:
+            _fill(figure.subplots(), plan)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise DistillError("plan.unwritable", path=str(path), reason=reason) from error
 
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-        axes = figure.subplots()
-        for line in _lines(plan):
-            axes.plot(line.size_mb, line.speed, "o-", ms=4, lw=1,
-                      label=f"{line.letter}  {line.shape}")  # fmt: skip
-            at = QUANTIZATIONS.index(plan.quantization)
-            axes.annotate(line.letter, (line.size_mb[at], line.speed[at]), xytext=(4, 4),
-                          textcoords="offset points", parse_math=False)  # fmt: skip
-        if isinstance(plan.target, OnBoard):
-            axes.axhline(plan.target.tokens_per_s, color=_WANTED, lw=1, ls="--")
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel(say("plan.size-axis"))
-        axes.set_ylabel(say("plan.speed-axis"))
-        axes.set_title(_title(plan), parse_math=False, fontsize=9)
-        axes.grid(visible=True, which="major", alpha=0.25)
-        axes.legend(frameon=False)
-        try:
-            dated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-            figure.savefig(part, dpi=150, metadata=dated.get(path.suffix.lower()))
-            part.replace(path)
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise DistillError("plan.unwritable", path=str(path), reason=reason) from error
-        finally:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
+
+def _fill(axes: Axes, plan: Plan) -> None:
+    for line in _lines(plan):
+        axes.plot(line.size_mb, line.speed, "o-", ms=4, lw=1,
+                  label=f"{line.letter}  {line.shape}")  # fmt: skip
+        at = QUANTIZATIONS.index(plan.quantization)
+        axes.annotate(line.letter, (line.size_mb[at], line.speed[at]), xytext=(4, 4),
+                      textcoords="offset points", parse_math=False)  # fmt: skip
+    if isinstance(plan.target, OnBoard):
+        axes.axhline(plan.target.tokens_per_s, color=LINE, lw=1, ls="--")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(say("plan.size-axis"))
+    axes.set_ylabel(say("plan.speed-axis"))
+    axes.set_title(_title(plan), parse_math=False, fontsize=9)
+    axes.grid(visible=True, which="major", alpha=0.25)
+    axes.legend(frameon=False)
 
 
 def draw_in_terminal(plan: Plan, width: int, height: int = 16) -> str:

@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from io import StringIO
-from itertools import zip_longest
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from distill.planning.boards import Board
 from distill.planning.plan import Plan, Student
@@ -24,12 +18,12 @@ from distill.planning.storage import (
 )
 from distill.words import say
 from edge.llama_config import LlamaConfig
+from edge.markdown_table import markdown_table
 from edge.quantity import count_text, decimal_text
 from edge.text import one_line
 
 __all__ = ["shape_text", "show"]
 
-_WIDE = 10_000
 _NOTHING = "—"
 
 
@@ -193,17 +187,9 @@ def _table(
     headings: Sequence[str], rows: Sequence[Sequence[str]], verbatim: Sequence[str] = ()
 ) -> str:
     """Headings are entries of `plan.toml`, `column-…`; those of `verbatim` follow as they are."""
-    made = Table(box=box.MARKDOWN)
     titles = [say(f"plan.column-{each}") if each else "" for each in headings]
-    left = {"", "shape", "why", "type"}
-    for heading, title in zip_longest(headings, [*titles, *verbatim]):
-        made.add_column(title, justify="left" if heading in left else "right", no_wrap=True)
-    for row in rows:
-        made.add_row(*row)
-    out = StringIO()
-    Console(file=out, width=_WIDE, markup=False, highlight=False).print(made)
-    lines = (line.rstrip() for line in out.getvalue().splitlines())
-    return "\n".join(line for line in lines if line)
+    left = {n for n, each in enumerate(headings) if each in ("", "shape", "why", "type")}
+    return markdown_table([*titles, *verbatim], rows, frozenset(left))
 
 
 def _percent(part: float) -> str:

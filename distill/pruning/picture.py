@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from distill.pruning.scores import Importance
 from distill.words import say
+from quantize.report.drawing import INK, LINE, PALE, drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
 __all__ = ["draw"]
-
-_INK, _LINE, _PALE = "#1c5d99", "#c46a1b", "#9db8cf"
-_STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "lucie",  # and no date: the same figures give the same file
-    "svg.fonttype": "none",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
 
 
 def draw(importance: Importance, path: Path) -> None:
@@ -32,30 +24,25 @@ def draw(importance: Importance, path: Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(9.6, 6.4), layout="constrained")
+    with drawing(path, 9.6, 6.4) as figure:
         (layers, width), (ffn, heads) = figure.subplots(2, 2)
         _layers(layers, importance)
         _spread(width, importance.width.sum(0)[None], say("prune.width-title"))
         _spread(ffn, importance.ffn, say("prune.ffn-title"))
         _spread(heads, importance.heads, say("prune.heads-title"))
-        figure.savefig(path, metadata={"Date": None})
 
 
 def _layers(axes: Axes, importance: Importance) -> None:
     n = np.arange(len(importance.influence))
-    axes.bar(n, importance.influence, color=_INK, label=say("prune.influence-label"))
+    axes.bar(n, importance.influence, color=INK, label=say("prune.influence-label"))
     axes.set_yscale("log")
     axes.set_title(say("prune.layers-title"))
     axes.set_xlabel(say("prune.layer-axis"))
     if importance.loss is not None:
         other = axes.twinx()
-        other.plot(n, importance.loss, color=_LINE, lw=1, marker=".")
+        other.plot(n, importance.loss, color=LINE, lw=1, marker=".")
         other.set_yscale("symlog", linthresh=0.01)
-        other.set_ylabel(say("prune.loss-label"), color=_LINE)
+        other.set_ylabel(say("prune.loss-label"), color=LINE)
     axes.legend(frameon=False)
 
 
@@ -67,8 +54,8 @@ def _spread(axes: Axes, scores: NDArray[np.float64], title: str) -> None:
     at = np.unique(np.linspace(0, len(x) - 1, min(len(x), 200)).round().astype(int))
     if len(shares) > 1:
         for row in shares:
-            axes.plot(x[at], row[at], color=_PALE, lw=0.5)
-    axes.plot(x[at], shares.mean(0)[at], color=_INK, lw=1.5)
+            axes.plot(x[at], row[at], color=PALE, lw=0.5)
+    axes.plot(x[at], shares.mean(0)[at], color=INK, lw=1.5)
     axes.set_yscale("log")
     axes.set_title(title)
     axes.set_xlabel(say("prune.rank-axis"))

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edge.text import one_line
 from quantize.errors import QuantizeError, QuantizeUsageError
+from quantize.report.drawing import FORMATS, INK, LINE, drawing
 from quantize.report.pareto import front
 from quantize.report.table import Compared
 from quantize.words import say
@@ -24,15 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "draw", "draw_in_terminal"]
 
-FORMATS = (".svg", ".png", ".pdf")
-_INK, _LINE = "#1c5d99", "#c46a1b"
-_STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "lucie",  # and no date: the same figures give the same file
-    "svg.fonttype": "none",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
 _LETTERS = string.ascii_uppercase + string.ascii_lowercase + string.digits
 
 
@@ -67,27 +58,16 @@ def draw(rows: Sequence[Compared], path: Path) -> None:
     """
     if path.suffix.lower() not in FORMATS:
         raise QuantizeUsageError("compare.format", path=str(path), known=", ".join(FORMATS))
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     panels = _panels(rows)
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(4.8 * len(panels), 3.8), layout="constrained")
-        for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels,
-                               strict=True):  # fmt: skip
-            _fill(axes, panel)
-        try:
-            dated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-            figure.savefig(part, dpi=150, metadata=dated.get(path.suffix.lower()))
-            part.replace(path)
-        except OSError as error:
-            raise QuantizeError(
-                "compare.unwritable", path=str(path), reason=error.strerror or str(error)
-            ) from error
-        finally:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
+    try:
+        with drawing(path, 4.8 * len(panels), 3.8) as figure:
+            for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels,
+                                   strict=True):  # fmt: skip
+                _fill(axes, panel)
+    except OSError as error:
+        raise QuantizeError(
+            "compare.unwritable", path=str(path), reason=error.strerror or str(error)
+        ) from error
 
 
 def _fill(axes: Axes, panel: _Panel) -> None:
@@ -96,9 +76,9 @@ def _fill(axes: Axes, panel: _Panel) -> None:
     axes.set_ylabel(say("compare.kld-axis"))
     axes.grid(visible=True, which="major", alpha=0.25)
     best = panel.front
-    axes.plot([panel.x[n] for n in best], [panel.kld[n] for n in best], color=_LINE, lw=1,
+    axes.plot([panel.x[n] for n in best], [panel.kld[n] for n in best], color=LINE, lw=1,
               zorder=1, label=say("compare.front"))  # fmt: skip
-    axes.errorbar(panel.x, panel.kld, yerr=panel.error, fmt="o", color=_INK, ms=4, capsize=2)
+    axes.errorbar(panel.x, panel.kld, yerr=panel.error, fmt="o", color=INK, ms=4, capsize=2)
     for name, x, y in zip(panel.names, panel.x, panel.kld, strict=True):
         axes.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points",
                       fontsize=8, parse_math=False)  # fmt: skip

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from io import StringIO
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from edge.header import Header, read_model
+from edge.markdown_table import markdown_table
 from edge.quantity import decimal_text
 from edge.text import one_line
 from quantize.measuring.candidates import ALL
@@ -24,7 +19,6 @@ from quantize.words import say
 
 __all__ = ["Compared", "as_data", "table"]
 
-_WIDE = 10_000
 _NOTHING = "—"
 
 
@@ -75,21 +69,9 @@ def table(rows: Sequence[Compared], width: int | None = None) -> str:
 
 
 def _table(rows: Sequence[Compared], columns: Sequence[_Column]) -> list[str]:
-    made = Table(box=box.MARKDOWN)
-    made.add_column(say("compare.model"), no_wrap=True)
-    for column in columns:
-        made.add_column(column.heading, justify="right", no_wrap=True)
-    for row in rows:
-        made.add_row(_shown(row.name), *(column.cell(row) for column in columns))
-    out = StringIO()
-    Console(file=out, width=_WIDE).print(made)
-    lines = (line.rstrip() for line in out.getvalue().splitlines())
-    return [line for line in lines if line]  # without the box's empty edges
-
-
-def _shown(name: str) -> str:
-    """A name that can stand in a table of Markdown."""
-    return escape(one_line(name).replace("|", "\\|"))
+    headings = [say("compare.model"), *(column.heading for column in columns)]
+    cells = [[one_line(row.name), *(column.cell(row) for column in columns)] for row in rows]
+    return markdown_table(headings, cells).splitlines()
 
 
 def _type(row: Compared) -> str:

@@ -150,6 +150,11 @@ def test_a_pipeline_and_shared_matrices_are_taught_the_same(
 
 
 CUTS = """
+[report]
+items = 0
+tokens = 256
+quantization = "Q8_0"
+
 [importance]
 tokens = 512
 length = 64
@@ -182,7 +187,7 @@ def test_two_cuts_go_on_wherever_they_were_stopped(
     assert Bundle.open(work / "2-pruned", verify=False).sha256 in parents
     # What is missing is made again, and nothing else; to the same bits.
     times = {path.name: path.stat().st_mtime_ns for path in work.glob("1-*")}
-    for name in ("2-pruned", "2-trained-training"):
+    for name in ("2-pruned", "2-distilled", "2-distilled-training"):
         shutil.rmtree(work / name)
     (tmp_path / "small").rename(tmp_path / "first")
     lucie("run", recipe, "small")

@@ -1,0 +1,1 @@
+"""What was lost and what came back, at each step between a teacher and its student."""

@@ -1,0 +1,138 @@
+"""A report: of each model between a teacher and its last student, how good and how fast it is.
+
+It is the file `report.json` of the bundle that `lucie distill run` makes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from distill.errors import DistillError
+
+__all__ = [
+    "FILE",
+    "PICTURE",
+    "Accuracy",
+    "Curve",
+    "Entry",
+    "Point",
+    "Rates",
+    "Report",
+    "Role",
+    "read_report",
+]
+
+FILE, PICTURE = "report.json", "report.svg"
+_MOST_BYTES = 16 << 20
+
+Role = Literal["teacher", "pruned", "distilled", "cross-entropy", "scratch"]
+"""`cross-entropy` began with the weights of `pruned`, `scratch` with new ones in its shape; both
+learned from the text alone what `distilled` learned from the teacher, on the same tokens."""
+Figure = Annotated[float, Field(ge=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Accuracy(_Part):
+    """Of a task whose answers are right or wrong."""
+
+    value: Annotated[float, Field(ge=0, le=1)]
+    """Part of the items that were answered right."""
+    error: Figure
+    """Its standard error."""
+    chance: Annotated[float, Field(ge=0, le=1)]
+    """What guessing would reach."""
+    items: Annotated[int, Field(gt=0)]
+    """How many were asked."""
+
+
+class Rates(_Part):
+    """Tokens per second."""
+
+    prefill: Figure | None
+    """None: not known."""
+    decode: Figure
+
+
+class Entry(_Part):
+    """One model."""
+
+    step: Annotated[int, Field(ge=0)]
+    """Number of the cut that it comes after; 0: the teacher, from which nothing is cut."""
+    role: Role
+    """What it is there for."""
+    shape: str
+    """Layers × width, FFN, query/key heads × head size."""
+    parameters: Annotated[int, Field(gt=0)]
+    """Weights, a tied embedding once."""
+    tokens: Annotated[int, Field(ge=0)] = 0
+    """That it was trained on since the cut."""
+    bits_per_byte: dict[str, Figure] = {}
+    """On held-out text, by language."""
+    accuracy: dict[str, Accuracy] = {}
+    """By task."""
+    file_bytes: Annotated[int, Field(gt=0)]
+    """Size of its GGUF file."""
+    here: Rates | None = None
+    """Measured on the machine that made the report."""
+    boards: dict[str, Rates] = {}
+    """Predicted, by board; of decode with a full context."""
+
+
+class Point(_Part):
+    """A measurement on the way."""
+
+    tokens: Annotated[int, Field(ge=0)]
+    """Read so far."""
+    bits_per_byte: dict[str, Figure]
+    """On held-out text, by language."""
+
+
+class Curve(_Part):
+    """What a training measured on the way."""
+
+    step: Annotated[int, Field(gt=0)]
+    """Number of the cut."""
+    role: Role
+    """What is trained."""
+    points: tuple[Point, ...]
+    """In order."""
+
+
+class Report(_Part):
+    """All of them, in order."""
+
+    quantization: str
+    """Of which sizes and speeds are."""
+    context: Annotated[int, Field(gt=0)]
+    """Tokens in the KV cache for which decode is predicted."""
+    entries: tuple[Entry, ...]
+    """The teacher, and for each cut the models after it."""
+    curves: tuple[Curve, ...] = ()
+    """Of each training."""
+
+    @property
+    def teacher(self) -> Entry:
+        """The first."""
+        return self.entries[0]
+
+
+def read_report(path: Path) -> Report:
+    """The report in a file.
+
+    Raises:
+        DistillError: there is none, or it is damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            return Report.model_validate_json(file.read(_MOST_BYTES))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise DistillError("report.unreadable", path=str(path), reason=reason) from error
+    except ValidationError as error:
+        raise DistillError("report.damaged", path=str(path)) from error

@@ -1,0 +1,203 @@
+"""What shrinking has cost, measured for real and told to people and programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from tokenizers import Tokenizer
+from transformers import LlamaForCausalLM
+
+from distill.commands import distill
+from distill.errors import DistillError
+from distill.report.accuracy import TASKS, measure_accuracy
+from distill.report.entries import Report, read_report
+from distill.report.table import table
+from edge.bundle import Bundle
+from pretrain.journal import read_journal
+
+Command = Callable[..., Result]
+
+RECIPE = """
+evaluate_every = 6
+evaluation_tokens = 512
+cuts = [{{ ffn = 64 }}]
+importance = {{ tokens = 512, length = 64 }}
+baselines = {{ cross_entropy = true, scratch = true, scratch_rate = 1e-2 }}
+report = {{ tokens = 512, items = 12, quantization = "Q8_0", context = 64 }}
+
+[model]
+from = "{teacher}"
+
+[teacher]
+model = "{teacher}"
+
+[data]
+length = 32
+separator = "<|im_end|>"
+evaluation = ["{held_out}"]
+mixture = [{{ path = "{text}" }}]
+
+[batch]
+sequences = 4
+
+[schedule]
+steps = 12
+rate = 3e-3
+
+[parallel]
+threads = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def shrunk(teacher: Path, prose: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `lucie distill run` makes of one cut and both baselines."""
+    folder = tmp_path_factory.mktemp("shrunk")
+    text = [each for each in prose.read_text(encoding="utf-8").splitlines() if each.isprintable()]
+    held_out, read = folder / "fr.txt", folder / "text.txt"
+    held_out.write_text("\n".join(text[:40]), encoding="utf-8")
+    read.write_text("\n".join(text[40:]), encoding="utf-8")
+    recipe = RECIPE.format(teacher=teacher, text=read, held_out=held_out)
+    (folder / "recipe.toml").write_text(recipe, encoding="utf-8")
+    run(folder)
+    return folder
+
+
+def run(folder: Path) -> None:
+    words = ["run", str(folder / "recipe.toml"), str(folder / "small")]
+    done = CliRunner().invoke(distill, words, standalone_mode=False)
+    if done.exception is not None:
+        raise done.exception
+
+
+@pytest.fixture(scope="module")
+def report(shrunk: Path) -> Report:
+    return read_report(shrunk / "small" / "report.json")
+
+
+@pytest.mark.long("pretrain", "distill", "edge/attended.py")
+class TestOfARun:
+    def test_all_models_are_in_it(self, shrunk: Path, report: Report) -> None:
+        roles = [(entry.step, entry.role) for entry in report.entries]
+        after = ["pruned", "distilled", "cross-entropy", "scratch"]
+        assert roles == [(0, "teacher"), *((1, role) for role in after)]
+        for entry in report.entries[1:]:
+            model = LlamaForCausalLM.from_pretrained(shrunk / "small")
+            assert entry.parameters == sum(each.numel() for each in model.parameters())
+            assert entry.tokens == (0 if entry.role == "pruned" else 12 * 4 * 32)
+        assert all(entry.here and entry.here.decode > 0 for entry in report.entries)
+        assert all(entry.boards["pi5"].decode > 0 for entry in report.entries)
+
+    def test_bits_are_those_that_the_training_measured(self, shrunk: Path, report: Report) -> None:
+        for role in ("distilled", "cross-entropy", "scratch"):
+            journal = read_journal(shrunk / "small-training" / f"1-{role}-training")
+            measured = [line["bits_per_byte/fr"] for line in journal if "bits_per_byte/fr" in line]
+            (entry,) = (entry for entry in report.entries if entry.role == role)
+            assert entry.bits_per_byte["fr"] == pytest.approx(measured[-1], abs=1e-5)
+            (curve,) = (curve for curve in report.curves if curve.role == role)
+            assert [point.bits_per_byte["fr"] for point in curve.points] == measured
+            assert [point.tokens for point in curve.points] == [6 * 128, 12 * 128]
+
+    def test_baselines_are_what_they_are_called(self, shrunk: Path) -> None:
+        first = {}
+        for role in ("cross-entropy", "scratch"):
+            recipe = Bundle.open(shrunk / "small-training" / f"1-{role}", verify=False).manifest
+            assert recipe.recipe["step"] == "pretrain.train"
+            journal = read_journal(shrunk / "small-training" / f"1-{role}-training")
+            first[role] = journal[0]["rate"], journal[0]["loss"]
+        assert first["scratch"][0] == pytest.approx(first["cross-entropy"][0] * 1e-2 / 3e-3)
+        vocabulary = LlamaForCausalLM.from_pretrained(shrunk / "small").config.vocab_size
+        uniform = torch.tensor(float(vocabulary)).log()
+        assert first["scratch"][1] == pytest.approx(float(uniform), rel=0.05)
+
+    def test_the_bundle_tells_it(self, shrunk: Path, report: Report) -> None:
+        bundle = Bundle.open(shrunk / "small", verify=True)
+        metrics = bundle.manifest.metrics
+        assert metrics["teacher: bits per byte, fr"] == report.teacher.bits_per_byte["fr"]
+        assert metrics["step 1: accuracy, agreement-en"] in [n / 12 for n in range(13)]
+        assert (shrunk / "small" / "report.svg").read_text(encoding="utf-8").startswith("<?xml")
+        assert table(report) in (shrunk / "small" / "report.md").read_text(encoding="utf-8")
+        trained = Bundle.open(shrunk / "small-training" / "1-distilled", verify=True)
+        assert trained.manifest.parents == bundle.manifest.parents
+
+    def test_what_was_measured_is_not_measured_again(self, shrunk: Path) -> None:
+        (kept,) = (shrunk / "small-training").glob("report-*")
+        (kept / "1-scratch.json").write_text('{"step":', encoding="utf-8")
+        before = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
+        (shrunk / "small").rename(shrunk / "first")
+        run(shrunk)
+        after = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
+        again = {path.name for path in after if after[path] != before.get(path)}
+        assert again == {"1-scratch.json"}, "damaged by a pulled plug"
+
+    def test_the_command_shows_and_draws_it(self, shrunk: Path, tmp_path: Path) -> None:
+        shown = invoke("report", shrunk / "small", "--picture", tmp_path / "p.png")
+        assert "from scratch" in shown.stdout
+        assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+        data = json.loads(invoke("report", shrunk / "small", "--json").stdout)
+        assert len(data["entries"]) == 5
+
+
+def invoke(*words: object) -> Result:
+    done = CliRunner().invoke(distill, [str(word) for word in words], standalone_mode=False)
+    if done.exception is not None:
+        raise done.exception
+    return done
+
+
+@pytest.mark.long("distill", "quantize/own_process.py")
+def test_answers_are_those_that_are_likeliest(teacher: Path) -> None:
+    """lm-evaluation-harness against a sum of log-probabilities by hand."""
+    told: list[tuple[int, int | None]] = []
+    found = measure_accuracy(teacher, 20, 1, lambda *at: told.append(at))
+    assert told[-1] == (120, 120)
+    tokenizer = Tokenizer.from_file(str(teacher / "tokenizer.json"))
+    model = LlamaForCausalLM.from_pretrained(teacher, dtype=torch.float32).eval()
+    folder = Path(__file__).parents[2] / "distill" / "report" / "tasks"
+    for name in TASKS:
+        lines = (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()[:20]
+        right = 0
+        for item in map(json.loads, lines):
+            said = [likelihood(model, tokenizer, item["context"], c) for c in item["choices"]]
+            right += said.index(max(said)) == item["label"]
+        assert found[name].value == pytest.approx(right / 20)
+        assert found[name].items == 20
+        p = right / 20
+        assert found[name].error == pytest.approx((p * (1 - p) / 19) ** 0.5), "of a mean"
+
+
+def likelihood(model: LlamaForCausalLM, tokenizer: Tokenizer, context: str, answer: str) -> float:
+    whole = tokenizer.encode(context + answer, add_special_tokens=False).ids
+    known = len(tokenizer.encode(context, add_special_tokens=False).ids) if context else 0
+    ends = model.config.eos_token_id or 0
+    ids = whole if known else [ends, *whole]
+    with torch.no_grad():
+        logits = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+    first = known or 1
+    return float(sum(logits[n - 1, ids[n]] for n in range(first, len(ids))))
+
+
+def test_tasks_are_balanced() -> None:
+    folder = Path(__file__).parents[2] / "distill" / "report" / "tasks"
+    for name in TASKS:
+        lines = (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        items = [json.loads(line) for line in lines]
+        assert len(items) == 500
+        assert {len(item["choices"]) for item in items} == {2}
+        first = sum(item["label"] == 0 for item in items)
+        assert 200 < first < 300, "who always says the first reaches no more than by guessing"
+
+
+def test_a_folder_without_a_report_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DistillError) as raised:
+        invoke("report", tmp_path)
+    assert raised.value.code == "report.unreadable"
+    (tmp_path / "report.json").write_text('{"entries": []}', encoding="utf-8")
+    with pytest.raises(DistillError) as raised:
+        invoke("report", tmp_path)
+    assert raised.value.code == "report.damaged"
