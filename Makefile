@@ -3,6 +3,7 @@
 # make test                 set up, check style and types, run the tests
 # make bench                the figures of tests/benchmarks
 # make quantize-demo        the default model through every export, measured and drawn
+# make shrink-demo          a smaller model made of it, from open text to an answer (an hour)
 # make clean                remove the environment (what was built stays in the user's cache)
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ ifeq ($(origin PROMPT),command line)
 export LUCIE_PROMPT := $(value PROMPT)
 endif
 
-.PHONY: chat test bench quantize-demo clean python
+.PHONY: chat test bench quantize-demo shrink-demo clean python
 
 chat: python
 	@exec $(PYTHON) -m edge.bootstrap chat
@@ -34,6 +35,10 @@ bench: python
 quantize-demo: python
 	@$(PYTHON) -m edge.bootstrap test
 	$(BIN)/python -m quantize.demo
+
+shrink-demo: python
+	@$(PYTHON) -m edge.bootstrap test
+	$(BIN)/python -m distill.demo $(if $(COMPARED),--compared)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -37,6 +37,8 @@ class Board(BaseModel):
     """Main memory of its models, the smallest first, in GB of 10⁹ bytes."""
     bandwidth_gb_per_s: Positive
     """What decode reads of weights and KV cache, in GB of 10⁹ bytes a second."""
+    bandwidths: dict[str, Positive] = {}
+    """The same by quantization, as far as measured: unpacking weights takes time, too."""
     bandwidth_source: str
     """Where that is from."""
     gops: dict[str, Positive] = {}

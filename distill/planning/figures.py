@@ -71,6 +71,7 @@ def _board(board: Board) -> dict[str, Any]:
         "title": board.title,
         "memory_gb": list(board.memory_gb),
         "bandwidth_gb_per_s": board.bandwidth_gb_per_s,
+        "bandwidths_gb_per_s": dict(board.bandwidths),
         "bandwidth_source": board.bandwidth_source,
         "prefill_gops": dict(board.gops),
         "prefill_gops_source": board.gops_source,

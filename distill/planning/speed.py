@@ -9,8 +9,10 @@ each token, 2 operations; the output matrix counts for the last token only. What
 adds is left out: at the end of 2,048 tokens a sixth to a quarter of a 1B's operations, and
 half of that on average.
 
-Both are ceilings. On a desktop, a model as small as 100 MB is bound by arithmetic and by
-handing over between threads before memory is: SmolLM2-135M wrote half of what its bytes say.
+Both are ceilings. Weights are also unpacked and multiplied while decode reads them: how much of
+the bandwidth is left then differs by quantization, and is known of this machine, where it was
+measured, and not of boards. And a model as small as 100 MB is bound by handing over between
+threads before memory is: on a desktop SmolLM2-135M wrote half of what its bytes say.
 """
 
 from __future__ import annotations
@@ -47,10 +49,11 @@ def predict(config: LlamaConfig, quantization: str, board: Board, context: int) 
         context: tokens in the KV cache while it writes.
     """
     read = bytes_per_token(config, quantization) + context * kv_bytes_per_token(config)
+    bandwidth = board.bandwidths.get(quantization, board.bandwidth_gb_per_s)
     gops = board.gops.get(quantization, min(board.gops.values(), default=None))
     operations = 2 * config.num_hidden_layers * config.layer_parameters
     return Speed(
-        decode=board.bandwidth_gb_per_s * 1e9 / read,
+        decode=bandwidth * 1e9 / read,
         prefill=None if gops is None else gops * 1e9 / operations,
         prefill_measured=quantization in board.gops,
     )

@@ -7,12 +7,17 @@ predictions. How far those may be off is what was found, with its reason.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from distill.planning.blank import write_blank
 from distill.planning.boards import Board, boards
 from distill.planning.here import measure
 from distill.planning.speed import predict
+from distill.planning.storage import tensors
+from edge.gguf_types import GGUFHeader
+from edge.header import read_model
 from edge.llama_config import LlamaConfig
 from tests.distill.models import (
     LLAMA_1B,
@@ -129,11 +134,33 @@ def test_every_constant_has_a_source(name: str) -> None:
 @pytest.mark.model
 def test_this_machine_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("distill.planning.here._READ_BYTES", 1 << 22)
-    monkeypatch.setattr("distill.planning.here._REPEATS", 2)
+    monkeypatch.setattr("distill.planning.here._TRIES", 1)
     done: list[tuple[int, int | None]] = []
     board = measure(lambda n, total: done.append((n, total)))
     assert isinstance(board, Board)
-    assert 0.1 < board.bandwidth_gb_per_s < 10_000
-    assert set(board.gops) == {"F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"}
+    kinds = {"F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"}
+    assert set(board.gops) == set(board.bandwidths) == kinds
     assert all(0.01 < gops < 100_000 for gops in board.gops.values())
-    assert done[-1] == (len(done), len(done))
+    assert all(0.01 < rate <= board.bandwidth_gb_per_s for rate in board.bandwidths.values())
+    assert done[-1] == (6, 6)
+
+
+def test_a_bandwidth_that_was_measured_counts_for_its_quantization() -> None:
+    board = boards()["pi5"].model_copy(update={"bandwidths": {"Q8_0": 5.0}})
+    half, whole = (predict(LLAMA_1B, "Q8_0", each, 64).decode for each in (board, boards()["pi5"]))
+    assert half / whole == pytest.approx(5.0 / boards()["pi5"].bandwidth_gb_per_s)
+    same = {predict(LLAMA_1B, "Q4_0", each, 64).decode for each in (board, boards()["pi5"])}
+    assert len(same) == 1
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("kind", ["Q4_K_M", "Q4_0", "F16"])
+def test_a_blank_model_has_the_bytes_of_the_plan(kind: str, tmp_path: Path) -> None:
+    shape = model(2, 256, 512, "4/2", 64, 512, tied=True)
+    write_blank(tmp_path / "blank.gguf", shape, kind)
+    header = read_model(tmp_path / "blank.gguf")
+    assert isinstance(header, GGUFHeader)
+    found = {tensor.name: (tensor.shape, tensor.type, tensor.n_bytes) for tensor in header.tensors}
+    wanted = {each.name: (each.shape, each.type, each.n_bytes) for each in tensors(shape, kind)}
+    assert found == wanted
+    assert header.n_params == shape.parameters

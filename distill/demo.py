@@ -1,0 +1,55 @@
+"""`make shrink-demo`: from open text and a teacher to a smaller model that chats.
+
+Each step is a command that anybody can give. `make shrink-demo COMPARED=1` trains two more
+models on the same tokens, for the report: one without the teacher, one from scratch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from edge.demonstration import Step, demonstrate, end
+from edge.paths import cache_dir
+
+__all__: list[str] = []
+
+_FOLDER = "shrink-demo"
+_RECIPE = Path(__file__).with_name("demo.toml")
+_QUESTION = "Why is the sky blue?"
+_COMPARED = (
+    "distill run demo.toml compared --work student-training "
+    "--set baselines.cross_entropy=true --set baselines.scratch=true "
+    "--set baselines.scratch_rate=1e-3"
+)
+
+
+def _steps(compared: bool) -> list[Step]:
+    return [
+        Step("quantize dequantize smollm2-135m-instruct smollm2", "smollm2"),
+        Step("pretrain corpus corpus --languages en", "corpus"),
+        Step("distill plan smollm2 100m --picture plan.svg", "plan.svg"),
+        Step("distill run demo.toml student", "student"),
+        *([Step(_COMPARED, "compared")] if compared else []),
+        Step("quantize gguf student gguf --type Q8_0", "gguf"),
+        Step("quantize onnx student onnx --bits 8", "onnx"),
+        Step(f"distill report {'compared' if compared else 'student'} --picture report.svg"),
+        Step(f'run --model ./onnx --max-tokens 60 "{_QUESTION}"'),
+        Step(f'run --model ./gguf --max-tokens 60 "{_QUESTION}"'),
+    ]
+
+
+def main() -> int:
+    """Run the steps that are missing, and ask the student."""
+    parser = argparse.ArgumentParser(prog="make shrink-demo", description=__doc__)
+    parser.add_argument("--compared", action="store_true")
+    asked = parser.parse_args()
+    folder = cache_dir() / _FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(_RECIPE, folder / _RECIPE.name)
+    return demonstrate(_FOLDER, _steps(asked.compared))
+
+
+if __name__ == "__main__":
+    end(main)
