@@ -129,7 +129,9 @@ def load_teacher(folder: Path) -> LlamaForCausalLM:
         CheckpointError: it is no Llama model in safetensors, or not whole.
     """
     from transformers import LlamaForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # beside ours
     Checkpoint.open(folder)
     return LlamaForCausalLM.from_pretrained(
         folder, dtype="auto", local_files_only=True, use_safetensors=True
