@@ -24,7 +24,7 @@ from distill.teaching.identity import teacher_sha256, tokenizer_sha256
 from distill.teaching.online import Online
 from distill.teaching.targets import Dense, Sampled, Teacher
 from edge.checkpoint import Checkpoint
-from pretrain.fused import fused_cross_entropy
+from pretrain.fused import fused_mean, mixed, next_token
 from pretrain.materials import Materials
 from pretrain.part import Wanted
 from pretrain.world import World
@@ -69,17 +69,16 @@ class Distillation:
         return found | {"ids": targets.ids, "weights": targets.weights}
 
     def objective(self, hidden: Tensor, head: Tensor, wanted: Wanted) -> Tensor:
-        """The mean divergence from the teacher over tokens, in nats."""
+        """The mean over tokens of the divergence from the teacher, and of the text's share."""
         targets: Dense | Sampled
         if "hidden" in wanted and self._head is not None:
             targets = Dense(wanted["hidden"], *self._head)
         else:
             targets = Sampled(wanted["ids"], wanted["weights"])
-        loss = targets.loss(hidden, head)
-        if not self._next_token:
-            return loss
-        plain = fused_cross_entropy(hidden, head, wanted["labels"])
-        return (1 - self._next_token) * loss + self._next_token * plain
+        per_token = targets.per_token()
+        if self._next_token:
+            per_token = mixed(per_token, next_token(wanted["labels"]), self._next_token)
+        return fused_mean(hidden, head, per_token, None, None)
 
 
 def make_task(recipe: DistillRecipe, materials: Materials, world: World) -> Distillation:

@@ -20,7 +20,15 @@ import torch.nn.functional as F  # noqa: N812 - its name everywhere
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["IGNORED", "PerToken", "chosen", "fused_cross_entropy", "fused_mean"]
+__all__ = [
+    "IGNORED",
+    "PerToken",
+    "chosen",
+    "fused_cross_entropy",
+    "fused_mean",
+    "mixed",
+    "next_token",
+]
 
 IGNORED = -100
 """A label that does not count."""
@@ -50,12 +58,27 @@ def fused_cross_entropy(
         mask: which tokens count […], bool; None: all.
         tokens: what to divide by in place of their number.
     """
+    return fused_mean(hidden, head, next_token(labels, mask), mask, tokens)
+
+
+def next_token(labels: Tensor, mask: Tensor | None = None) -> PerToken:
+    """−log q(label) of a token, for `fused_mean` with the same mask.
+
+    Args:
+        labels: the words that follow […]; `IGNORED` adds nothing, and is counted.
+        mask: which tokens count […], bool; None: all.
+    """
     wanted = chosen(labels, mask, dimensions=0)
 
     def per_token(logits: Tensor, some: slice) -> Tensor:
         return F.cross_entropy(logits, wanted[some], ignore_index=IGNORED, reduction="none")
 
-    return fused_mean(hidden, head, per_token, mask, tokens)
+    return per_token
+
+
+def mixed(first: PerToken, second: PerToken, share: float) -> PerToken:
+    """(1 − share) · first + share · second, of the same logits, which are computed once."""
+    return lambda logits, some: (1 - share) * first(logits, some) + share * second(logits, some)
 
 
 def chosen(values: Tensor, mask: Tensor | None, dimensions: int = 1) -> Tensor:

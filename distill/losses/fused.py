@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distill.losses.divergences import Divergence, forward_kl, sampled
-from pretrain.fused import chosen, fused_mean
+from pretrain.fused import PerToken, chosen, fused_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["fused_divergence", "fused_sampled"]
+__all__ = ["from_sample", "from_teacher", "fused_divergence", "fused_sampled"]
 
 
 def fused_divergence(
@@ -37,6 +37,17 @@ def fused_divergence(
         mask: which tokens count […], bool; None: all.
         tokens: what to divide by in place of their number.
     """
+    per_token = from_teacher(teacher_hidden, teacher_head, divergence, mask)
+    return fused_mean(hidden, head, per_token, mask, tokens)
+
+
+def from_teacher(
+    teacher_hidden: Tensor,
+    teacher_head: Tensor,
+    divergence: Divergence = forward_kl,
+    mask: Tensor | None = None,
+) -> PerToken:
+    """A divergence of a token, for `fused_mean` with the same mask; see `fused_divergence`."""
     wanted = chosen(teacher_hidden, mask).detach()
     matrix = teacher_head.detach()
 
@@ -44,7 +55,7 @@ def fused_divergence(
         teacher = wanted[some].to(matrix.dtype) @ matrix.T
         return divergence(logits, teacher.to(logits.dtype))
 
-    return fused_mean(hidden, head, per_token, mask, tokens)
+    return per_token
 
 
 def fused_sampled(
@@ -66,9 +77,14 @@ def fused_sampled(
         mask: which tokens count […], bool; None: all.
         tokens: what to divide by in place of their number.
     """
+    return fused_mean(hidden, head, from_sample(ids, weights, mask), mask, tokens)
+
+
+def from_sample(ids: Tensor, weights: Tensor, mask: Tensor | None = None) -> PerToken:
+    """−Σ w log q(id) of a token, for `fused_mean` with the same mask; see `fused_sampled`."""
     words, shares = chosen(ids, mask), chosen(weights, mask).detach()
 
     def per_token(logits: Tensor, some: slice) -> Tensor:
         return sampled(logits, words[some], shares[some].to(logits.dtype))
 
-    return fused_mean(hidden, head, per_token, mask, tokens)
+    return per_token

@@ -1,6 +1,6 @@
 """What a teacher wants to hear, in one of two forms, and how far a student is from it.
 
-Shapes: B batch, T tokens, W width of the student, U width of the teacher, V vocabulary, K words.
+Shapes: B batch, T tokens, U width of the teacher, V vocabulary, K words.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from distill.losses.divergences import Divergence, forward_kl
-from distill.losses.fused import fused_divergence, fused_sampled
+from distill.losses.fused import from_sample, from_teacher
+from pretrain.fused import PerToken
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,25 +29,9 @@ class Dense:
     divergence: Divergence = forward_kl
     """What is made small."""
 
-    def loss(
-        self,
-        hidden: Tensor,
-        head: Tensor,
-        *,
-        mask: Tensor | None = None,
-        tokens: float | None = None,
-    ) -> Tensor:
-        """The mean divergence in nats; see `losses.fused.fused_divergence`.
-
-        Args:
-            hidden: the student's hidden states [B, T, W] behind its last norm.
-            head: its output matrix [V, W].
-            mask: which tokens count [B, T], bool; None: all.
-            tokens: what to divide by in place of their number.
-        """
-        return fused_divergence(
-            hidden, head, self.hidden, self.head, self.divergence, mask=mask, tokens=tokens
-        )
+    def per_token(self, mask: Tensor | None = None) -> PerToken:
+        """The divergence of a token, for `pretrain.fused.fused_mean` with the same mask."""
+        return from_teacher(self.hidden, self.head, self.divergence, mask)
 
 
 @dataclass(frozen=True)
@@ -58,23 +43,9 @@ class Sampled:
     weights: Tensor
     """Their weights [B, T, K], float32: counts / n of n draws, or probabilities."""
 
-    def loss(
-        self,
-        hidden: Tensor,
-        head: Tensor,
-        *,
-        mask: Tensor | None = None,
-        tokens: float | None = None,
-    ) -> Tensor:
-        """The mean of −Σ w log q in nats: a KL divergence and the teacher's entropy.
-
-        Args:
-            hidden: the student's hidden states [B, T, W] behind its last norm.
-            head: its output matrix [V, W].
-            mask: which tokens count [B, T], bool; None: all.
-            tokens: what to divide by in place of their number.
-        """
-        return fused_sampled(hidden, head, self.ids, self.weights, mask=mask, tokens=tokens)
+    def per_token(self, mask: Tensor | None = None) -> PerToken:
+        """−Σ w log q: a KL divergence and the teacher's entropy; as `Dense.per_token`."""
+        return from_sample(self.ids, self.weights, mask)
 
 
 Targets = Dense | Sampled

@@ -24,9 +24,9 @@ from distill.losses.divergences import (
     skewed_reverse_kl,
 )
 from distill.losses.features import attention_kl, hidden_cosine, hidden_mse, relation_kl
-from distill.losses.fused import fused_divergence, fused_sampled
+from distill.losses.fused import from_teacher, fused_divergence, fused_sampled
 from pretrain import fused
-from pretrain.fused import fused_cross_entropy
+from pretrain.fused import fused_cross_entropy, fused_mean, mixed, next_token
 
 V = 11
 DIVERGENCES: list[Divergence] = [
@@ -255,6 +255,25 @@ def test_fused_losses_are_the_plain_ones(kind: int) -> None:
 def test_gradients_agree_with_differences(kind: int) -> None:
     case = Case()
     assert torch.autograd.gradcheck(case.fused_losses()[kind], (case.hidden, case.head))
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_mixture_is_the_sum_of_shares_and_of_gradients() -> None:
+    case = Case()
+    both = mixed(
+        from_teacher(case.teacher, case.teacher_head, DIVERGENCES[0], case.mask),
+        next_token(case.labels, case.mask),
+        0.3,
+    )
+    ours = fused_mean(case.hidden, case.head, both, case.mask, None)
+    text, _, kl, *_ = (plain(case.hidden, case.head) for plain in case.plain_losses())
+    plain = 0.7 * kl + 0.3 * text
+    torch.testing.assert_close(ours, plain)
+    inputs = (case.hidden, case.head)
+    for found, expected in zip(
+        torch.autograd.grad(ours, inputs), torch.autograd.grad(plain, inputs), strict=True
+    ):
+        torch.testing.assert_close(found, expected)
 
 
 def test_a_frozen_matrix_gets_no_gradient_and_without_gradients_none_is_computed() -> None:
