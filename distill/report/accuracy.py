@@ -110,7 +110,11 @@ def _ask(
     # Their bars would stand beside ours.
     with torch.inference_mode(), Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
         model = LlamaForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+            folder,
+            dtype="auto" if torch.cuda.is_available() else torch.float32,  # quickest
+            device_map="cuda" if torch.cuda.is_available() else None,
+            local_files_only=True,
+            use_safetensors=True,
         )
         spoken = Model(
             pretrained=model,
