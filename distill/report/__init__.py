@@ -1,1 +1,3 @@
 """What was lost and what came back, at each step between a teacher and its student."""
+
+__all__: list[str] = []
