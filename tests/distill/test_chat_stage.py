@@ -29,6 +29,7 @@ from distill.words import FOLDER
 from edge.bundle import Bundle
 from edge.checkpoint import Checkpoint
 from edge.errors import LucieError, StoreError, UsageError
+from edge.manifest import DataSource, Manifest
 from edge.messages import text
 from edge.template import ChatTemplate
 from pretrain.fields import fields
@@ -111,6 +112,21 @@ def divergence(student: Path, teacher: Path, *, n: int = 24, answer: int = 16) -
     return total / n
 
 
+def as_bundle(folder: Path) -> str:
+    """Make a bundle of a model folder; its hash."""
+    manifest = Manifest(
+        kind="model",
+        name=folder.name,
+        licence="MIT",
+        languages=("en",),
+        provenance="recorded",
+        data=(DataSource(name="news"),),
+    )
+    plain = folder.rename(folder.with_name(f"{folder.name}-plain"))
+    files = {file.name: file for file in plain.iterdir()}
+    return Bundle.write(folder, manifest, files, move=True).sha256
+
+
 def weights_of(folder: Path) -> dict[str, Any]:
     return load_file(folder / "model.safetensors")
 
@@ -120,6 +136,10 @@ def test_a_student_comes_nearer_to_its_teacher_where_its_own_words_lead(
     lucie: Command, stage: Path, tmp_path: Path
 ) -> None:
     teacher = tmp_path / "teacher"
+    made_of = {as_bundle(tmp_path / name) for name in ("teacher", "student")}
+    said = {"language": "fr", "licence": "CC0-1.0", "source": "questions"}
+    rows = (tmp_path / "prompts.jsonl").read_text(encoding="utf-8").splitlines()
+    write(tmp_path, *(json.loads(row) | said for row in rows))
     before = divergence(tmp_path / "student", teacher)
     lucie("chat", stage, "taught")
     after = divergence(tmp_path / "taught", teacher)
@@ -132,7 +152,11 @@ def test_a_student_comes_nearer_to_its_teacher_where_its_own_words_lead(
     assert bundle.manifest.recipe["student"] == "student"
     assert {"tokenizer.json", "chat_template.jinja"} <= set(bundle.manifest.files)
     assert bundle.manifest.metrics["divergence in the last tenth"] < curve[0]
-    assert "prompts.jsonl" in {source.name for source in bundle.manifest.data}
+    manifest = bundle.manifest
+    assert {parent.sha256 for parent in manifest.parents} == made_of
+    assert [source.name for source in manifest.data] == ["news", "questions"]
+    assert (manifest.licence, manifest.languages) == ("MIT", ("en",))
+    assert manifest.provenance == "declared", "prompts say themselves where they are from"
     pickles = ("*.pt", "*.pth", "*.bin", "*.pkl")
     assert not [p for kind in pickles for p in tmp_path.rglob(kind)]
 
