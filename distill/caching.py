@@ -55,9 +55,9 @@ def cache(
         LucieError: something of it fails; shards that are complete are kept.
     """
     texts = read_texts(recipe, stage("tokens"))
-    check_teacher(recipe, shape(recipe, texts.vocabulary).vocab_size)
-    order = texts.order(recipe)
     path = Path(recipe.teacher.model)
+    check_teacher(path, recipe.tokenizer_path, shape(recipe, texts.vocabulary).vocab_size)
+    order = texts.order(recipe)
     checkpoint = Checkpoint.open(path)
     identity = Identity(
         data=order.identity,

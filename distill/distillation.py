@@ -121,8 +121,12 @@ def divergence(told: Teaching) -> Divergence:
     return partial(function, **settings)
 
 
-def load_teacher(folder: Path) -> LlamaForCausalLM:
-    """A teacher as it is on this computer, in the type of its file.
+def load_teacher(folder: Path, dtype: str = "auto") -> LlamaForCausalLM:
+    """A teacher as it is on this computer.
+
+    Args:
+        folder: the model's.
+        dtype: to compute in; `auto`: the type of its file.
 
     Raises:
         CheckpointError: it is no Llama model in safetensors, or not whole.
@@ -133,5 +137,5 @@ def load_teacher(folder: Path) -> LlamaForCausalLM:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # beside ours
     Checkpoint.open(folder)
     return LlamaForCausalLM.from_pretrained(
-        folder, dtype="auto", local_files_only=True, use_safetensors=True
+        folder, dtype=dtype, local_files_only=True, use_safetensors=True
     )

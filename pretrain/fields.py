@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -19,14 +20,17 @@ if TYPE_CHECKING:
 __all__ = ["fields", "listing"]
 
 
-def listing(kind: type[BaseModel], folders: tuple[Path, ...] = (FOLDER,)) -> str:
+def listing(
+    kind: type[BaseModel], folders: tuple[Path, ...] = (FOLDER,), subject: str = "fields"
+) -> str:
     """TOML of a recipe with every field, its default and what it is, in the user's language.
 
     Args:
         kind: of recipe.
-        folders: with `fields.toml`, of the stages whose fields it has.
+        folders: of the texts of the stages whose fields it has.
+        subject: the file in them.
     """
-    top = "\n".join(_lines(kind, "", folders))
+    top = "\n".join(_lines(kind, "", partial(_told, folders, subject)))
     return top.strip()
 
 
@@ -40,23 +44,23 @@ def fields(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Field
             yield from fields(below, f"{name}.")
 
 
-def _lines(kind: type[BaseModel], prefix: str, folders: tuple[Path, ...]) -> list[str]:
+def _lines(kind: type[BaseModel], prefix: str, tell: Callable[[str], str]) -> list[str]:
     lines: list[str] = []
     inner: list[str] = []
     for python_name, field in kind.model_fields.items():
         name = field.alias or python_name
         below, many = _model_of(field.annotation)
-        told = f"# {_told(prefix + name, folders)}"
+        told = f"# {tell(prefix + name)}"
         if below is None:
             lines += [told, f"{name} = {_default(field)}"]
         else:
             header = f"[[{prefix}{name}]]" if many else f"[{prefix}{name}]"
-            inner += ["", told, header, *_lines(below, f"{prefix}{name}.", folders)]
+            inner += ["", told, header, *_lines(below, f"{prefix}{name}.", tell)]
     return lines + inner
 
 
-def _told(name: str, folders: tuple[Path, ...]) -> str:
-    entry = f"fields.{name.replace('.', '-')}"
+def _told(folders: tuple[Path, ...], subject: str, name: str) -> str:
+    entry = f"{subject}.{name.replace('.', '-')}"
     for folder in folders[:-1]:
         try:
             return text(entry, folder=folder)

@@ -38,6 +38,7 @@ from edge.text import one_line
 from pretrain.errors import PretrainUsageError
 
 __all__ = [
+    "BaseRecipe",
     "Batch",
     "Data",
     "Ingredient",
@@ -60,6 +61,21 @@ class _Part(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+
+class BaseRecipe(_Part):
+    """What a long run is told by a TOML file; its fields are those of its kind."""
+
+    watching: ClassVar[set[str]] = set()
+    """Fields by which what is learned does not change."""
+
+    def below(self, folder: Path) -> Self:
+        """The same with paths that are not relative to `folder` any more."""
+        raise NotImplementedError
+
+    def sha256(self) -> str:
+        """Identity of what is learned: of all but how the work is shared and watched."""
+        return hashlib.sha256(self.model_dump_json(exclude=self.watching).encode()).hexdigest()
 
 
 class Model(_Part):
@@ -223,13 +239,12 @@ class Parallel(_Part):
         return self.data * self.tensor * self.pipeline
 
 
-class Recipe(_Part):
+class Recipe(BaseRecipe):
     """A training."""
 
     watching: ClassVar[set[str]] = {
         "parallel", "save_every_s", "evaluate_every", "evaluation_tokens", "recompute",
     }  # fmt: skip
-    """Fields by which what is learned does not change."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,95}$")] = "model"
     """What it is called in logs."""
@@ -289,12 +304,8 @@ class Recipe(_Part):
             }
         )
 
-    def sha256(self) -> str:
-        """Identity of what is learned: of all but how the work is shared and watched."""
-        return hashlib.sha256(self.model_dump_json(exclude=self.watching).encode()).hexdigest()
 
-
-R = TypeVar("R", bound=Recipe)
+R = TypeVar("R", bound=BaseRecipe)
 
 
 def read_recipe(kind: type[R], path: Path, settings: Sequence[str] = ()) -> R:

@@ -14,7 +14,7 @@ from edge.workshop import software
 from pretrain.recipe import Recipe
 
 Provenance = Literal["recorded", "declared", "unknown"]
-__all__ = ["manifest_of", "parents", "publish"]
+__all__ = ["lay_beside", "manifest_of", "parents", "publish"]
 
 _BESIDE = (
     "tokenizer.json",
@@ -68,12 +68,7 @@ def publish(
         metrics: what was measured.
         progress: called while hashing.
     """
-    source = recipe.tokenizer_path
-    for name in _BESIDE if source.is_dir() else ():
-        if (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
-    if source.is_file():
-        shutil.copyfile(source, folder / "tokenizer.json")
+    lay_beside(recipe.tokenizer_path, folder)
     manifest = Manifest(
         kind="model",
         name=out.name,
@@ -88,6 +83,20 @@ def publish(
     )
     files = {file.name: file for file in folder.iterdir()}
     return Bundle.write(out, manifest, files, move=True, progress=progress)
+
+
+def lay_beside(source: Path, folder: Path) -> None:
+    """Copy tokenizer, chat template and how to generate to the weights in `folder`.
+
+    Args:
+        source: the folder that has them, or the `tokenizer.json` alone.
+        folder: where they go.
+    """
+    for name in _BESIDE if source.is_dir() else ():
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+    if source.is_file():
+        shutil.copyfile(source, folder / "tokenizer.json")
 
 
 def _provenance(

@@ -19,12 +19,12 @@ from edge.progress import Progress
 from edge.workshop import held, workshop
 from pretrain.disk import unwritten
 from pretrain.errors import PretrainError, PretrainUsageError
-from pretrain.recipe import Recipe
+from pretrain.recipe import BaseRecipe, Recipe
 from pretrain.shape import shape
 
 __all__ = ["PLAIN", "Kind", "Run", "Stage", "Told", "kind", "train"]
 
-R = TypeVar("R", bound=Recipe)
+R = TypeVar("R", bound=BaseRecipe)
 Stage = Callable[[str], Progress]
 Told = Callable[[int, float, float], object]
 
@@ -99,7 +99,7 @@ class Run:
         except OSError as error:
             raise unwritten(self.folder, error) from error
 
-    def begin(self, recipe: Recipe) -> None:
+    def begin(self, recipe: BaseRecipe) -> None:
         """Note the recipe in the folder, or find it with the same training in it.
 
         Raises:

@@ -24,7 +24,7 @@ from pretrain.training import Training
 from pretrain.weights_file import write_weights
 from pretrain.world import World
 
-__all__ = ["work"]
+__all__ = ["alone", "work"]
 
 R = TypeVar("R", bound=Recipe)
 MakeTask = Callable[[R, Materials, World], Task]
@@ -41,7 +41,7 @@ def work(folder: Path, kind: type[R], make_task: MakeTask[R], tell: Tell) -> boo
     run = Run(folder)
     recipe = run.read(kind)
     try:
-        with _alone(run), World.joined(recipe.parallel) as world:
+        with alone(run), World.joined(recipe.parallel) as world:
             materials = prepared(recipe, read_texts(recipe, lambda *_: None))
             task = make_task(recipe, materials, world)
             training = Training(recipe, materials, task, folder, world)
@@ -54,7 +54,7 @@ def work(folder: Path, kind: type[R], make_task: MakeTask[R], tell: Tell) -> boo
 
 
 @contextmanager
-def _alone(run: Run) -> Iterator[None]:
+def alone(run: Run) -> Iterator[None]:
     """Until a worker that outlived whoever had started it has saved, and is gone."""
     with run.log.open("ab") as file:
         if os.environ.get("RANK", "0") == "0":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from distill.commands.cache import cache
+from distill.commands.chat import chat
 from distill.commands.importance import importance
 from distill.commands.plan import plan
 from distill.commands.prune import prune
@@ -23,5 +24,5 @@ def distill() -> None:
     end_as_by_ctrl_c()
 
 
-for _command in (plan, importance, prune, cache, train, run, report):
+for _command in (plan, importance, prune, cache, train, run, report, chat):
     distill.add_command(_command)

@@ -18,11 +18,11 @@ from pretrain.words import say as stage_say
 
 if TYPE_CHECKING:
     from edge.bundle import Bundle
-    from pretrain.recipe import Recipe
+    from pretrain.recipe import BaseRecipe
 
 __all__ = ["options", "run", "show_fields"]
 
-R = TypeVar("R", bound="Recipe")
+R = TypeVar("R", bound="BaseRecipe")
 Command = Callable[..., Any]
 
 
@@ -39,15 +39,22 @@ def options(command: Command) -> Command:
 
 
 def show_fields(
-    module: str, name: str, folders: tuple[Path, ...] = (FOLDER,)
+    module: str, name: str, folders: tuple[Path, ...] = (FOLDER,), subject: str = "fields"
 ) -> Callable[[Command], Command]:
-    """The option that prints the fields of a kind of recipe, which is imported only then."""
+    """The option that prints the fields of a kind of recipe, which is imported only then.
+
+    Args:
+        module: where it is defined.
+        name: its class.
+        folders: of the texts that say what its fields are; see `pretrain.fields.listing`.
+        subject: the file in them.
+    """
 
     def show(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
         if asked:
             from pretrain.fields import listing
 
-            click.echo(listing(getattr(import_module(module), name), folders))
+            click.echo(listing(getattr(import_module(module), name), folders, subject))
             ctx.exit()
 
     return click.option("--fields", is_flag=True, is_eager=True, expose_value=False,

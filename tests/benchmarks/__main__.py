@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.store import DEFAULT_MODEL, Store
-from tests.benchmarks import graphs, quantizing, serving, speed, start
+from tests.benchmarks import distilling, graphs, quantizing, serving, speed, start
 from tests.benchmarks.measure import Row, table
 from tests.benchmarks.referee import Referee, build
 
@@ -31,6 +31,7 @@ _FIGURES: dict[int, tuple[Callable[[Referee, Path, int], list[Row]], ...]] = {
     12: (quantizing.quantizer,),
     13: (quantizing.divergence,),
     14: (graphs.graphs,),
+    15: (distilling.training,),
 }
 
 

@@ -1,0 +1,78 @@
+"""How far a chat stage is: weights, moments and step, in one safetensors file.
+
+What transformers' Trainer saves by itself are pickles (optimizer.pt, scheduler.pt, rng_state.pth,
+training_args.bin). None is written here, and none is read: the order of prompts, the learning
+rate and the draws of a step follow from its number and the seed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError, safe_open
+
+from distill.errors import DistillError
+from edge.text import one_line
+from quantize.errors import QuantizeError
+from quantize.healing.state import gather, restore, write_tensors
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+__all__ = ["State"]
+
+_STEP = "step"
+_PROMPTS = "prompts"
+
+
+class State:
+    """The file, which may not be there yet.
+
+    Args:
+        path: where it is.
+        prompts: `identity` of what is asked.
+    """
+
+    def __init__(self, path: Path, prompts: str) -> None:
+        self._path = path
+        self._prompts = prompts
+
+    def step(self) -> int:
+        """Steps that are done.
+
+        Raises:
+            DistillError: it is damaged, or other prompts were answered.
+        """
+        if not self._path.exists():
+            return 0
+        try:
+            with safe_open(self._path, framework="pt") as file:
+                facts = file.metadata() or {}
+            step = int(facts[_STEP])
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise self._damaged(error) from error
+        if facts.get(_PROMPTS) != self._prompts:
+            raise DistillError("chat.other-prompts", path=str(self._path.parent.parent))
+        return step
+
+    def save(self, model: nn.Module, optimizer: Optimizer, step: int) -> None:
+        """Note all that going on takes."""
+        self._path.parent.mkdir(exist_ok=True)
+        facts = {_STEP: str(step), _PROMPTS: self._prompts}
+        write_tensors(self._path, gather(model, optimizer), facts)
+
+    def restore(self, model: nn.Module, optimizer: Optimizer) -> None:
+        """Take up what was saved.
+
+        Raises:
+            DistillError: it is damaged, or of a model of another shape.
+        """
+        try:
+            restore(self._path, model, optimizer)
+        except QuantizeError as error:
+            raise self._damaged(error.facts["reason"]) from error
+
+    def _damaged(self, reason: object) -> DistillError:
+        return DistillError("chat.damaged", path=str(self._path), reason=one_line(reason))
