@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +14,9 @@ from distill.words import FOLDER
 from pretrain.commands.training import options, show_fields
 from pretrain.commands.training import run as train
 from pretrain.words import FOLDER as TRAINING
+
+if TYPE_CHECKING:
+    from edge.bundle import Bundle
 
 __all__ = ["run"]
 
@@ -24,4 +30,14 @@ def run(recipe: Path, out: Path, settings: tuple[str, ...], work: Path | None) -
     from distill.shrinking import shrink
     from pretrain.recipe import read_recipe
 
-    train(read_recipe(ShrinkRecipe, recipe, settings), shrink, out, work, WORDS)
+    asked = read_recipe(ShrinkRecipe, recipe, settings)
+    train(asked, shrink, out, work, WORDS, figures=_figures)
+
+
+def _figures(bundle: Bundle) -> str:
+    """The report's table, as wide as the terminal."""
+    from distill.report.entries import FILE, read_report
+    from distill.report.table import table
+
+    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
+    return "\n" + table(read_report(bundle.path / FILE), width)

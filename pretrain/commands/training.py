@@ -67,6 +67,7 @@ def run(
     out: Path,
     work: Path | None,
     words: CommandWords = WORDS,
+    figures: Callable[[Bundle], str] | None = None,
 ) -> None:
     """Train, show how it goes, and say what was made.
 
@@ -76,6 +77,7 @@ def run(
         out: the folder to make.
         work: the folder of the training; beside `out`, where none is named.
         words: of the stage whose command it is.
+        figures: tells what was measured; its metrics, a line each, where it is not given.
     """
     from pretrain.run import Run
 
@@ -92,5 +94,9 @@ def run(
 
         bundle = make(recipe, out, Run(folder), stage, told=told, stopping=stopping)
     click.echo(words.say("train-made", path=bundle.path, work=folder), err=True)
-    for name, value in bundle.manifest.metrics.items():
-        click.echo(f"  {name}: {decimal_text(value, 4)}", err=True)
+    click.echo((figures or _metrics)(bundle), err=True)
+
+
+def _metrics(bundle: Bundle) -> str:
+    metrics = bundle.manifest.metrics.items()
+    return "\n".join(f"  {name}: {decimal_text(value, 4)}" for name, value in metrics)
