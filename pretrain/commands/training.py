@@ -94,7 +94,8 @@ def run(
 
         bundle = make(recipe, out, Run(folder), stage, told=told, stopping=stopping)
     click.echo(words.say("train-made", path=bundle.path, work=folder), err=True)
-    click.echo((figures or _metrics)(bundle), err=True)
+    if shown := (figures or _metrics)(bundle):
+        click.echo(shown, err=True)
 
 
 def _metrics(bundle: Bundle) -> str:
