@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -29,8 +30,8 @@ _SIZE = Whole(1, 1 << 31)
 @click.option("--tie/--no-tie", "tie", default=None, help=say("prune-tie"))
 @click.option("--like", "config", type=click.Path(path_type=Path), metavar="CONFIG.json",
               help=say("prune-like"))  # fmt: skip
-@click.option("--layers-by", type=click.Choice(["influence", "loss"]), default="influence",
-              show_default=True, help=say("prune-layers-by"))  # fmt: skip
+@click.option("--layers-by", type=click.Choice(["distance", "influence", "loss"]),
+              default="distance", show_default=True, help=say("prune-layers-by"))  # fmt: skip
 @click.option("--keep-ends", type=Whole(0, 4096), default=1, show_default=True, metavar="N",
               help=say("prune-keep-ends"))  # fmt: skip
 def prune(
@@ -43,7 +44,7 @@ def prune(
     heads: str | None,
     tie: bool | None,
     config: Path | None,
-    layers_by: str,
+    layers_by: Literal["distance", "influence", "loss"],
     keep_ends: int,
 ) -> None:
     """Cut a smaller model out of a larger one."""
@@ -57,7 +58,7 @@ def prune(
     wanted = Wanted(layers, width, ffn, None if heads is None else _heads(heads), tie)
     if (config is None) == (wanted == Wanted()):
         raise DistillUsageError("prune.which-shape")
-    rules = Rules("loss" if layers_by == "loss" else "influence", keep_ends)
+    rules = Rules(layers_by, keep_ends)
     with stages() as stage:
         source = open_source(model, stage("verify"))
         teacher = source.checkpoint.config

@@ -2,9 +2,11 @@
 
 Rules, for a student of l layers, w channels, f of the FFN, q query heads and k key-value heads:
 
-- Layers: the l that matter most, by block influence or by the loss without them; the first and
-  the last `ends` ones always. Loss and influence were measured one layer at a time, so nothing
-  is known of pairs.
+- Layers: all but the block of neighbours over which the residual stream turns least
+  (2403.17887); or the l that matter most, by block influence or by the loss without them. These
+  were measured one layer at a time, so nothing is known of pairs: of SmolLM2-135M, seven layers
+  of least influence cost twice the bits per byte of the best block. The first and the last `ends`
+  layers are kept always.
 - Width: the same w channels everywhere, since all layers read and write one residual stream;
   those with the largest sum of scores over the norms of the layers that are kept. The output of
   a norm has unit size in every layer, so that no layer outweighs the others.
@@ -37,8 +39,8 @@ __all__ = ["Kept", "Rules", "choose"]
 class Rules:
     """How layers are chosen."""
 
-    by: Literal["influence", "loss"] = "influence"
-    """What ranks the layers."""
+    by: Literal["distance", "influence", "loss"] = "distance"
+    """What decides which layers go."""
     ends: int = 1
     """How many layers are kept at either end, whatever their rank."""
 
@@ -89,18 +91,28 @@ def choose(
 
 
 def _layers(importance: Importance, wanted: int, rules: Rules) -> NDArray[np.int64]:
-    scores = importance.influence if rules.by == "influence" else importance.loss
-    if scores is None:
-        raise DistillError("prune.no-loss")
-    total = len(scores)
+    total = len(importance.influence)
     if wanted == total:
         return np.arange(total)
     if 2 * rules.ends > wanted:
         raise DistillUsageError("prune.ends", ends=rules.ends, layers=wanted)
+    if rules.by == "distance":
+        return _without_block(importance.distance, total - wanted, rules.ends)
+    scores = importance.influence if rules.by == "influence" else importance.loss
+    if scores is None:
+        raise DistillError("prune.no-loss")
     scores = scores.copy()
     scores[: rules.ends] = np.inf
     scores[total - rules.ends :] = np.inf
     return _best(scores, wanted)
+
+
+def _without_block(distance: NDArray[np.float64], count: int, ends: int) -> NDArray[np.int64]:
+    """All layers but those `count` neighbours over which the stream turns least."""
+    total = len(distance) - 1
+    starts = np.arange(ends, total - ends - count + 1)
+    start = starts[np.argmin(distance[starts, starts + count])]
+    return np.delete(np.arange(total), np.s_[start : start + count])
 
 
 def _heads(

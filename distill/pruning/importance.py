@@ -12,6 +12,9 @@ The loss without a layer (`layer_loss`) is measured in the same pass: behind the
 file holds for each layer that has been passed K pieces which passed by it.
 
     [ N pieces | K without layer 0 | K without layer 1 | … ]
+
+Of some tokens, hidden states are kept in front of every layer: how far the residual stream turns
+over several layers is known only when all have been passed.
 """
 
 from __future__ import annotations
@@ -55,6 +58,8 @@ _TOGETHER = 2048
 _LAYER_LOSS = 8192
 """Tokens on which the loss without each layer is measured: L layers compute it L / 2 times."""
 
+_SAMPLED_PIECES, _SAMPLED_EACH = 128, 4
+"""Of how many pieces at most, and of how many tokens of each, hidden states are kept."""
 _LONGEST = 64
 """Characters of a token on average, at most."""
 
@@ -101,6 +106,7 @@ def measure(source: Source, out: Path, calibration: Calibration, stage: Stage) -
         length=calibration.length,
         dtype=calibration.dtype,
         layer_loss=each if calibration.layer_loss else 0,
+        sampled=min(_SAMPLED_EACH, calibration.length),
     )
     work = Work(out.absolute().parent / f"{out.name}.measuring")
     with workshop(out) as folder, taken(work, recipe):
@@ -188,35 +194,40 @@ class _Run:
 
     def measure(self, n: int) -> None:
         """Measure layer `n`, and leave hidden states behind it."""
+        import torch
+
         from distill.pruning.statistics import LayerSums
 
         layer, sums = self._model.layer(n), LayerSums()
+        sample: list[Tensor] = []
         pieces, skipped = self._recipe.pieces, self._recipe.layer_loss
         with self._states(n) as given, self._states(n + 1, new=True) as made:
             with sums.watching(layer):
-                self._through(layer, n, given, made, 0, pieces)
-            self._through(layer, n, given, made, pieces, self._rows(n))
+                self._through(layer, n, given, made, 0, pieces, sample)
+            self._through(layer, n, given, made, pieces, self._rows(n), [])
             if skipped:
                 made.append(given.read(0, skipped))
             made.flush()
-        self._work.save(n, sums.result(self._config.num_attention_heads))
+        figures = sums.result(self._config.num_attention_heads)
+        self._work.save(n, {**figures, "layers.sample": torch.cat(sample)})
 
     def end(self) -> tuple[Importance, float]:
         """What all layers gave, and the last norm, and the losses."""
         import torch
 
         from distill.pruning.layers import losses
-        from distill.pruning.statistics import NormSums
+        from distill.pruning.statistics import NormSums, angular_distances
 
         norm, head, sums = self._model.norm(), self._model.head(), NormSums()
         pieces, each = self._recipe.pieces, self._recipe.layer_loss
-        found = []
+        found, sample = [], []
         with self._states(self.layers) as given:
             for at, stop in self._batches(0, self._rows(self.layers)):
                 hidden = given.read(at, stop)
                 normed = norm(hidden)
                 if at < pieces:
                     sums.add(hidden, normed)
+                    sample.append(self._sample(hidden, at))
                 rows = [row if row < pieces else (row - pieces) % each for row in range(at, stop)]
                 found.append(losses(normed, head, self._ids[rows]))
                 self._count.add(stop - at)
@@ -239,6 +250,9 @@ class _Run:
                 ffn=stacked("ffn.score").numpy(),
                 heads=stacked("heads.score").numpy(),
                 influence=stacked("layers.influence").numpy(),
+                distance=angular_distances(
+                    torch.cat([stacked("layers.sample"), torch.cat(sample)[None]])
+                ).numpy(),
                 loss=None if without is None else (without - loss[:each].mean()).numpy(),
             ),
             whole,
@@ -258,13 +272,24 @@ class _Run:
         ]
 
     def _through(self, layer: nn.Module, n: int, given: States, made: States,
-                 start: int, stop: int) -> None:  # fmt: skip
+                 start: int, stop: int, sample: list[Tensor]) -> None:  # fmt: skip
         for at, to in self._batches(start, stop):
-            hidden = self._model.through(layer, given.read(at, to))
+            before = given.read(at, to)
+            if at < self._recipe.pieces:
+                sample.append(self._sample(before, at))
+            hidden = self._model.through(layer, before)
             if not hidden.isfinite().all():
                 raise DistillError("prune.not-finite", layer=n)
             made.append(hidden)
             self._count.add(to - at)
+
+    def _sample(self, hidden: Tensor, start: int) -> Tensor:
+        """Some tokens [S, W], float32, of hidden states [B, T, W] of the pieces from `start` on."""
+        each, length = self._recipe.sampled, self._recipe.length
+        step = -(-self._recipe.pieces // _SAMPLED_PIECES)
+        rows = [n for n in range(len(hidden)) if (start + n) % step == 0]
+        places = [length * (n + 1) // each - 1 for n in range(each)]
+        return hidden[rows][:, places].flatten(0, 1).float()
 
     def _states(self, n: int, *, new: bool = False) -> States:
         from distill.pruning.states import States

@@ -63,6 +63,9 @@ class Importance:
     """Scores [L, Q]."""
     influence: NDArray[np.float64]
     """Block influence [L]."""
+    distance: NDArray[np.float64]
+    """Angular distance of the residual stream in front of any two layers, and behind the last
+    [L + 1, L + 1]."""
     loss: NDArray[np.float64] | None = None
     """By how many nats a token the loss grows without each layer [L]; None: not measured."""
 
@@ -129,6 +132,7 @@ def _shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
         "ffn": (layers, config.intermediate_size),
         "heads": (layers, config.num_attention_heads),
         "influence": (layers,),
+        "distance": (layers + 1, layers + 1),
         "loss": (layers,),
     }
 

@@ -15,11 +15,15 @@ taken of
             norm of the scores of its channels, as NVIDIA's Model Optimizer has it
 
 A layer's block influence is ShortGPT's (arXiv 2403.03853): 1 − the mean over tokens of the
-cosine between the residual stream before the layer and after it.
+cosine between the residual stream before the layer and after it. Over several layers, how far
+it turns is the angular distance (arXiv 2403.17887, section 4.1), the mean over tokens of
+
+    d(l, m) = arccos( cosine of the streams in front of layers l and m ) / π
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-__all__ = ["LayerSums", "NormSums", "head_scores"]
+__all__ = ["LayerSums", "NormSums", "angular_distances", "head_scores"]
 
 
 class NormSums:
@@ -110,6 +114,17 @@ class LayerSums:
             "heads.score": head_scores(self._attention.sqrt(), heads),
             "layers.influence": torch.tensor(1 - self._cosines / self._tokens, dtype=torch.float64),
         }
+
+
+def angular_distances(states: Tensor) -> Tensor:
+    """From hidden states [L + 1, S, W] of S tokens to their distances [L + 1, L + 1], float64."""
+    places = len(states)
+    found = torch.zeros(places, places, dtype=torch.float64)
+    for n in range(places):
+        cosines = cosine_similarity(states[n : n + 1], states[n + 1 :], dim=-1)
+        angles = cosines.double().clamp(-1, 1).arccos().mean(1) / math.pi
+        found[n, n + 1 :] = found[n + 1 :, n] = angles
+    return found
 
 
 def _norm_hook(sums: NormSums) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:

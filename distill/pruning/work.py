@@ -45,6 +45,8 @@ class Recipe(BaseModel):
     """Tokens of a piece."""
     dtype: str
     """What is computed with: float32 or bfloat16."""
+    sampled: int
+    """Tokens of a piece whose hidden states are kept in front of every layer."""
     layer_loss: int
     """Pieces on which the loss without each layer is measured; 0: it is not."""
 

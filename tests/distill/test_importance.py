@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -100,6 +101,13 @@ def test_the_figures_are_those_of_the_whole_model(
         del shorter.model.layers[n]
         without = shorter(input_ids=ids, labels=ids, use_cache=False).loss.item()
         assert found["loss"][n] == pytest.approx(without - loss, abs=2e-5)
+    streams = [seen[norms[2 * n]][0][0].double().numpy() for n in range(5)]
+    some = [stream[:, [7, 15, 23, 31]].reshape(-1, stream.shape[-1]) for stream in streams]
+    some = [stream / np.linalg.norm(stream, axis=-1, keepdims=True) for stream in some]
+    for n, m in itertools.combinations(range(5), 2):
+        angle = np.arccos((some[n] * some[m]).sum(-1)).mean() / np.pi
+        assert found["distance"][n, m] == pytest.approx(angle, abs=1e-5)
+        assert found["distance"][m, n] == found["distance"][n, m]
     bundle = Bundle.open(tmp_path / "out", verify=True)
     assert bundle.manifest.kind == "importance"
     assert bundle.manifest.metrics["loss, nats a token"] == pytest.approx(loss, rel=1e-5)

@@ -64,6 +64,7 @@ def figures(folder: Path, seed: int = 0) -> Importance:
         ffn=drawn(layers, config.intermediate_size),
         heads=drawn(layers, config.num_attention_heads),
         influence=drawn(layers),
+        distance=drawn(layers + 1, layers + 1),
         loss=drawn(layers),
     )
 
@@ -246,9 +247,9 @@ def test_the_choice(teacher: Path) -> None:
         "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
         "hidden_size": 10, "intermediate_size": 7,
     })  # fmt: skip
-    kept = choose(found, config, student, Rules())
+    kept = choose(found, config, student, Rules("influence"))
     assert kept.layers.tolist() == [0, 1, 3]
-    assert choose(found, config, student, Rules(ends=0)).layers.tolist() == [1, 2, 3]
+    assert choose(found, config, student, Rules("influence", 0)).layers.tolist() == [1, 2, 3]
     assert choose(found, config, student, Rules("loss", 0)).layers.tolist() == [0, 1, 2]
     assert choose(found, config, student, Rules("loss")).layers.tolist() == [0, 2, 3]
     # Groups with 6, 8, 9, 5: the second and the third.
@@ -256,11 +257,25 @@ def test_the_choice(teacher: Path) -> None:
     assert kept.heads.tolist() == [[2, 3, 4, 5]] * 3
     single = student.model_copy(update={"num_attention_heads": 2})
     # The best heads have 5, 4, 9, 3: the first group and the third.
-    assert choose(found, config, single, Rules()).groups.tolist() == [[0, 2]] * 3
-    assert choose(found, config, single, Rules()).heads.tolist() == [[0, 5]] * 3
+    assert choose(found, config, single, Rules("influence")).groups.tolist() == [[0, 2]] * 3
+    assert choose(found, config, single, Rules("influence")).heads.tolist() == [[0, 5]] * 3
     sums = found.width[[0, 1, 2, 3, 6, 7, 8]].sum(0)
     assert set(kept.width) == set(np.argsort(sums)[-10:])
     assert set(kept.ffn[2]) == set(np.argsort(found.ffn[3])[-7:])
+
+
+def test_the_block_goes_over_which_the_stream_turns_least(teacher: Path) -> None:
+    config = Checkpoint.open(teacher).config
+    found = figures(teacher)
+    distance = np.ones((5, 5))
+    distance[0, 2], distance[1, 3], distance[2, 4] = 0.1, 0.3, 0.2
+    distance[0, 1] = 0.05  # of one layer alone, which is not what is asked
+    found = replace(found, distance=distance)
+    two = config.model_copy(update={"num_hidden_layers": 2})
+    kept = {ends: choose(found, config, two, Rules(ends=ends)).layers.tolist() for ends in (0, 1)}
+    assert kept == {0: [2, 3], 1: [0, 3]}
+    three = config.model_copy(update={"num_hidden_layers": 3})
+    assert choose(found, config, three, Rules(ends=0)).layers.tolist() == [1, 2, 3]
 
 
 def test_the_bundle(lucie: Callable[..., Result], teacher: Path, tmp_path: Path) -> None:
