@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.recipe import ShrinkRecipe
-from distill.report.entries import Curve, Point, Report
+from distill.report.entries import Curve, Entry, Point, Report
 from distill.report.measure import Subject, measure
 from pretrain.journal import read_journal
 from pretrain.run import Run, Stage
@@ -40,12 +40,13 @@ def make_report(
     texts = read_texts(recipe, stage("tokens"))
     asked = hashlib.sha256(recipe.report.model_dump_json().encode()).hexdigest()
     kept = folder / f"report-{asked[:8]}"
-    entries, curves = [], []
+    entries: list[Entry] = []
+    curves = []
     for subject in subjects:
         trained = subject.role not in ("teacher", "pruned")
         tokens = _tokens(recipe, subject.step) if trained else 0
         file = kept / f"{subject.step}-{subject.role}.json"
-        entries.append(measure(subject, recipe, texts, tokens, file, stage))
+        entries.append(measure(subject, recipe, texts, tokens, file, stage, entries))
         if trained:
             curves.append(_curve(recipe, subject))
     return Report(

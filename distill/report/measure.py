@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,9 +34,17 @@ class Subject:
 
 
 def measure(
-    subject: Subject, recipe: ShrinkRecipe, texts: Texts, tokens: int, kept: Path, stage: Stage
+    subject: Subject,
+    recipe: ShrinkRecipe,
+    texts: Texts,
+    tokens: int,
+    kept: Path,
+    stage: Stage,
+    known: Sequence[Entry] = (),
 ) -> Entry:
     """An entry of a report, from the file `kept` where it is there.
+
+    Size and speed follow from the shape, and are measured once of each.
 
     Args:
         subject: the model.
@@ -44,20 +53,23 @@ def measure(
         tokens: that it was trained on since its cut.
         kept: the file.
         stage: told what is being done.
+        known: entries that were measured before.
 
     Raises:
         LucieError: the model cannot be read, or not be run here.
     """
-    known = _known(kept)
-    if known is not None:
-        return known
+    found = _kept(kept)
+    if found is not None:
+        return found
     asked = recipe.report
     config = Checkpoint.open(subject.folder).config
     threads = recipe.parallel.threads
     bits = measure_bits(subject.folder, recipe, texts, asked.tokens, stage("report-bits"))
     accuracy = measure_accuracy(subject.folder, asked.items, threads, stage("report-accuracy"))
     with workshop(kept) as draft:
-        made = measure_here(
+        shape = shape_text(config), config.parameters
+        alike = next((each for each in known if (each.shape, each.parameters) == shape), None)
+        made = alike or measure_here(
             subject.folder, asked.quantization, draft, threads, stage("report-speed")
         )
         entry = Entry(
@@ -69,7 +81,7 @@ def measure(
             bits_per_byte=dict(bits),
             accuracy=accuracy,
             file_bytes=made.file_bytes,
-            here=made.rates,
+            here=made.here,
             boards=predicted(config, asked.quantization, asked.context),
         )
         (draft / kept.name).write_text(entry.model_dump_json(indent=1), encoding="utf-8")
@@ -77,7 +89,7 @@ def measure(
     return entry
 
 
-def _known(kept: Path) -> Entry | None:
+def _kept(kept: Path) -> Entry | None:
     """What a pulled plug has damaged is measured again."""
     try:
         return Entry.model_validate_json(kept.read_bytes())

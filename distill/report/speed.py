@@ -23,7 +23,7 @@ class Measured:
     """Of a file that was made for it."""
 
     file_bytes: int
-    rates: Rates
+    here: Rates
 
 
 def measure_here(

@@ -92,6 +92,7 @@ class TestOfARun:
             assert entry.tokens == (0 if entry.role == "pruned" else 12 * 4 * 32)
         assert all(entry.here and entry.here.decode > 0 for entry in report.entries)
         assert all(entry.boards["pi5"].decode > 0 for entry in report.entries)
+        assert len({(entry.shape, entry.file_bytes, entry.here) for entry in report.entries}) == 2
 
     def test_bits_are_those_that_the_training_measured(self, shrunk: Path, report: Report) -> None:
         for role in ("distilled", "cross-entropy", "scratch"):
