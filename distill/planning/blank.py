@@ -1,21 +1,26 @@
-"""A model file of zeros: as large and as fast as a real one, and written in no time.
+"""A model file that says nothing: as large and as fast as a real one, and written in no time.
 
-What is computed with does not change how long it takes. The file has holes where its weights
-would be, which a disk does not store; in memory they are as large as any.
+Its weights are random, a few rows again and again. Zeros would not do: llama.cpp is up to twice as
+fast with them.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import gguf
 import numpy as np
 
 from distill.planning.storage import tensors
+from edge.gguf_types import TensorInfo
 from edge.llama_config import LlamaConfig
+from quantize.ggml.blocks import pack
 
 __all__ = ["write_blank"]
 
+_ROWS = 64
+"""Of a matrix that are its own."""
 _SPECIAL = ("<unk>", "<s>", "</s>")
 _BYTES = tuple(f"<0x{n:02X}>" for n in range(256))
 
@@ -44,21 +49,39 @@ def write_blank(path: Path, config: LlamaConfig, quantization: str) -> None:
         writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{quantization}"])
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         _add_vocabulary(writer, config.vocab_size)
-        size = 0
-        for tensor in tensors(config, quantization):
+        made = tensors(config, quantization)
+        for tensor in made:
             writer.add_tensor_info(
                 tensor.name, tensor.shape[::-1], np.dtype(np.float32), tensor.n_bytes,
                 raw_dtype=gguf.GGMLQuantizationType[tensor.type],
             )  # fmt: skip
-            size += gguf.GGUFWriter.ggml_pad(tensor.n_bytes, writer.data_alignment)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
     finally:
         writer.close()
-    written = path.stat().st_size
-    with path.open("r+b") as file:
-        file.truncate(gguf.GGUFWriter.ggml_pad(written, writer.data_alignment) + size)
+    with path.open("ab") as file:
+        for tensor in made:
+            _pad(file, writer.data_alignment)
+            _append(file, tensor)
+        _pad(file, writer.data_alignment)
+
+
+def _append(file: BinaryIO, tensor: TensorInfo) -> None:
+    """Weights as a new model has them; norms are 1."""
+    if len(tensor.shape) == 1:
+        file.write(np.ones(tensor.shape, np.float32).tobytes())
+        return
+    columns, rows = tensor.shape
+    weights = np.random.default_rng(0).normal(0, 0.02, (min(rows, _ROWS), columns))
+    packed = pack(weights.astype(np.float32), tensor.type).tobytes()
+    times, rest = divmod(tensor.n_bytes, len(packed))
+    file.writelines(packed for _ in range(times))
+    file.write(packed[:rest])
+
+
+def _pad(file: BinaryIO, alignment: int) -> None:
+    file.write(bytes(-file.tell() % alignment))
 
 
 def _add_vocabulary(writer: gguf.GGUFWriter, size: int) -> None:

@@ -1,7 +1,7 @@
 """What this machine reaches: how fast it decodes and prefills, for each quantization.
 
-It is measured by the product's own engine, on a model of zeros that is larger than any cache
-and has the proportions of a 1B. From what its decode reads in a second, and its prefill
+It is measured by the product's own engine, on a model of random weights that is larger than any
+cache and has the proportions of a 1B. From what its decode reads in a second, and its prefill
 multiplies, follows the speed of other shapes. A machine that does other work meanwhile measures
 less than it has.
 """

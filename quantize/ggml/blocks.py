@@ -26,7 +26,7 @@ from edge.llamacpp.native import api
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["KNOWN", "fits", "relative_error", "round_trip", "size"]
+__all__ = ["KNOWN", "fits", "pack", "relative_error", "round_trip", "size"]
 
 _BY_NAME = {kind.name: (number, kind) for number, kind in TENSOR_TYPES.items()}
 KNOWN = (
@@ -53,6 +53,32 @@ def _type(kind: str) -> TensorType:
     return _BY_NAME[kind][1]
 
 
+def pack(
+    weights: NDArray[np.float32], kind: str, importance: NDArray[np.float32] | None = None
+) -> NDArray[np.uint8]:
+    """Weights [out, in] in a format, whose blocks their rows must fill: bytes [out, of a row].
+
+    Args:
+        weights: the matrix.
+        kind: the format, as llama.cpp calls it.
+        importance: of each input [in]; None: all the same.
+    """
+    number = _BY_NAME[kind][0]
+    weights = np.ascontiguousarray(weights, dtype=np.float32)
+    rows, columns = weights.shape
+    if not fits(kind, columns) or (importance is not None and importance.size != columns):
+        raise ValueError(f"{kind}, {columns} columns")  # native code would read past the end
+    if importance is not None:
+        importance = np.ascontiguousarray(importance, dtype=np.float32)
+    packed = np.empty((rows, size(kind, (columns,))), dtype=np.uint8)
+    _lib().ggml_quantize_init(number)
+    _lib().ggml_quantize_chunk(
+        number, weights.ctypes.data, packed.ctypes.data, 0, rows, columns,
+        None if importance is None else importance.ctypes.data,
+    )  # fmt: skip
+    return packed
+
+
 def round_trip(
     weights: NDArray[np.float32],
     kind: str,
@@ -67,27 +93,15 @@ def round_trip(
         importance: of each input [in]; None: all the same.
         threads: threads to compute with; 0: one for each core.
     """
-    number = _BY_NAME[kind][0]
-    weights = np.ascontiguousarray(weights, dtype=np.float32)
     rows, columns = weights.shape
-    if not fits(kind, columns) or (importance is not None and importance.size != columns):
-        raise ValueError(f"{kind}, {columns} columns")  # native code would read past the end
-    _lib().ggml_quantize_init(number)
-    result = np.empty_like(weights)
+    result = np.empty((rows, columns), dtype=np.float32)
     step = max(1, _SLICE // columns)
+    kept = gguf.GGMLQuantizationType(_BY_NAME[kind][0])
 
     def convert(start: int) -> None:
-        part = weights[start : start + step]
-        packed = np.empty((len(part), size(kind, part.shape) // len(part)), dtype=np.uint8)
-        _lib().ggml_quantize_chunk(
-            number, part.ctypes.data, packed.ctypes.data, 0, len(part), columns,
-            None if importance is None else importance.ctypes.data,
-        )  # fmt: skip
-        back = gguf.quants.dequantize(packed, gguf.GGMLQuantizationType(number))
-        result[start : start + step] = back
+        packed = pack(weights[start : start + step], kind, importance)
+        result[start : start + step] = gguf.quants.dequantize(packed, kept)
 
-    if importance is not None:
-        importance = np.ascontiguousarray(importance, dtype=np.float32)
     with ThreadPoolExecutor(threads or detect().cpu.cores) as pool:
         list(pool.map(convert, range(0, rows, step)))
     return result
