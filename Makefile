@@ -3,7 +3,7 @@
 # make test                 set up, check style and types, run the tests
 # make bench                the figures of tests/benchmarks
 # make quantize-demo        the default model through every export, measured and drawn
-# make shrink-demo          a smaller model made of it, from open text to an answer (an hour)
+# make shrink-demo          a smaller model made of it, from open text to an answer
 # make clean                remove the environment (what was built stays in the user's cache)
 
 PYTHON ?= python3
