@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -99,6 +99,34 @@ class Run:
         except OSError as error:
             raise unwritten(self.folder, error) from error
 
+    @contextmanager
+    def at_work(self, out: Path, recipe: BaseRecipe) -> Iterator[Path]:
+        """Be the only one who trains this recipe here, with a draft of the bundle `out`.
+
+        Raises:
+            PretrainUsageError: it is in the bundle.
+            PretrainError: somebody else is at work in it, or it holds something else.
+        """
+        with ExitStack() as stack:
+            draft = stack.enter_context(workshop(out))
+            self.make(out)
+            try:
+                # Before it is written to: somebody else may be training in it.
+                stack.enter_context(held(self.folder))
+            except BlockingIOError as error:
+                raise PretrainError("train.busy", path=str(self.folder)) from error
+            self.begin(recipe)
+            yield draft
+
+    def take_result(self, draft: Path) -> tuple[Path, dict[str, float]]:
+        """A copy of what was trained, in the draft of a bundle: its weights, and its metrics."""
+        weights = draft / "model"
+        shutil.copytree(self.result, weights)
+        metrics = weights / "metrics.json"
+        known = json.loads(metrics.read_text(encoding="utf-8"))
+        metrics.unlink()
+        return weights, known
+
     def begin(self, recipe: BaseRecipe) -> None:
         """Note the recipe in the folder, or find it with the same training in it.
 
@@ -159,23 +187,12 @@ def train(
     from pretrain.result import manifest_of, parents, publish
     from pretrain.texts import read_texts
 
-    with ExitStack() as stack:
-        draft = stack.enter_context(workshop(out))
-        run.make(out)
-        try:
-            # Before it is written to: somebody else may be training in it.
-            stack.enter_context(held(run.folder))
-        except BlockingIOError as error:
-            raise PretrainError("train.busy", path=str(run.folder)) from error
-        run.begin(recipe)
+    with run.at_work(out, recipe) as draft:
         texts = read_texts(recipe, stage("tokens"))
         shape(recipe, texts.vocabulary)  # what cannot be is said before a process begins
         if not run.result.exists():
             _train(recipe, run, stage("train"), told, stopping, of)
-        weights = draft / "model"
-        shutil.copytree(run.result, weights)
-        metrics = json.loads((weights / "metrics.json").read_text(encoding="utf-8"))
-        (weights / "metrics.json").unlink()
+        weights, metrics = run.take_result(draft)
         begun_with = [Path(recipe.model.start)] if recipe.model.start else []
         read = [Path(part.path) for part in recipe.data.mixture]
         sequences = recipe.schedule.steps * recipe.batch.sequences

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +16,7 @@ from edge.bundle import Bundle
 from edge.checkpoint import Checkpoint
 from edge.manifest import Manifest
 from edge.progress import Progress
-from edge.workshop import held, software, workshop
+from edge.workshop import software
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.result import lay_beside, manifest_of, parents
 from pretrain.run import Run, Stage, Told, kind
@@ -57,21 +54,11 @@ def teach(
     Raises:
         LucieError: something of it fails; what is trained so far is kept.
     """
-    with ExitStack() as stack:
-        draft = stack.enter_context(workshop(out))
-        prompts = _checked(recipe)
-        run.make(out)
-        try:
-            stack.enter_context(held(run.folder))
-        except BlockingIOError as error:
-            raise PretrainError("train.busy", path=str(run.folder)) from error
-        run.begin(recipe)
+    prompts = _checked(recipe)
+    with run.at_work(out, recipe) as draft:
         if not run.result.exists():
             _train(recipe, run, stage("train"), told, stopping)
-        weights = draft / "model"
-        shutil.copytree(run.result, weights)
-        metrics = json.loads((weights / "metrics.json").read_text(encoding="utf-8"))
-        (weights / "metrics.json").unlink()
+        weights, metrics = run.take_result(draft)
         lay_beside(Path(recipe.student), weights)
         manifest = _manifest(recipe, out.name, prompts, metrics)
         files = {file.name: file for file in weights.iterdir()}

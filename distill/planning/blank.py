@@ -16,6 +16,7 @@ from distill.planning.storage import tensors
 from edge.gguf_types import TensorInfo
 from edge.llama_config import LlamaConfig
 from quantize.ggml.blocks import pack
+from quantize.ggml.shape import add_shape
 
 __all__ = ["write_blank"]
 
@@ -38,14 +39,7 @@ def write_blank(path: Path, config: LlamaConfig, quantization: str) -> None:
     """
     writer = gguf.GGUFWriter(path, "llama")
     try:
-        writer.add_block_count(config.num_hidden_layers)
-        writer.add_context_length(config.max_position_embeddings)
-        writer.add_embedding_length(config.hidden_size)
-        writer.add_feed_forward_length(config.intermediate_size)
-        writer.add_head_count(config.num_attention_heads)
-        writer.add_head_count_kv(config.num_key_value_heads)
-        writer.add_rope_dimension_count(config.head_dim)
-        writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+        add_shape(writer, config)
         writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{quantization}"])
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         _add_vocabulary(writer, config.vocab_size)

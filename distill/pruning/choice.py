@@ -4,9 +4,9 @@ Rules, for a student of l layers, w channels, f of the FFN, q query heads and k 
 
 - Layers: all but the block of neighbours over which the residual stream turns least
   (2403.17887); or the l that matter most, by block influence or by the loss without them. These
-  were measured one layer at a time, so nothing is known of pairs: of SmolLM2-135M, seven layers
-  of least influence cost twice the bits per byte of the best block. The first and the last `ends`
-  layers are kept always.
+  were measured one layer at a time, so nothing is known of pairs: without the seven layers of
+  least influence SmolLM2-135M has 2.25 bits per byte, without the best block 1.37, whole 1.09.
+  The first and the last `ends` layers are kept always.
 - Width: the same w channels everywhere, since all layers read and write one residual stream;
   those with the largest sum of scores over the norms of the layers that are kept. The output of
   a norm has unit size in every layer, so that no layer outweighs the others.

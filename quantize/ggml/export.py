@@ -22,6 +22,7 @@ from edge.progress import Count, Progress
 from quantize.checkpoint.complete import complete, numbers
 from quantize.checkpoint.floats import BYTES
 from quantize.checkpoint.llama_tensors import ROPE_FREQS, LlamaTensor, interleave, rope_factors
+from quantize.ggml.shape import add_shape
 from quantize.ggml.vocab import read_vocab
 
 if TYPE_CHECKING:
@@ -95,7 +96,9 @@ def _describe(
             tensor.gguf, tensor.shape, np.dtype(np.float32), size, raw_dtype=_QUANTS[stored]
         )
     _add_general(writer, checkpoint)
-    _add_shape(writer, checkpoint, kind)
+    add_shape(writer, checkpoint.config)
+    writer.add_file_type(_FILE_TYPES[kind])
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     read_vocab(checkpoint).write(writer)
     n_vocab = checkpoint.config.vocab_size
     gguf.SpecialVocab(checkpoint.path, load_merges=True, n_vocab=n_vocab).add_to_gguf(
@@ -116,27 +119,6 @@ def _add_general(writer: gguf.GGUFWriter, checkpoint: Checkpoint) -> None:
         metadata.size_label = gguf.size_label(total, shared, expert, experts)
     writer.add_type(gguf.GGUFType.MODEL)
     metadata.set_gguf_meta_model(writer)
-
-
-def _add_shape(writer: gguf.GGUFWriter, checkpoint: Checkpoint, kind: str) -> None:
-    config = checkpoint.config
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_key_length(config.head_dim)
-    writer.add_value_length(config.head_dim)
-    writer.add_rope_dimension_count(config.head_dim)
-    writer.add_rope_freq_base(config.rope_theta)
-    if config.rope.rope_type == "linear":
-        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
-        writer.add_rope_scaling_factor(config.rope.factor)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_file_type(_FILE_TYPES[kind])
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
 
 
 def _write(
