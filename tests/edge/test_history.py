@@ -20,12 +20,7 @@ from edge.errors import HistoryError
 from edge.history import History
 from edge.migrations import MIGRATIONS
 from edge.titles import title_from
-
-_UNSHARE = ["unshare", "-rm"]
-namespaces = pytest.mark.skipif(
-    subprocess.run([*_UNSHARE, "true"], capture_output=True).returncode != 0,
-    reason="this machine lets us make no mount namespace",
-)
+from tests.namespaces import UNSHARE, namespaces
 
 
 @pytest.fixture
@@ -448,7 +443,7 @@ def test_a_full_disk_is_told_and_recovered_from(tmp_path: Path) -> None:
         assert history.salvage is None
         print(history.load(conversation)[1].content)
     """
-    assert run(code, tmp_path, inside=_UNSHARE).split() == ["history.full", "short"]
+    assert run(code, tmp_path, inside=UNSHARE).split() == ["history.full", "short"]
 
 
 @namespaces
@@ -471,7 +466,7 @@ def test_a_disk_with_no_room_at_all(tmp_path: Path) -> None:
             except HistoryError as error:
                 print(error.code)
     """
-    assert set(run(code, tmp_path, inside=_UNSHARE).split()) == {"history.full"}
+    assert set(run(code, tmp_path, inside=UNSHARE).split()) == {"history.full"}
 
 
 @namespaces
@@ -489,7 +484,7 @@ def test_a_damaged_file_on_a_full_disk_stays_where_it_is(tmp_path: Path) -> None
         except HistoryError as error:
             print(error.code, (disk / "history.sqlite3").stat().st_size)
     """
-    assert run(code, tmp_path, inside=_UNSHARE).split() == ["history.full", "61440"]
+    assert run(code, tmp_path, inside=UNSHARE).split() == ["history.full", "61440"]
 
 
 @namespaces
@@ -510,7 +505,7 @@ def test_a_read_only_disk_is_told(path: Path) -> None:
             except HistoryError as error:
                 print(error.code)
     """
-    said = run(code, path, inside=_UNSHARE).split()
+    said = run(code, path, inside=UNSHARE).split()
     assert said == ["history.read-only", "history.read-only"]
 
 

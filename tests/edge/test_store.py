@@ -29,6 +29,7 @@ from edge.manifest import File, Manifest, Parent
 from edge.store import DEFAULT_MODEL, Model, Store
 from tests.edge.gguf_files import Value, tiny
 from tests.edge.hub_server import Hub, serving
+from tests.namespaces import UNSHARE, namespaces
 
 
 @pytest.fixture
@@ -509,10 +510,7 @@ _FULL = textwrap.dedent("""
     """)
 
 
-@pytest.mark.skipif(
-    subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode != 0,
-    reason="no user namespaces here, so no small disk can be mounted",
-)
+@namespaces
 @pytest.mark.parametrize("source", ["file", "hub"])
 def test_a_disk_that_fills_up_leaves_only_what_can_be_continued(
     tmp_path: Path, hub: Hub, source: str
@@ -524,7 +522,7 @@ def test_a_disk_that_fills_up_leaves_only_what_can_be_continued(
     disk.mkdir()
     text = str(big) if source == "file" else "hf:o/r/m.gguf"
     shell = 'mount -t tmpfs -o size=1m tmpfs "$0" && exec "$@"'
-    command = ["unshare", "-rm", "sh", "-c", shell, str(disk)]
+    command = [*UNSHARE, "sh", "-c", shell, str(disk)]
     command += [sys.executable, "-c", _FULL, str(disk / "models"), text]
     ran = subprocess.run(command, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr

@@ -27,6 +27,7 @@ from pretrain.journal import read_journal
 from pretrain.recipe import Recipe, read_recipe
 from pretrain.run import Run, train
 from pretrain.weights import of_folder
+from tests.namespaces import UNSHARE, namespaces
 from tests.quantize import tiny
 
 SETTINGS = ["parallel.threads=1"]
@@ -216,6 +217,28 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(kitchen: Path, tmp_p
         writer.write('{"step": 59, "loss"')  # as a pulled plug leaves it
     cook(kitchen, tmp_path, *settings)
     assert losses(tmp_path) == losses(whole)
+
+
+@pytest.mark.long("pretrain", "edge/attended.py")
+@namespaces
+def test_on_a_full_disk_a_training_stops_and_goes_on_when_there_is_room(
+    kitchen: Path, tmp_path: Path, plain: Path
+) -> None:
+    """The weights have 600 KB, what AdamW remembers twice as much; the disk 1 MB at first."""
+    run, out = tmp_path / "run", tmp_path / "out"
+    run.mkdir()
+    train = [sys.executable, "-c", BEGIN, "pretrain", "train", str(kitchen / "recipe.toml")]
+    train += [str(out), "--work", str(run), "--set", *SETTINGS, "--set", "save_every_s=1e-3"]
+    shell = """mount -t tmpfs -o size=1m tmpfs "$0" && ! "$@" && test ! -e "${0%run}out" &&
+        mount -o remount,size=64m "$0" && "$@" && cp "$0/log.jsonl" "${0%run}"
+    """
+    done = subprocess.run(
+        [*UNSHARE, "sh", "-c", shell, str(run), *train], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"There is no room left on the disk of {run}/checkpoints. Free" in done.stderr
+    (tmp_path / "log.jsonl").rename(run / "log.jsonl")
+    assert losses(tmp_path) == losses(plain)
 
 
 def workers(folder: Path) -> list[str]:

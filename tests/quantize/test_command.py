@@ -23,8 +23,8 @@ from edge.manifest import DataSource, Manifest
 from edge.store import Store
 from quantize import gguf_bundle
 from quantize.errors import QuantizeError, QuantizeUsageError
+from tests.namespaces import UNSHARE, namespaces
 from tests.quantize import tiny
-from tests.quantize.namespaces import UNSHARE, namespaces
 
 pytestmark = pytest.mark.model
 

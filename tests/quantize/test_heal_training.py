@@ -23,8 +23,8 @@ from quantize.healing.preparation import prepare
 from quantize.healing.recipe import Recipe
 from quantize.healing.training import train
 from quantize.healing.work import Work
+from tests.namespaces import UNSHARE, namespaces
 from tests.quantize import tiny
-from tests.quantize.namespaces import UNSHARE, namespaces
 
 pytestmark = [pytest.mark.model, pytest.mark.long("quantize", "edge/attended.py")]
 

@@ -15,14 +15,9 @@ from edge.errors import HistoryError
 from edge.history import History
 from edge.migrations import MIGRATIONS
 from tests.edge.test_claims import held_elsewhere
+from tests.namespaces import UNSHARE, namespaces
 from tests.tui.conftest import Chatting, kept
 from tests.tui.scripted import Pause, ScriptedServer, done
-
-_UNSHARE = ["unshare", "-rm"]
-namespaces = pytest.mark.skipif(
-    subprocess.run([*_UNSHARE, "true"], capture_output=True).returncode != 0,
-    reason="this machine lets us make no mount namespace",
-)
 
 
 def stored(path: Path, *turns: tuple[str, str, str]) -> int:
@@ -199,7 +194,7 @@ def test_a_full_disk_does_not_end_the_conversation(tmp_path: Path) -> None:
         asyncio.run(talk())
         print([m[1] for m in kept(disk / "h.sqlite3")[0]])
     """
-    command = [*_UNSHARE, sys.executable, "-c", textwrap.dedent(code)]
+    command = [*UNSHARE, sys.executable, "-c", textwrap.dedent(code)]
     command += [str(tmp_path), str(Path(__file__).parents[2])]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr
@@ -244,7 +239,7 @@ def test_on_a_full_disk_the_conversations_can_still_be_read(tmp_path: Path) -> N
 
         asyncio.run(look())
     """
-    command = [*_UNSHARE, sys.executable, "-c", textwrap.dedent(code)]
+    command = [*UNSHARE, sys.executable, "-c", textwrap.dedent(code)]
     command += [str(tmp_path), str(Path(__file__).parents[2])]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr
@@ -424,6 +419,6 @@ def test_a_history_that_cannot_be_written_is_read(tmp_path: Path) -> None:
         print([m[1] for m in kept(path)[0] if m[0] == "user"], len(kept(path)))
     """
     arguments = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path), str(Path.cwd())]
-    ran = subprocess.run([*_UNSHARE, *arguments], capture_output=True, text=True)
+    ran = subprocess.run([*UNSHARE, *arguments], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == "['Last question', 'Next', 'And now?'] 2\n"
