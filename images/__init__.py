@@ -1,3 +1,3 @@
-"""Flashable SD-card images with a model on them. Not built yet."""
+"""Flashable SD-card images with a model on them."""
 
 __all__: list[str] = []

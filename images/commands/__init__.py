@@ -1,0 +1,20 @@
+"""`lucie image`."""
+
+from __future__ import annotations
+
+import click
+
+from edge.commands.words import end_as_by_ctrl_c
+from images.commands.flash import flash
+from images.commands.words import HELP, say
+
+__all__ = ["image"]
+
+
+@click.group(help=say("help"), epilog=say("example"), context_settings=HELP)
+def image() -> None:
+    """SD cards that boot into the chat."""
+    end_as_by_ctrl_c()
+
+
+image.add_command(flash)

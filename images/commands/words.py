@@ -1,0 +1,11 @@
+"""What the commands of `lucie image` say."""
+
+from __future__ import annotations
+
+from edge.commands.words import HELP, CommandWords
+from images.words import FOLDER
+
+__all__ = ["HELP", "WORDS", "say", "stages", "words"]
+
+WORDS = CommandWords(FOLDER, in_bytes={"write", "verify"})
+say, words, stages = WORDS.say, WORDS.words, WORDS.stages

@@ -1,0 +1,184 @@
+"""`lucie image flash`: what it takes, what it refuses, on real block devices."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.cli import main
+from images.flashing import drives as subject
+from tests.images.images import SIZE, content, loop_device, write_image
+
+_ROOM = 8 << 20
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Path]:
+    file = tmp_path / "card"
+    file.write_bytes(b"\xff" * _ROOM)
+    with loop_device(file) as path:
+        yield path
+
+
+def test_a_block_device_is_written(
+    tmp_path: Path, device: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = write_image(tmp_path, ".img.zst", mapped=True)
+    assert main(["image", "flash", str(image), str(device), "--yes"]) == 0
+    assert f"{device}: written and read back" in capsys.readouterr().err
+    assert (tmp_path / "card").read_bytes()[: 1 << 20] == content()[: 1 << 20]
+
+
+def test_the_image_must_fit(
+    tmp_path: Path, device: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "large.img"
+    image.touch()
+    os.truncate(image, 2 * _ROOM)
+    assert main(["image", "flash", str(image), str(device), "--yes"]) == 1
+    said = capsys.readouterr().err
+    assert said == f"lucie: {device} has 8 MB, the image needs 17 MB. Take a larger card.\n"
+
+
+def test_a_packed_image_that_does_not_fit_is_noticed_at_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "small"
+    file.write_bytes(b"\xff" * (SIZE // 4096 * 4096 - 4096))
+    with loop_device(file) as path:
+        image = write_image(tmp_path, ".img.xz")
+        assert main(["image", "flash", str(image), str(path), "--yes"]) == 1
+    assert "less than the image needs" in capsys.readouterr().err
+
+
+def test_what_is_mounted_is_not_written(
+    tmp_path: Path, device: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not shutil.which("mkfs.ext4"):
+        pytest.skip("there is no mkfs.ext4 here")
+    subprocess.run(["mkfs.ext4", "-q", str(device)], check=True)
+    place = tmp_path / "place"
+    place.mkdir()
+    if subprocess.run(["mount", str(device), str(place)], capture_output=True).returncode:
+        pytest.skip("this machine lets us mount nothing")
+    try:
+        before = (tmp_path / "card").read_bytes()
+        image = write_image(tmp_path, ".img")
+        assert main(["image", "flash", str(image), str(device), "--yes"]) == 2
+        said = capsys.readouterr().err
+        assert f"in use by this computer, at {place}, and is not overwritten" in said
+        assert (tmp_path / "card").read_bytes() == before
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize(("answer", "status"), [("y", 0), ("n", 1), ("", 1), (None, 2)])
+def test_it_asks_first(
+    tmp_path: Path,
+    device: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    answer: str | None,
+    status: int,
+) -> None:
+    typed = tmp_path / "typed"
+    typed.write_text("" if answer is None else f"{answer}\n", encoding="utf-8")
+    with typed.open(encoding="utf-8") as file:
+        monkeypatch.setattr("sys.stdin", file)
+        image = write_image(tmp_path, ".img")
+        assert main(["image", "flash", str(image), str(device)]) == status
+    said = capsys.readouterr().err
+    assert f"| {device} | 8 MB |" in said
+    assert ((tmp_path / "card").read_bytes()[:SIZE] == content()) == (status == 0)
+
+
+@pytest.fixture
+def computer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A computer with a disk, a card, a stick, a locked card and an empty reader."""
+
+    def node(name: str, **more: object) -> dict[str, object]:
+        plain = {"type": "disk", "size": 32 * 10**9, "vendor": None, "model": None, "tran": None}
+        flags = {"rm": False, "hotplug": False, "ro": False, "mountpoints": [None]}
+        return {"name": f"/dev/{name}", **plain, **flags, **more}
+
+    root = node("nvme0n1p2", type="part", mountpoints=["/"])
+    backup = node("sdc1", type="part", mountpoints=["/srv/backup"])
+    open_ = node("sda1", type="part", mountpoints=["/media/ada/CARD"])
+    nodes = [
+        node("nvme0n1", tran="nvme", model="Samsung 990", children=[root]),
+        node("sdz", tran="sata", model="Old disk"),
+        node("sda", tran="usb", vendor="SanDisk ", model="Ultra", rm=True, children=[open_]),
+        node("sdc", tran="usb", model="Backup", hotplug=True, children=[backup]),
+        node("sdd", tran="usb", size=0, rm=True),
+        node("mmcblk0", ro=True),
+    ]
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        wanted = [word for word in command if word.startswith("/dev/")]
+        found = [each for each in nodes if not wanted or each["name"] in wanted]
+        return subprocess.CompletedProcess(command, 0, json.dumps({"blockdevices": found}), "")
+
+    monkeypatch.setattr(subject.subprocess, "run", run)
+    monkeypatch.setattr(Path, "is_block_device", lambda self: True)
+
+
+@pytest.mark.usefixtures("computer")
+def test_what_can_be_pulled_out_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["image", "flash", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells == [
+        ["/dev/sda", "32.0 GB", "SanDisk Ultra", "/media/ada/CARD"],
+        ["/dev/mmcblk0", "32.0 GB", "mmc", ""],
+    ]
+
+
+@pytest.mark.usefixtures("computer")
+@pytest.mark.parametrize(
+    ("name", "status", "said"),
+    [
+        ("nvme0n1", 2, "(Samsung 990) is in use by this computer, at /, and"),
+        ("sdz", 2, "(Old disk) is a disk of this computer"),
+        ("sdc", 2, "(Backup) is in use by this computer, at /srv/backup, and"),
+        ("sdd", 1, "There is no card in /dev/sdd."),
+        ("mmcblk0", 1, "is write-protected"),
+    ],
+)
+def test_other_drives_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, status: int, said: str
+) -> None:
+    image = write_image(tmp_path, ".img")
+    assert main(["image", "flash", str(image), f"/dev/{name}", "--yes"]) == status
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "Name the image to write"),
+        (["notes.txt", "/dev/null"], "notes.txt is no image of a card"),
+        (["gone.img", "/dev/null"], "There is no file gone.img."),
+        (["g.img"], "Name the devices to write on"),
+        (["g.img", "/dev/null"], "/dev/null is no drive"),
+        (["g.img", "/dev/absent"], "There is no /dev/absent."),
+        (["g.img", "g.img"], "g.img is no drive"),
+    ],
+)
+def test_other_words_are_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    said: str,
+) -> None:
+    write_image(tmp_path, ".img")
+    (tmp_path / "notes.txt").touch()
+    monkeypatch.chdir(tmp_path)
+    assert main(["image", "flash", *words]) in (1, 2)
+    assert said in capsys.readouterr().err
