@@ -91,7 +91,7 @@ def _ask(
     }  # fmt: skip
     logging.disable(logging.WARNING)
     import torch
-    from lm_eval import simple_evaluate
+    from lm_eval import evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
     from transformers import LlamaForCausalLM
@@ -122,12 +122,9 @@ def _ask(
             batch_size=_BATCH,
             max_length=min(_LONGEST, model.config.max_position_embeddings),
         )
-        found = simple_evaluate(
-            spoken,
-            tasks=[_task(name, some) for name, some in asked.items()],
-            task_manager=TaskManager(include_defaults=False),
-            log_samples=False,
-        )
+        tasks = [_task(name, some) for name, some in asked.items()]
+        # `simple_evaluate` would have git look at the folder that the user is in.
+        found = evaluate(spoken, TaskManager(include_defaults=False).load(tasks), log_samples=False)
     return {name: dict(found["results"][name]) for name in asked}
 
 
