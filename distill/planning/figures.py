@@ -7,7 +7,6 @@ from typing import Any
 from distill.planning.boards import Board
 from distill.planning.plan import Plan, Student
 from distill.planning.schedule import CACHES, Step, cache_bytes_per_token
-from distill.planning.slices import DIMENSIONS, kept
 from distill.planning.speed import predict
 from distill.planning.storage import (
     QUANTIZATIONS,
@@ -17,6 +16,7 @@ from distill.planning.storage import (
     memory_bytes,
 )
 from distill.planning.target import OnBoard
+from distill.slices import DIMENSIONS, kept
 from edge.llama_config import LlamaConfig
 
 __all__ = ["as_data"]

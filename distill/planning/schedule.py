@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import ceil, log, log2
 
 from distill.planning.search import slices
-from distill.planning.slices import DIMENSIONS, is_slice
+from distill.slices import DIMENSIONS, is_slice
 from edge.llama_config import LlamaConfig
 
 __all__ = ["CACHES", "Step", "cache_bytes_per_token", "schedule"]

@@ -24,8 +24,8 @@ from itertools import product
 from math import log
 from pathlib import Path
 
-from distill.planning.slices import DIMENSIONS, Reason, is_slice, kept, resized
 from distill.planning.storage import bytes_per_token, kv_bytes_per_token
+from distill.slices import DIMENSIONS, Reason, is_slice, kept, resized
 from edge.llama_config import LlamaConfig
 
 __all__ = ["CRITERIA", "Found", "choose", "in_order", "published", "slices"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from distill.planning.slices import is_slice, kept, resized
 from distill.planning.speed import Speed, predict
 from distill.planning.storage import bytes_per_token, file_bytes, kv_bytes_per_token
+from distill.slices import is_slice, kept, resized
 
 __all__ = [
     "Speed",

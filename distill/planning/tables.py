@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from distill.planning.boards import Board
 from distill.planning.plan import Plan, Student
 from distill.planning.schedule import CACHES, cache_bytes_per_token
-from distill.planning.slices import kept
 from distill.planning.speed import predict
 from distill.planning.storage import (
     QUANTIZATIONS,
@@ -16,6 +15,7 @@ from distill.planning.storage import (
     kv_bytes_per_token,
     memory_bytes,
 )
+from distill.slices import kept
 from distill.words import say
 from edge.llama_config import LlamaConfig
 from edge.markdown_table import markdown_table

@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distill.errors import DistillUsageError
+from distill.slices import is_slice
 from edge.llama_config import LlamaConfig
 
 __all__ = ["Wanted", "check_slice", "shape"]
-
-_SMALLER = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads",
-            "num_key_value_heads")  # fmt: skip
-_SAME = ("head_dim", "vocab_size", "rope", "rms_norm_eps", "max_position_embeddings")
-"""What no slice changes: a head that lost dimensions would rotate others than it learned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +53,6 @@ def check_slice(teacher: LlamaConfig, student: LlamaConfig) -> None:
             heads share a key than in the teacher, which have not learned to; or transformers
             would not load it.
     """
-    for field in _SAME:
-        has, asked = getattr(teacher, field), getattr(student, field)
-        if has != asked:
-            raise DistillUsageError("prune.differs", field=field, teacher=has, student=asked)
-    for field in _SMALLER:
-        has, asked = getattr(teacher, field), getattr(student, field)
-        if asked > has:
-            raise DistillUsageError("prune.larger", field=field, teacher=has, student=asked)
-    query, key = student.num_attention_heads, student.num_key_value_heads
-    most = teacher.num_attention_heads // teacher.num_key_value_heads
-    if query % key or query // key > most:
-        raise DistillUsageError("prune.groups", query=query, key=key, most=most)
-    if student.hidden_size % query:  # transformers 5 refuses it, also where head_dim is given
-        raise DistillUsageError("prune.multiple", width=student.hidden_size, query=query)
+    fault = is_slice(teacher, student)
+    if fault is not None:
+        raise DistillUsageError(f"prune.{fault.code}", **fault.facts)

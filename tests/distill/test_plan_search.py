@@ -9,10 +9,10 @@ from distill.planning.boards import boards
 from distill.planning.plan import Plan, make_plan
 from distill.planning.schedule import cache_bytes_per_token, schedule
 from distill.planning.search import Found, in_order, slices
-from distill.planning.slices import is_slice, resized
 from distill.planning.speed import predict
 from distill.planning.storage import kv_bytes_per_token, memory_bytes
 from distill.planning.target import OnBoard, parse
+from distill.slices import is_slice, resized
 from edge.llama_config import LlamaConfig
 from edge.plan import budget
 from tests.distill.models import LUCIE, SMOLLM_135M

@@ -57,7 +57,7 @@ def test_a_slice_keeps_whole_groups_or_thins_them_all() -> None:
 @pytest.mark.parametrize(
     ("sizes", "code"),
     [
-        ({"heads": 16, "kv_heads": 2}, "group-grows"),
+        ({"heads": 16, "kv_heads": 2}, "groups"),
         ({"heads": 16, "kv_heads": 16}, "larger"),
         ({"layers": 33}, "larger"),
         ({"width": 4352}, "larger"),

@@ -26,11 +26,14 @@ DIMENSIONS = (
     "num_key_value_heads",
 )
 """What can be cut: layers, width, FFN, query heads, key/value heads."""
+_SAME = ("head_dim", "vocab_size", "rope", "rms_norm_eps", "max_position_embeddings")
+"""What no slice changes: a head that lost dimensions would rotate others than it learned."""
+_BY_NAME = {"head_dim": "head-size", "vocab_size": "vocabulary-differs"}
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why something is so, for a person; an entry of `plan.toml`."""
+    """Why a model is no slice: an entry of `plan.toml`, and one of `prune.toml`."""
 
     code: str
     facts: dict[str, Any]
@@ -71,29 +74,21 @@ def is_slice(teacher: LlamaConfig, student: LlamaConfig) -> Reason | None:
 
 
 def _faults(teacher: LlamaConfig, student: LlamaConfig) -> Iterator[Reason]:
-    if student.head_dim != teacher.head_dim:
-        yield _differs("head-size", teacher.head_dim, student.head_dim)
-    if student.vocab_size != teacher.vocab_size:
-        yield _differs("vocabulary-differs", teacher.vocab_size, student.vocab_size)
+    for name in _SAME:
+        has, asked = getattr(teacher, name), getattr(student, name)
+        if has != asked:
+            facts = {"field": name, "teacher": has, "student": asked}
+            yield Reason(_BY_NAME.get(name, "differs"), facts)
     for name in DIMENSIONS:
-        most, given = getattr(teacher, name), getattr(student, name)
-        if given > most:
-            yield Reason("larger", {"field": name, "teacher": most, "student": given})
-    most, given = _queries(teacher), _queries(student)
-    if given > most:
-        yield _differs("group-grows", most, given)
-    width, heads = student.hidden_size, student.num_attention_heads
-    if width % heads:  # transformers 5 loads no such model, though it is told the size of a head
-        yield Reason("uneven", {"width": width, "heads": heads})
-
-
-def _differs(code: str, teacher: int, student: int) -> Reason:
-    return Reason(code, {"teacher": teacher, "student": student})
-
-
-def _queries(config: LlamaConfig) -> int:
-    """Query heads for each key/value head."""
-    return config.num_attention_heads // config.num_key_value_heads
+        has, asked = getattr(teacher, name), getattr(student, name)
+        if asked > has:
+            yield Reason("larger", {"field": name, "teacher": has, "student": asked})
+    query, key = student.num_attention_heads, student.num_key_value_heads
+    most = teacher.num_attention_heads // teacher.num_key_value_heads
+    if query % key or query // key > most:
+        yield Reason("groups", {"query": query, "key": key, "most": most})
+    if student.hidden_size % query:  # transformers 5 refuses it, also where head_dim is given
+        yield Reason("multiple", {"width": student.hidden_size, "query": query})
 
 
 def kept(teacher: LlamaConfig, student: LlamaConfig) -> dict[str, float]:
