@@ -119,10 +119,8 @@ class Baselines(_Part):
 
 
 class Reporting(_Part):
-    """How each model on the way is measured."""
+    """How each model on the way is measured, beside its bits per byte on `evaluation_tokens`."""
 
-    tokens: Size = 20_000
-    """Held-out tokens of each language, for bits per byte."""
     items: Annotated[int, Field(ge=0, le=500)] = 200
     """Items of each task that is answered right or wrong; 0: none is asked."""
     quantization: Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"] = "Q4_K_M"
@@ -146,7 +144,7 @@ class ShrinkRecipe(DistillRecipe):
     baselines: Baselines = Baselines()
     """With what each distillation is compared, on the same tokens."""
     report: Reporting = Reporting()
-    """How each model on the way is measured."""
+    """How each model on the way is measured, beside its bits per byte on `evaluation_tokens`."""
 
     @model_validator(mode="after")
     def _check_start(self) -> Self:

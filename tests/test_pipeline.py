@@ -49,7 +49,8 @@ max_position_embeddings = 512
 STUDENT = """
 cuts = [{ ffn = 96 }, { layers = 1, keep_ends = 0 }]
 importance = { tokens = 512, length = 32 }
-report = { tokens = 512, items = 8, quantization = "Q8_0" }
+evaluation_tokens = 512
+report = { items = 8, quantization = "Q8_0" }
 model = { from = "teacher" }
 teacher = { model = "teacher" }
 """

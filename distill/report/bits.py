@@ -21,15 +21,15 @@ __all__ = ["measure_bits"]
 
 
 def measure_bits(
-    folder: Path, recipe: DistillRecipe, texts: Texts, tokens: int, progress: Progress
+    folder: Path, recipe: DistillRecipe, texts: Texts, progress: Progress
 ) -> Mapping[str, float]:
-    """By language, on the held-out text of a recipe.
+    """By language, on the held-out text that a training of the recipe is measured on, too.
 
     Args:
         folder: the model, in Hugging Face's layout.
-        recipe: says how long its sequences are, and with what precision they are read.
+        recipe: says how many tokens of each language, in sequences of what length, and with what
+            precision they are read.
         texts: of the recipe.
-        tokens: how many to read of each language.
         progress: called with sequences read and all of them.
 
     Raises:
@@ -41,7 +41,7 @@ def measure_bits(
             checkpoint.config, of_folder(checkpoint), CrossEntropy(), world,
             precision=recipe.precision,
         )  # fmt: skip
-        together = recipe.batch.together
+        together, tokens = recipe.batch.together, recipe.evaluation_tokens
         length = recipe.data.length
         windows = [len(text.sequences(length, max(tokens // length, 1))) for text in texts.held_out]
         count = Count(sum(-(-each // together) for each in windows), progress)

@@ -38,7 +38,8 @@ def make_report(
         LucieError: a model cannot be read, or not be run here.
     """
     texts = read_texts(recipe, stage("tokens"))
-    asked = hashlib.sha256(recipe.report.model_dump_json().encode()).hexdigest()
+    how = f"{recipe.evaluation_tokens} {recipe.report.model_dump_json()}"
+    asked = hashlib.sha256(how.encode()).hexdigest()
     kept = folder / f"report-{asked[:8]}"
     entries: list[Entry] = []
     curves = []

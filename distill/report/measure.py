@@ -64,7 +64,7 @@ def measure(
     asked = recipe.report
     config = Checkpoint.open(subject.folder).config
     threads = recipe.parallel.threads
-    bits = measure_bits(subject.folder, recipe, texts, asked.tokens, stage("report-bits"))
+    bits = measure_bits(subject.folder, recipe, texts, stage("report-bits"))
     accuracy = measure_accuracy(subject.folder, asked.items, threads, stage("report-accuracy"))
     with workshop(kept) as draft:
         shape = shape_text(config), config.parameters

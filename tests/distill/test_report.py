@@ -28,7 +28,7 @@ evaluation_tokens = 512
 cuts = [{{ ffn = 64 }}]
 importance = {{ tokens = 512, length = 64 }}
 baselines = {{ cross_entropy = true, scratch = true, scratch_rate = 1e-2 }}
-report = {{ tokens = 512, items = 12, quantization = "Q8_0", context = 64 }}
+report = {{ items = 12, quantization = "Q8_0", context = 64 }}
 
 [model]
 from = "{teacher}"
