@@ -34,7 +34,7 @@ from edge.messages import text
 from edge.template import ChatTemplate
 from pretrain.fields import fields
 from pretrain.journal import read_journal
-from tests.quantize.namespaces import UNSHARE, namespaces
+from tests.namespaces import UNSHARE, namespaces
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
