@@ -152,7 +152,6 @@ def test_a_pipeline_and_shared_matrices_are_taught_the_same(
 CUTS = """
 [report]
 items = 0
-tokens = 256
 quantization = "Q8_0"
 
 [importance]
