@@ -57,9 +57,9 @@ def test_a_packed_image_that_does_not_fit_is_noticed_at_the_end(
     assert "less than the image needs" in capsys.readouterr().err
 
 
-def test_what_is_mounted_is_not_written(
-    tmp_path: Path, device: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def mounted(tmp_path: Path, device: Path) -> Iterator[Path]:
+    """Where a file system on the device is mounted."""
     if not shutil.which("mkfs.ext4"):
         pytest.skip("there is no mkfs.ext4 here")
     subprocess.run(["mkfs.ext4", "-q", str(device)], check=True)
@@ -67,15 +67,41 @@ def test_what_is_mounted_is_not_written(
     place.mkdir()
     if subprocess.run(["mount", str(device), str(place)], capture_output=True).returncode:
         pytest.skip("this machine lets us mount nothing")
+    yield place
+    subprocess.run(["umount", str(place)], capture_output=True)
+
+
+def test_what_is_mounted_is_not_written(
+    tmp_path: Path, device: Path, mounted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (tmp_path / "card").read_bytes()
+    image = write_image(tmp_path, ".img")
+    assert main(["image", "flash", str(image), str(device), "--yes"]) == 2
+    said = capsys.readouterr().err
+    assert f"in use by this computer, at {mounted}, and is not overwritten" in said
+    assert (tmp_path / "card").read_bytes() == before
+
+
+def test_what_a_desktop_mounted_is_unmounted(
+    tmp_path: Path, device: Path, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "_BY_DESKTOPS", (tmp_path,))
+    image = write_image(tmp_path, ".img")
+    assert main(["image", "flash", str(image), str(device), "--yes"]) == 0
+    assert not mounted.is_mount()
+
+
+def test_what_another_program_holds_is_not_written(
+    tmp_path: Path, device: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = write_image(tmp_path, ".img")
+    held = os.open(device, os.O_RDONLY | os.O_EXCL)
     try:
-        before = (tmp_path / "card").read_bytes()
-        image = write_image(tmp_path, ".img")
-        assert main(["image", "flash", str(image), str(device), "--yes"]) == 2
-        said = capsys.readouterr().err
-        assert f"in use by this computer, at {place}, and is not overwritten" in said
-        assert (tmp_path / "card").read_bytes() == before
+        assert main(["image", "flash", str(image), str(device), "--yes"]) == 1
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        os.close(held)
+    assert f"{device} is in use by another program" in capsys.readouterr().err
+    assert (tmp_path / "card").read_bytes() == b"\xff" * _ROOM
 
 
 @pytest.mark.parametrize(("answer", "status"), [("y", 0), ("n", 1), ("", 1), (None, 2)])
