@@ -257,6 +257,8 @@ def test_a_signal_ends_answers_with_an_error_and_the_process_with_0(
 
 def test_a_signal_while_loading_ends_it_at_once(tmp_path: Path) -> None:
     with scripted(tmp_path, "--load-s", "60", ready=False) as server:
+        # Its socket is there before anybody serves it, and listens to signals.
+        assert server.health()["status"] == "loading"
         server.process.terminate()
         assert server.process.wait(10) == 0
 
