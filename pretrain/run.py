@@ -148,12 +148,12 @@ class Run:
         """The recipe that it holds, of this kind.
 
         Raises:
-            PretrainError: it is damaged.
+            PretrainError: it is damaged, or another version wrote it.
         """
         try:
             return kind.model_validate_json(self.recipe.read_bytes())
         except (OSError, ValidationError) as error:
-            raise PretrainError("train.damaged", path=str(self.recipe)) from error
+            raise PretrainError("train.unread-recipe", path=str(self.recipe)) from error
 
 
 def train(

@@ -113,7 +113,7 @@ class Card:
     def _try(self, work: Callable[[], bytes | None]) -> bytes | None:
         try:
             return work()
-        except OSError as error:
+        except (OSError, MemoryError) as error:  # a thread that ended would have the others wait
             self.error = _failed(self, error)
             return None
 
@@ -238,7 +238,7 @@ def _read(fd: int, offset: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _failed(card: Card, error: OSError) -> ImageError:
+def _failed(card: Card, error: OSError | MemoryError) -> ImageError:
     codes = {
         errno.EACCES: "flash.rights",
         errno.EPERM: "flash.rights",
@@ -249,8 +249,9 @@ def _failed(card: Card, error: OSError) -> ImageError:
         errno.ENXIO: "flash.gone",
         errno.ENODEV: "flash.gone",
     }
-    code = codes.get(error.errno or 0, "flash.failed")
-    reason = error.strerror or str(error)
+    code, reason = "flash.failed", str(error) or type(error).__name__
+    if isinstance(error, OSError):
+        code, reason = codes.get(error.errno or 0, code), error.strerror or reason
     return ImageError(code, path=str(card.path), size=size_text(card.size), reason=reason)
 
 

@@ -111,20 +111,24 @@ def test_a_list_of_hashes_beside_the_image_is_heeded(tmp_path: Path) -> None:
     assert cards[0].path.read_bytes()[: 1 << 20] == bytes(1 << 20)
 
 
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [(OSError(errno.EIO, "Input/output error"), "Input/output"), (MemoryError(), "MemoryError")],
+)
 def test_a_card_that_fails_stops_none_of_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, reason: str
 ) -> None:
     cards = [card(tmp_path, "worn"), card(tmp_path, "good"), Card(tmp_path / "missing", _ROOM)]
     real = os.pwrite
 
     def pwrite(fd: int, data: bytes, offset: int) -> int:
         if Path(f"/proc/self/fd/{fd}").readlink() == cards[0].path and offset > 2 << 20:
-            raise OSError(errno.EIO, "Input/output error")
+            raise failure
         return real(fd, data, offset)
 
     monkeypatch.setattr(writing.os, "pwrite", pwrite)
     flash(write_image(tmp_path, ".img"), cards)
-    assert "takes no more (Input/output error)" in str(cards[0].error)
+    assert f"takes no more ({reason}" in str(cards[0].error)
     assert cards[1].error is None
     assert "missing" in str(cards[2].error)
     assert cards[1].path.read_bytes()[:SIZE] == content()

@@ -304,6 +304,10 @@ def test_a_folder_of_another_training_is_left_alone(
     with pytest.raises(PretrainError) as raised:
         cook(kitchen, tmp_path, "seed=2")
     assert raised.value.code == "train.other-recipe"
+    (tmp_path / "run" / "recipe.json").write_text('{"field of a later version": 1}')
+    with pytest.raises(PretrainError) as raised:
+        cook(kitchen, tmp_path)
+    assert raised.value.code == "train.unread-recipe"
     (tmp_path / "else" / "run").mkdir(parents=True)
     (tmp_path / "else" / "run" / "thesis.txt").write_text("mine")
     with pytest.raises(PretrainError) as raised:
