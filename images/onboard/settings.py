@@ -1,0 +1,251 @@
+"""What a person chooses for a board: `lucie.toml` on the partition that every computer can open.
+
+Its sections are those of rpi-preseed, the format in which Raspberry Pi Imager 2 hands on what
+was chosen there (`rpi-preseed.toml`): https://github.com/raspberrypi/rpi-preseed. Two are ours:
+`locale.language`, and `[class]`. So one reader serves both files, and the later one wins.
+
+A board has to start, whatever is in the file: a value that is wrong is as if it were not there,
+and a `Complaint` says where it stands and what is expected. Only where the file is no TOML is all
+of it left.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import StringConstraints as Text
+
+from edge.messages import text
+from images.words import FOLDER
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+__all__ = ["Class", "Complaint", "Locale", "Settings", "Ssh", "System", "User", "Wlan", "read"]
+
+_LARGEST = 1 << 14
+_IGNORED = {"config_version"}
+"""Of rpi-preseed: its own number."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def _hashed(value: str) -> str:
+    """What crypt(5) calls a hashed passphrase, where it is one at all."""
+    if value.startswith("$") and not re.fullmatch(r"\$[0-9a-z]{1,8}\$[!-9;-~]{8,200}", value):
+        raise ValueError
+    return value
+
+
+def _ssid(value: str) -> str:
+    """A name of at most 32 octets, as IEEE 802.11 has it."""
+    if len(value.encode()) > 32 or not value.isprintable():
+        raise ValueError
+    return value
+
+
+Line = Annotated[str, Text(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Ssid = Annotated[str, AfterValidator(_ssid)]
+Passphrase = Annotated[str, Text(pattern=r"^([ -~]{8,63}|[0-9a-fA-F]{64})?$")]
+"""Of WPA: 8 to 63 ASCII characters, or the 256-bit key that was made of them."""
+Key = Annotated[
+    str, Text(max_length=20_000, pattern=r"^(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/]+=*( .*)?$")
+]
+
+
+class System(_Section):
+    """The board on the network."""
+
+    hostname: Annotated[str, Text(pattern=r"^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$")] = (
+        "lucie"
+    )
+    """One label of RFC 1123."""
+
+
+class User(_Section):
+    """Who looks after the board: with no password and no key, nobody can log in."""
+
+    name: Annotated[str, Text(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] = "lucie"
+    """The account."""
+    password: Annotated[Line, AfterValidator(_hashed)] | None = None
+    """In clear, or as crypt(5) writes it."""
+    password_encrypted: bool = False
+    """It is hashed already."""
+    groups: tuple[Annotated[str, Text(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")], ...] = ()
+    """Groups that the account joins."""
+    passwordless_sudo: bool = False
+    """`sudo` asks for no password."""
+
+
+class Ssh(_Section):
+    """Log in over the network."""
+
+    enabled: bool = False
+    """The service runs; it takes keys only unless it is told otherwise."""
+    password_authentication: bool = False
+    """It takes the password, too."""
+    authorized_keys: tuple[Key, ...] = ()
+    """Public keys, as in `~/.ssh/authorized_keys`."""
+
+
+class Wlan(_Section):
+    """The network to join. Where none is named, no radio is on."""
+
+    ssid: Ssid = ""
+    """Its name."""
+    ssid_hex: Annotated[str, Text(pattern=r"^([0-9a-fA-F]{2}){0,32}$")] = ""
+    """Its name as octets, where it is no UTF-8."""
+    password: Passphrase = ""
+    """The empty one is an open network's."""
+    password_encrypted: bool = False
+    """It is the key that was made of the passphrase."""
+    hidden: bool = False
+    """It does not tell its name."""
+    country: Annotated[str, Text(pattern=r"^([A-Z]{2})?$")] = ""
+    """Where the board is, in two letters: what channels are allowed."""
+
+
+class Locale(_Section):
+    """What people there speak and type."""
+
+    language: Literal["en", "fr"] = "fr"
+    """Of the chat and its messages."""
+    keymap: Annotated[str, Text(pattern=r"^[A-Za-z0-9_.-]{1,40}$")] | None = None
+    """Of the keyboard; the language's own where none is named."""
+    timezone: Annotated[str, Text(pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}$")] = (
+        "Europe/Paris"
+    )
+    """By its name in the tz database."""
+
+
+class Class(_Section):
+    """A class around the board: it opens a network of its own, and serves the chat there."""
+
+    enabled: bool = False
+    """It does."""
+    ssid: Annotated[Ssid, Text(min_length=1)] = "Lucie"
+    """The network's name."""
+    password: Passphrase = ""
+    """Made up at the first start, and shown on the screen, where none is given."""
+
+
+class Settings(_Section):
+    """All of it."""
+
+    system: System = System()
+    user: User = User()
+    ssh: Ssh = Ssh()
+    wlan: Wlan = Wlan()
+    locale: Locale = Locale()
+    class_: Annotated[Class, Field(alias="class")] = Class()
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """What is wrong in a file, and so is not heeded."""
+
+    code: Literal["unreadable", "no-toml", "unknown", "wrong"]
+    file: str
+    line: int = 0
+    """Counted from 1."""
+    field: str = ""
+    """As `wlan.country`."""
+    reason: str = ""
+
+    def say(self, lang: str | None = None) -> str:
+        """One line for a person."""
+        expected = ""
+        if self.code == "wrong":
+            entry = "expects-" + re.sub(r"[._]", "-", self.field)
+            expected = text(f"settings.{entry}", lang=lang, folder=FOLDER)
+        facts = {"file": self.file, "line": self.line, "field": self.field, "reason": self.reason}
+        return text(f"settings.{self.code}", lang=lang, folder=FOLDER, expected=expected, **facts)
+
+
+def read(files: Sequence[Path]) -> tuple[Settings, list[Complaint]]:
+    """What the files say together, the later before the earlier; and what is wrong in them.
+
+    A file that is not there says nothing. Nothing is raised.
+    """
+    complaints: list[Complaint] = []
+    together: dict[str, dict[str, Any]] = {}
+    for file in files:
+        for section, values in _sound(file, complaints).items():
+            together.setdefault(section, {}).update(values)
+    return Settings.model_validate(together), complaints
+
+
+def _sound(file: Path, complaints: list[Complaint]) -> dict[str, dict[str, Any]]:
+    """What of a file can be heeded."""
+    try:
+        lines = _lines(file)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        complaints.append(Complaint("unreadable", file.name, reason=reason))
+        return {}
+    try:
+        data = tomllib.loads("\n".join(lines))
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r"line (\d+)", str(error))
+        line = int(place.group(1)) if place else len(lines)
+        complaints.append(Complaint("no-toml", file.name, line))
+        return {}
+    return _without_faults(data, file, lines, complaints)
+
+
+def _lines(file: Path) -> list[str]:
+    with file.open("rb") as opened:
+        raw = opened.read(_LARGEST + 1)
+    if len(raw) > _LARGEST:
+        raise ValueError(f"> {_LARGEST >> 10} KiB")
+    # Editors put a mark before, and end lines as they like.
+    return raw.decode("utf-8-sig").splitlines()
+
+
+def _without_faults(
+    data: dict[str, Any], file: Path, lines: Sequence[str], complaints: list[Complaint]
+) -> dict[str, dict[str, Any]]:
+    for key in _IGNORED:
+        data.pop(key, None)
+    try:
+        Settings.model_validate(data)
+    except ValidationError as error:
+        places = _places(lines)
+        for path, kind in {_path(fault): fault["type"] for fault in error.errors()}.items():
+            whole = len(path) == 1
+            code: Literal["unknown", "wrong"] = (
+                "unknown" if whole or kind == "extra_forbidden" else "wrong"
+            )
+            complaints.append(Complaint(code, file.name, places.get(path, 0), ".".join(path)))
+            del (data if whole else data[path[0]])[path[-1]]
+    return data
+
+
+def _path(fault: ErrorDetails) -> tuple[str, ...]:
+    """Section and field, without what is wrong inside."""
+    return tuple(str(part) for part in fault["loc"][:2])
+
+
+def _places(lines: Sequence[str]) -> dict[tuple[str, ...], int]:
+    """For each section and field the line where it ends: that after which a reader has it."""
+    found: dict[tuple[str, ...], int] = {}
+    for n in range(1, len(lines) + 1):
+        try:
+            data = tomllib.loads("\n".join(lines[:n]))
+        except tomllib.TOMLDecodeError:  # in the middle of a value
+            continue
+        for section, values in data.items():
+            found.setdefault((section,), n)
+            for name in values if isinstance(values, dict) else ():
+                found.setdefault((section, name), n)
+    return found

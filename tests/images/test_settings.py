@@ -1,0 +1,198 @@
+"""`lucie.toml`, and what Raspberry Pi Imager writes beside it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from edge.messages import LANGUAGES
+from images.onboard.settings import Complaint, Settings, read
+
+SHIPPED = Path("images/onboard/lucie.toml")
+IMAGER = r"""config_version = "1.0"
+
+[system]
+hostname = "cm5-jig"
+
+[user]
+name = "jig"
+password = "$5$abcdefgh$defghijk"
+password_encrypted = true
+groups = ["sudo"]
+passwordless_sudo = true
+
+[ssh]
+enabled = true
+password_authentication = false
+authorized_keys = [
+  "ssh-rsa KEY1 a@b",
+  "ssh-ed25519 KEY2 c@d",
+]
+
+[wlan]
+ssid = "My\"Weird\\Net"
+password = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+password_encrypted = true
+hidden = false
+country = "GB"
+
+[locale]
+keymap = "gb"
+timezone = "Europe/London"
+"""
+"""As its generator writes it, by the cases of its own tests (rpi-imager 2,
+`customization_generator_test.cpp`, "rpi-preseed")."""
+
+
+def settings(tmp_path: Path, text: str | bytes) -> tuple[Settings, list[Complaint]]:
+    file = tmp_path / "lucie.toml"
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    return read([file])
+
+
+def test_what_is_shipped_changes_nothing(tmp_path: Path) -> None:
+    assert read([SHIPPED]) == (Settings(), [])
+    assert read([tmp_path / "missing.toml"]) == (Settings(), [])
+
+
+def test_every_line_of_what_is_shipped_can_be_used(tmp_path: Path) -> None:
+    """Without its `#`, each of them is a setting that is taken."""
+    text = re.sub(r"^# (?=[a-z_]+ = )", "", SHIPPED.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    text = text.replace('"…"', '"of 8 letters"').replace("AAAA…", "AAAA")
+    text = text.replace("8 caractères", "8 caracteres")
+    used, complaints = settings(tmp_path, text)
+    assert complaints == []
+    written = {(s, f) for s, fields in tomllib.loads(text).items() for f in fields}
+    assert len(written) == 14
+    assert (used.wlan.ssid, used.user.password) == ("École", "of 8 letters")
+
+
+def test_what_imager_writes_is_taken(tmp_path: Path) -> None:
+    used, complaints = settings(tmp_path, IMAGER)
+    assert complaints == []
+    assert used.system.hostname == "cm5-jig"
+    assert used.user.password == "$5$abcdefgh$defghijk"  # noqa: S105
+    assert used.ssh.authorized_keys == ("ssh-rsa KEY1 a@b", "ssh-ed25519 KEY2 c@d")
+    assert used.wlan.ssid == 'My"Weird\\Net'
+    assert (used.locale.keymap, used.locale.timezone) == ("gb", "Europe/London")
+
+
+def test_the_later_file_wins_field_by_field(tmp_path: Path) -> None:
+    ours, imagers = tmp_path / "lucie.toml", tmp_path / "rpi-preseed.toml"
+    ours.write_text('[locale]\nlanguage = "en"\nkeymap = "us"\n[class]\nenabled = true\n')
+    imagers.write_text(IMAGER)
+    used, complaints = read([ours, imagers])
+    assert complaints == []
+    assert (used.locale.language, used.locale.keymap) == ("en", "gb")
+    assert used.class_.enabled
+
+
+@pytest.mark.parametrize(
+    ("written", "field"),
+    [
+        ('[system]\nhostname = "école"', "system.hostname"),
+        ('[system]\nhostname = "-a"', "system.hostname"),
+        ("[system]\nhostname = 7", "system.hostname"),
+        ('[user]\nname = "root:x"', "user.name"),
+        ('[user]\npassword = "a\\nroot:b"', "user.password"),
+        ('[user]\npassword = ""', "user.password"),
+        ('[user]\npassword = "$6$salt$a:b:0:0"', "user.password"),
+        ('[ssh]\nenabled = "maybe"', "ssh.enabled"),
+        ('[ssh]\nauthorized_keys = ["ssh-rsa A\\nssh-rsa B"]', "ssh.authorized_keys"),
+        ('[ssh]\nauthorized_keys = ["my key"]', "ssh.authorized_keys"),
+        ('[wlan]\nssid = "' + "é" * 17 + '"', "wlan.ssid"),
+        ('[wlan]\nssid = "a\\u0000b"', "wlan.ssid"),
+        ('[wlan]\npassword = "1234567"', "wlan.password"),
+        ('[wlan]\npassword = "évitez les accents"', "wlan.password"),
+        ('[wlan]\ncountry = "fr"', "wlan.country"),
+        ('[locale]\nlanguage = "tlh"', "locale.language"),
+        ('[locale]\nkeymap = "../../etc/shadow"', "locale.keymap"),
+        ('[locale]\ntimezone = "../../etc/shadow"', "locale.timezone"),
+        ('[class]\nssid = ""', "class.ssid"),
+    ],
+)
+def test_a_wrong_value_is_left_out_and_its_line_told(
+    tmp_path: Path, written: str, field: str
+) -> None:
+    other = "[user]\n" if "[system]" in written else "[system]\n"
+    more = 'hostname = "kept"\n' if "[system]" in other else 'name = "kept"\n'
+    used, complaints = settings(tmp_path, f"# first\n\n{written}\n{other}{more}")
+    assert complaints == [Complaint("wrong", "lucie.toml", 4, field)]
+    assert used.model_dump() == settings(tmp_path, other + more)[0].model_dump()
+    assert "kept" in (used.system.hostname, used.user.name)
+
+
+def test_what_is_unknown_is_told(tmp_path: Path) -> None:
+    text = 'colour = "blue"\n[wlan]\nssid = "a"\npasword = "12345678"\n[connect]\nenabled = true\n'
+    used, complaints = settings(tmp_path, text)
+    assert complaints == [
+        Complaint("unknown", "lucie.toml", 4, "wlan.pasword"),
+        Complaint("unknown", "lucie.toml", 1, "colour"),
+        Complaint("unknown", "lucie.toml", 5, "connect"),
+    ]
+    assert used.wlan.ssid == "a"
+
+
+def test_a_value_of_several_lines_is_found_where_it_ends(tmp_path: Path) -> None:
+    text = '[ssh]\nauthorized_keys = [\n  "ssh-rsa AAAA",\n  "nonsense",\n]\nenabled = true\n'
+    used, complaints = settings(tmp_path, text)
+    assert complaints == [Complaint("wrong", "lucie.toml", 5, "ssh.authorized_keys")]
+    assert used.ssh.enabled
+    assert used.ssh.authorized_keys == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[locale]\nlanguage = en\n", Complaint("no-toml", "lucie.toml", 2)),
+        ('[locale]\nlanguage = "en\n', Complaint("no-toml", "lucie.toml", 2)),
+        ("[locale]\n[locale]\n", Complaint("no-toml", "lucie.toml", 2)),
+        ("[wlan]\npassword = [\n", Complaint("no-toml", "lucie.toml", 2)),
+    ],
+)
+def test_of_a_broken_file_the_line_is_told(tmp_path: Path, text: str, complaint: Complaint) -> None:
+    used, complaints = settings(tmp_path, text)
+    assert (used, complaints) == (Settings(), [complaint])
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        ("é".encode("latin-1"), "utf-8"),
+        ("[locale]".encode("utf-16"), "utf-8"),
+        (b"#" * 20_000, "KiB"),
+    ],
+)
+def test_what_cannot_be_read_is_told(tmp_path: Path, raw: bytes, reason: str) -> None:
+    used, [complaint] = settings(tmp_path, raw)
+    assert used == Settings()
+    assert complaint.code == "unreadable"
+    assert reason in complaint.reason
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("begins", ["", "\ufeff"])
+def test_editors_write_as_they_like(tmp_path: Path, ends: str, begins: str) -> None:
+    used, complaints = settings(tmp_path, begins + ends.join(["[class]", "enabled = true", ""]))
+    assert complaints == []
+    assert used.class_.enabled
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_every_complaint_is_a_line_that_says_no_secret(tmp_path: Path, lang: str) -> None:
+    for section, field in Settings.model_fields.items():
+        kind = field.annotation
+        assert isinstance(kind, type)
+        assert issubclass(kind, BaseModel)
+        for name in kind.model_fields:
+            place = f"{field.alias or section}.{name}"
+            said = Complaint("wrong", "lucie.toml", 3, place).say(lang)
+            assert place in said
+            assert "\n" not in said
+            assert "3" in said
+    _, complaints = settings(tmp_path, '[wlan]\npassword = "secret!"\n')
+    assert "secret" not in "".join(complaint.say(lang) for complaint in complaints)
