@@ -1,9 +1,8 @@
-"""A process that distils: `python -m distill RUN`, as `python -m pretrain RUN` trains."""
+"""A process that distils: `python -m distill RUN [RECIPE]`, as `python -m pretrain` trains."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from edge.attended import Tell, attended
 
@@ -15,7 +14,7 @@ def _work(tell: Tell) -> bool:
     from distill.recipe import DistillRecipe
     from pretrain.worker import work
 
-    return work(Path(sys.argv[1]), DistillRecipe, make_task, tell)
+    return work(sys.argv[1:], DistillRecipe, make_task, tell)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from distill.recipe import DistillRecipe
-from edge.checkpoint import Checkpoint
 from pretrain.recipe import Model, Recipe
 
 __all__ = ["BASELINES", "Baseline", "baseline"]
@@ -23,24 +21,11 @@ def baseline(kind: Baseline, training: DistillRecipe, rate: float | None) -> Rec
             with new ones in the same shape.
         training: the distillation.
         rate: the highest learning rate, where it is another one.
-
-    Raises:
-        CheckpointError: the student cannot be read.
     """
     fields = {name: getattr(training, name) for name in Recipe.model_fields}
     if kind == "scratch":
-        fields["model"] = _new(Path(training.model.start or ""), training.tokenizer_path)
+        tokenizer = str(training.tokenizer_path)
+        fields["model"] = Model(like=training.model.start, tokenizer=tokenizer)
     if rate is not None:
         fields["schedule"] = training.schedule.model_copy(update={"rate": rate})
     return Recipe.model_construct(**fields)
-
-
-def _new(student: Path, tokenizer: Path) -> Model:
-    """A new model in the shape of a student."""
-    config = Checkpoint.open(student).config
-    shape = {
-        name: getattr(config, name)
-        for name in Model.model_fields
-        if name not in ("start", "tokenizer")
-    }
-    return Model(tokenizer=str(tokenizer), **shape)

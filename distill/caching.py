@@ -6,6 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import torch
+from torch import nn
+
 from distill.distillation import load_teacher
 from distill.recipe import DistillRecipe
 from distill.teacher_check import check_teacher
@@ -56,7 +59,7 @@ def cache(
     """
     texts = read_texts(recipe, stage("tokens"))
     path = Path(recipe.teacher.model)
-    check_teacher(path, recipe.tokenizer_path, shape(recipe, texts.vocabulary).vocab_size)
+    check_teacher(path, recipe.tokenizer_path, shape(recipe, texts).vocab_size)
     order = texts.order(recipe)
     checkpoint = Checkpoint.open(path)
     identity = Identity(
@@ -73,8 +76,12 @@ def cache(
     whole = Plan.of(identity, sequences)
     plan = Plan.of(identity, sequences, min(whole.per_shard, -(-sequences // _SHARDS)))
     parents = [path, *(Path(part.path) for part in recipe.data.mixture)]
-    known = tuple(Bundle.open(p, verify=False) for p in parents if (p / MANIFEST).is_file())
-    teacher = Online(load_teacher(path))
-    bundle = make_cache(order, plan, teacher, out, stage, parents=known)
+    known = tuple(
+        Bundle.open(p, verify=False) if (p / MANIFEST).is_file() else None for p in parents
+    )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    teacher = load_teacher(path)
+    nn.Module.to(teacher, device)
+    bundle = make_cache(order, plan, Online(teacher), out, stage, parents=known, device=device)
     assert bundle is not None  # noqa: S101 - nobody stops it but by Ctrl-C, which is raised
     return bundle

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import LlamaForCausalLM
 
-__all__ = ["Distillation", "divergence", "load_teacher", "make_task"]
+__all__ = ["Distillation", "check_enough", "divergence", "load_teacher", "make_task"]
 
 _DIVERGENCES: dict[str, tuple[Callable[..., Tensor], str | None]] = {
     "forward-kl": (forward_kl, None),
@@ -104,12 +104,20 @@ def make_task(recipe: DistillRecipe, materials: Materials, world: World) -> Dist
         tokenizer=tokenizer_sha256(recipe.tokenizer_path),
         teacher=teacher_sha256(teacher),
     )
-    needed = recipe.schedule.steps * recipe.batch.sequences
-    if len(cached) < needed:
-        raise DistillError(
-            "train.short-cache", path=told.cache, sequences=len(cached), needed=needed
-        )
+    check_enough(recipe, len(cached))
     return Distillation(cached, told.next_token)
+
+
+def check_enough(recipe: DistillRecipe, sequences: int) -> None:
+    """Refuse a cache of so many sequences in which the training would come to an end.
+
+    Raises:
+        DistillError: it is one.
+    """
+    needed = recipe.schedule.steps * recipe.batch.sequences
+    if sequences < needed:
+        path = recipe.teacher.cache
+        raise DistillError("train.short-cache", path=path, sequences=sequences, needed=needed)
 
 
 def divergence(told: Teaching) -> Divergence:

@@ -10,16 +10,23 @@ model = "smollm2"        # it speaks on the way; or `cache = "FOLDER"`, where it
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from distill.words import say
 from pretrain.recipe import Recipe, below
 
 __all__ = ["Cut", "DistillRecipe", "Reporting", "ShrinkRecipe", "Teaching"]
 
 
 Size = Annotated[int, Field(gt=0, le=1 << 31)]
+
+
+def _several(items: int) -> int:
+    if items == 1:  # which has no standard error
+        raise ValueError(say("recipe.items"))
+    return items
 
 
 class _Part(BaseModel):
@@ -50,9 +57,9 @@ class Teaching(_Part):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.cache is not None and (self.divergence != "forward-kl" or self.temperature != 1.0):
-            raise ValueError("a cache knows forward-kl at temperature 1 alone")
+            raise ValueError(say("recipe.cache"))
         if self.mix is not None and self.divergence in ("forward-kl", "reverse-kl"):
-            raise ValueError(f"{self.divergence} has no mix")
+            raise ValueError(say("recipe.mix", divergence=self.divergence))
         return self
 
 
@@ -83,6 +90,9 @@ class Cut(_Part):
     """Query heads and key-value heads, as 16/4."""
     tie: bool | None = None
     """Whether the embedding becomes the output matrix, too."""
+    layers_by: Literal["distance", "influence", "loss"] = "distance"
+    """What decides which layers go: the angle that the residual stream turns over them, block
+    influence, or the loss without them, where `importance.layer_loss` measures it."""
     keep_ends: Annotated[int, Field(ge=0)] = 1
     """Layers that stay at either end."""
     steps: Size | None = None
@@ -92,19 +102,34 @@ class Cut(_Part):
     def _check(self) -> Self:
         sizes = (self.layers, self.width, self.ffn, self.heads, self.tie)
         if all(size is None for size in sizes):
-            raise ValueError("a cut needs layers, width, ffn, heads or tie")
+            raise ValueError(say("recipe.cut"))
         if self.layers is not None and self.layers < 2 * self.keep_ends:
-            raise ValueError(f"with keep_ends {self.keep_ends}, {self.layers} layers are too few")
+            raise ValueError(say("recipe.ends", ends=self.keep_ends, layers=self.layers))
         return self
 
 
-class Calibrating(_Part):
-    """On what importance is measured before each cut."""
+class CalibrationText(_Part):
+    """A text on which importance is measured."""
 
+    path: str
+    """A file of plain text."""
+    language: Annotated[str, Field(pattern=r"^[a-z]{2,8}$")] = "text"
+    """By which reports name it."""
+
+
+class Calibrating(_Part):
+    """On what importance is measured before each cut, and how."""
+
+    texts: tuple[CalibrationText, ...] = ()
+    """What is read; our texts in five languages and code, where none is named."""
     tokens: Size = 65_536
-    """Tokens of our texts in five languages and code, equally many of each."""
+    """Tokens in all, equally many of each text."""
     length: Size = 512
     """Tokens of a piece."""
+    layer_loss: bool = False
+    """Whether the loss without each layer is measured, too."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What is computed with."""
 
 
 class Baselines(_Part):
@@ -121,7 +146,7 @@ class Baselines(_Part):
 class Reporting(_Part):
     """How each model on the way is measured, beside its bits per byte on `evaluation_tokens`."""
 
-    items: Annotated[int, Field(ge=0, le=500)] = 200
+    items: Annotated[int, Field(ge=0, le=500), AfterValidator(_several)] = 200
     """Items of each task that is answered right or wrong; 0: none is asked."""
     quantization: Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"] = "Q4_K_M"
     """In which its size and its speed are given."""
@@ -135,12 +160,14 @@ class ShrinkRecipe(DistillRecipe):
     `model.from` is what is cut first, most often the teacher itself.
     """
 
-    watching: ClassVar[set[str]] = {*DistillRecipe.watching, "baselines", "report"}
+    watching: ClassVar[dict[str, Any]] = {
+        **DistillRecipe.watching, "baselines": True, "report": True,
+    }  # fmt: skip
 
     cuts: tuple[Cut, ...] = Field(min_length=1)
     """The steps, in order."""
     importance: Calibrating = Calibrating()
-    """On what importance is measured before each cut."""
+    """On what importance is measured before each cut, and how."""
     baselines: Baselines = Baselines()
     """With what each distillation is compared, on the same tokens."""
     report: Reporting = Reporting()
@@ -149,8 +176,20 @@ class ShrinkRecipe(DistillRecipe):
     @model_validator(mode="after")
     def _check_start(self) -> Self:
         if self.model.start is None:
-            raise ValueError("model.from names what is cut")
+            raise ValueError(say("recipe.start"))
+        if not self.importance.layer_loss and any(cut.layers_by == "loss" for cut in self.cuts):
+            raise ValueError(say("recipe.layer-loss"))
         return self
+
+    def below(self, folder: Path) -> Self:
+        """The same with paths that are not relative to `folder` any more."""
+        recipe = super().below(folder)
+        texts = tuple(
+            each.model_copy(update={"path": below(folder, each.path)})
+            for each in self.importance.texts
+        )
+        importance = self.importance.model_copy(update={"texts": texts})
+        return recipe.model_copy(update={"importance": importance})
 
     def training(self, n: int, student: Path) -> DistillRecipe:
         """The distillation after cut `n`, counted from 0.

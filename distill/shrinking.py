@@ -18,12 +18,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distill.baselines import Baseline, baseline
 from distill.errors import DistillError
 from distill.pruning.choice import Rules
 from distill.pruning.shape import Wanted, shape
-from distill.recipe import ShrinkRecipe
+from distill.recipe import DistillRecipe, ShrinkRecipe
 from distill.report.bundle import publish
 from distill.report.entries import Role
 from distill.report.make import make_report, training_run
@@ -34,6 +35,9 @@ from edge.checkpoint import Checkpoint
 from edge.errors import StoreError
 from edge.workshop import held
 from pretrain.run import Run, Stage, Told, train
+
+if TYPE_CHECKING:
+    from distill.pruning.importance import Calibration
 
 __all__ = ["shrink"]
 
@@ -62,7 +66,7 @@ def shrink(
     """
     if out.exists() or out.is_symlink():
         raise StoreError("bundle.exists", path=str(out))
-    _check_shapes(recipe)
+    _check(recipe)
     with ExitStack() as stack:
         run.make(out)
         try:
@@ -72,18 +76,19 @@ def shrink(
         _begin(recipe, run)
         work = _Work(recipe, run.folder, stage, told, stopping)
         subjects = [Subject(0, "teacher", Path(recipe.teacher.model))]
-        model = Path(recipe.model.start or "")
+        model, cuts = Path(recipe.model.start or ""), []
         for n in range(len(recipe.cuts)):
             pruned = work.cut(n, model)
             model = work.distil(n, pruned)
             subjects += [Subject(n + 1, "pruned", pruned), Subject(n + 1, "distilled", model)]
             subjects += [Subject(n + 1, role, made) for role, made in work.baselines(n, pruned)]
+            cuts.append(pruned)
         report = make_report(recipe, subjects, run.folder, stage)
-        return publish(out, model, report, stage)
+        return publish(out, model, cuts, recipe, report, stage)
 
 
-def _check_shapes(recipe: ShrinkRecipe) -> None:
-    """Refuse a recipe one of whose shapes is no slice of the one before.
+def _check(recipe: ShrinkRecipe) -> None:
+    """Refuse what would end in hours: a shape that is no slice of the one before, a short cache.
 
     Raises:
         LucieError: so it is, or what is to be cut cannot be read.
@@ -91,6 +96,15 @@ def _check_shapes(recipe: ShrinkRecipe) -> None:
     config = Checkpoint.open(Path(recipe.model.start or "")).config
     for n in range(len(recipe.cuts)):
         config = shape(config, _wanted(recipe, n))
+        if recipe.teacher.cache:
+            _check_cache(recipe.training(n, Path()), Path(recipe.teacher.cache))
+
+
+def _check_cache(training: DistillRecipe, path: Path) -> None:
+    from distill.distillation import check_enough
+    from distill.teaching.cache_bundle import cached_sequences
+
+    check_enough(training, cached_sequences(path))
 
 
 def _begin(recipe: ShrinkRecipe, run: Run) -> None:
@@ -119,7 +133,7 @@ class _Work:
 
     def cut(self, n: int, model: Path) -> Path:
         """What is left of a model after cut `n`."""
-        from distill.pruning.importance import Calibration, measure
+        from distill.pruning.importance import measure
         from distill.pruning.prune import prune
         from quantize.checkpoint.source import open_source
 
@@ -130,13 +144,10 @@ class _Work:
         source = open_source(model, stage("verify"))
         measured = self.folder / f"{n + 1}-importance"
         if not measured.exists():
-            told = recipe.importance
-            threads = recipe.parallel.threads
-            calibration = Calibration(tokens=told.tokens, length=told.length, threads=threads)
-            measure(source, measured, calibration, stage)
+            measure(source, measured, _calibration(recipe), stage)
         importance = Bundle.open(measured, verify=True)
         student = shape(source.checkpoint.config, _wanted(recipe, n))
-        rules = Rules(ends=recipe.cuts[n].keep_ends)
+        rules = Rules(recipe.cuts[n].layers_by, recipe.cuts[n].keep_ends)
         prune(source, importance, student, pruned, rules=rules, stage=stage)
         return pruned
 
@@ -174,6 +185,22 @@ class _Work:
     def _stage(self, role: Role) -> Stage:
         """Says what is trained."""
         return lambda stage: self.stage(f"train-{role}" if stage == "train" else stage)
+
+
+def _calibration(recipe: ShrinkRecipe) -> Calibration:
+    from distill.pruning.importance import Calibration
+    from quantize.measuring.built_in_texts import CALIBRATION
+    from quantize.measuring.calibration import LabelledText
+
+    told = recipe.importance
+    return Calibration(
+        texts=[LabelledText(each.language, Path(each.path)) for each in told.texts] or CALIBRATION,
+        tokens=told.tokens,
+        length=told.length,
+        layer_loss=told.layer_loss,
+        dtype=told.dtype,
+        threads=recipe.parallel.threads,
+    )
 
 
 def _wanted(recipe: ShrinkRecipe, n: int) -> Wanted:

@@ -42,7 +42,7 @@ def distil(
     from pretrain.texts import read_texts
 
     texts = read_texts(recipe, stage("tokens"))
-    vocabulary = shape(recipe, texts.vocabulary).vocab_size
+    vocabulary = shape(recipe, texts).vocab_size
     check_teacher(Path(recipe.teacher.model), recipe.tokenizer_path, vocabulary)
     taught_by = [Path(path) for path in (recipe.teacher.model, recipe.teacher.cache) if path]
     return train(

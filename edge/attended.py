@@ -6,6 +6,9 @@
 
 So Ctrl-C, SIGTERM and even kill -9 of the one who waits leave saved work, what native code takes
 or breaks is gone with its process, and launchers such as torchrun can start the program.
+
+Where a person or a cluster has started the program itself, nobody waits: it ends when it gets
+SIGINT or SIGTERM, says what is wrong on stderr, and does not look at stdin.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 from typing import IO, Any
 
 from edge.errors import LucieError
@@ -29,6 +33,10 @@ __all__ = ["STOPPED", "DiedError", "Tell", "attend", "attended", "left_alone"]
 STOPPED = 3
 """The exit code of work that was stopped, and can be taken up."""
 _ERROR = "error"
+_AWAITED = "LUCIE_AWAITED"
+"""Set for programs that somebody waits for."""
+_asked = Event()
+"""A program that nobody waits for is to end."""
 _GRACE_S = 10.0
 Tell = Callable[..., None]
 """Sends its arguments, a word first, to the one who waits."""
@@ -84,7 +92,7 @@ def attend(
             stderr=writer,
             encoding="utf-8",
             # Nothing is imported from the folder that the user is in.
-            env={**os.environ, "PYTHONSAFEPATH": "1", **(environment or {})},
+            env={**os.environ, "PYTHONSAFEPATH": "1", _AWAITED: "1", **(environment or {})},
             process_group=0,
         ) as child,
     ):
@@ -142,6 +150,9 @@ def attended(work: Callable[[Tell], bool]) -> int:
         work: called with what sends words to the one who waits; says whether it is finished.
             It asks `left_alone` from time to time, and is to end early when that is so.
     """
+    awaited = _AWAITED in os.environ
+    for number in () if awaited else (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: _asked.set())
     told = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)  # libraries that print do not disturb
 
@@ -152,11 +163,16 @@ def attended(work: Callable[[Tell], bool]) -> int:
     try:
         return 0 if work(tell) else STOPPED
     except LucieError as error:
-        tell(_ERROR, type(error).__name__, error.code, error.facts)
+        if awaited:
+            tell(_ERROR, type(error).__name__, error.code, error.facts)
+        else:
+            sys.stderr.write(f"lucie: {error}\n")
         return error.exit_code
 
 
 def left_alone() -> bool:
-    """Whether stdin has ended; what stands in it is of no interest."""
+    """Whether nobody waits any more, or it has been asked to end; what stdin says is nothing."""
+    if _AWAITED not in os.environ:
+        return _asked.is_set()
     readable, _, _ = select.select([0], [], [], 0)
     return bool(readable) and not os.read(0, 1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import PurePosixPath
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -14,12 +15,52 @@ from pydantic import (
     StringConstraints,
 )
 
-__all__ = ["FORMAT", "MANIFEST", "DataSource", "File", "Kind", "Manifest", "Parent", "inside"]
+__all__ = [
+    "FORMAT",
+    "LONGEST",
+    "MANIFEST",
+    "DataSource",
+    "File",
+    "Kind",
+    "Manifest",
+    "Parent",
+    "Provenance",
+    "all_of",
+    "inside",
+    "least_known",
+]
 
 FORMAT: Final = 1
+LONGEST: Final = 2000
+"""Characters of what a manifest says of something."""
 MANIFEST = "manifest.json"
 
 Kind = Literal["corpus", "tokenizer", "model", "importance", "logits", "gguf", "onnx", "image"]
+
+Provenance = Literal["recorded", "declared", "unknown"]
+"""Written down from the text on; said by whoever published it; neither."""
+
+
+def all_of(licences: Iterable[str | None]) -> str | None:
+    """The SPDX expression for something that is under several licences at once.
+
+    Args:
+        licences: SPDX expressions, each told once; None: one that is not known, as is the whole.
+    """
+    found = list(dict.fromkeys(licences))
+    known = [each for each in found if each is not None]
+    whole = " AND ".join(f"({e})" if " " in e and len(known) > 1 else e for e in known)
+    return whole if known and len(known) == len(found) and len(whole) <= LONGEST else None
+
+
+def least_known(provenances: Iterable[Provenance | None]) -> Provenance:
+    """How well it is known where something is from that is made of several.
+
+    Args:
+        provenances: of each of them; None: of what is no bundle, and says nothing.
+    """
+    order: tuple[Provenance, ...] = get_args(Provenance)
+    return max((each or "unknown" for each in provenances), key=order.index)
 
 
 def inside(path: str) -> str:
@@ -49,7 +90,7 @@ def _printable(text: str) -> str:
     return text
 
 
-Text = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_printable)]
+Text = Annotated[str, StringConstraints(max_length=LONGEST), AfterValidator(_printable)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,95}$")]
 RelativePath = Annotated[str, StringConstraints(max_length=1024), AfterValidator(inside)]
@@ -119,7 +160,7 @@ class Manifest(_Part):
     """SPDX identifier; None: not known."""
     languages: tuple[Text, ...] = ()
     """ISO 639 codes, the strongest first; empty: not known."""
-    provenance: Literal["recorded", "declared", "unknown"]
+    provenance: Provenance
     """How far `data` can be trusted: `recorded` by our own stages from the text on,
     `declared` by its publisher, `unknown` for a file from elsewhere."""
     data: tuple[DataSource, ...] = ()

@@ -1,14 +1,14 @@
 """A process that trains: `python -m pretrain RUN`, started by `run.py`, or by torchrun.
 
-On a cluster, after `lucie pretrain train` has made RUN on a disk that all nodes see:
+On a cluster, with RUN on a disk that all nodes see; then the bundle, on any of them:
 
-    torchrun --nnodes 4 --nproc-per-node 8 … -m pretrain RUN
+    torchrun --nnodes 4 --nproc-per-node 8 … -m pretrain RUN recipe.toml
+    lucie pretrain train recipe.toml my-model --work RUN
 """
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from edge.attended import Tell, attended
 
@@ -20,7 +20,7 @@ def _work(tell: Tell) -> bool:
     from pretrain.task import NextToken
     from pretrain.worker import work
 
-    return work(Path(sys.argv[1]), Recipe, lambda *_: NextToken(), tell)
+    return work(sys.argv[1:], Recipe, lambda *_: NextToken(), tell)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from edge.bundle import Bundle
-from edge.manifest import MANIFEST
+from edge.manifest import LONGEST, MANIFEST
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.split import HELD_OUT, held_out, text_key
 
@@ -208,8 +209,20 @@ def _document(row: Mapping[str, Any], path: Path, number: int, default_id: str) 
             continue
         if not isinstance(value, str):
             raise PretrainError("documents.bad-field", field=name, **where)
+        if name not in ("id", "text"):  # which a manifest repeats
+            if not value:
+                continue
+            value = _day(value) if name == "date" else value
+            if not (value and value.isprintable() and len(value) <= LONGEST):
+                raise PretrainError("documents.bad-field", field=name, **where)
         known[name] = value
     return Document(**{"id": default_id, **known})
+
+
+def _day(date: str) -> str:
+    """The day of a moment as ISO 8601 writes it, or what there is of one; empty: it is neither."""
+    found = re.match(r"\d{4}(-\d{2}(-\d{2})?)?(?=$|[T ])", date)
+    return found[0] if found else ""
 
 
 def _parquet(path: Path) -> Iterator[Document]:

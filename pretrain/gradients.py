@@ -32,7 +32,8 @@ class Gradients:
     def __init__(self, part: Part, world: World, sequences: int, together: int) -> None:
         self.part = part
         self.world = world
-        self._parts = micro_batches(sequences, together)
+        # A pipeline has every part at work on another micro-batch.
+        self._parts = micro_batches(sequences, min(together, sequences // world.parallel.pipeline))
         self._pipeline: Schedule1F1B | None = None
         group = world.group("pipeline")
         if group is not None:
@@ -62,6 +63,8 @@ class Gradients:
                 return self._loss(ids, wanted)
         finally:
             self.part.objective = own
+            if isinstance(self.part, FSDPModule):  # a backward pass does, and here is none
+                self.part.reshard()
 
     def _loss(self, ids: Tensor, wanted: Wanted) -> Tensor:
         if self._pipeline is None:

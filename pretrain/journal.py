@@ -3,8 +3,8 @@
     RUN/log.jsonl        {"step": 1, "loss": 10.8, …}
     RUN/tensorboard/     tensorboard --logdir RUN/tensorboard
 
-A training that is taken up at a checkpoint forgets the lines behind it: the file holds every
-step once, as if nothing had happened.
+A training that is taken up at a checkpoint forgets the lines behind it, and what was measured at
+it, which it measures again: the file holds everything once, as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -70,9 +70,13 @@ def _lines(path: Path) -> list[tuple[str, dict[str, float]]]:
 
 
 def _forget(path: Path, step: int) -> None:
-    """Leave only the lines up to a step."""
+    """Leave only the lines up to a step, with what was learned in it."""
     if path.exists():
-        kept = [line for line, figures in _lines(path) if figures["step"] <= step]
+        kept = [
+            line
+            for line, figures in _lines(path)
+            if figures["step"] < step or (figures["step"] == step and "loss" in figures)
+        ]
         draft = path.with_suffix(".tmp")
         draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         draft.replace(path)

@@ -37,7 +37,7 @@ def prepared(recipe: Recipe, texts: Texts) -> Materials:
     Raises:
         LucieError: as `shape`.
     """
-    config = shape(recipe, texts.vocabulary)
+    config = shape(recipe, texts)
     start = recipe.model.start
     weights = new(config, recipe.seed) if start is None else of_folder(Checkpoint.open(Path(start)))
     return Materials(config, weights, texts.order(recipe), texts.held_out)

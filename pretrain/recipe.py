@@ -36,6 +36,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from edge.llama_config import LlamaConfig
 from edge.text import one_line
 from pretrain.errors import PretrainUsageError
+from pretrain.words import say
 
 __all__ = [
     "BaseRecipe",
@@ -66,8 +67,8 @@ class _Part(BaseModel):
 class BaseRecipe(_Part):
     """What a long run is told by a TOML file; its fields are those of its kind."""
 
-    watching: ClassVar[set[str]] = set()
-    """Fields by which what is learned does not change."""
+    watching: ClassVar[dict[str, Any]] = {}
+    """Fields by which what is learned does not change, as pydantic excludes them."""
 
     def below(self, folder: Path) -> Self:
         """The same with paths that are not relative to `folder` any more."""
@@ -83,6 +84,8 @@ class Model(_Part):
 
     start: str | None = Field(default=None, alias="from")
     """Folder of the model to go on with, in Hugging Face's layout; its shape is kept."""
+    like: str | None = None
+    """Folder of a model whose shape a new one takes, all of it, instead of the fields below."""
     tokenizer: str | None = None
     """Folder, or `tokenizer.json`, of the tokenizer; that of `from`, where none is named."""
     hidden_size: Count | None = None
@@ -109,27 +112,31 @@ class Model(_Part):
     @model_validator(mode="after")
     def _check(self) -> Self:
         given = self.shape()
-        if self.start is not None and given:
-            raise ValueError(f"`from` brings its shape along: {', '.join(given)} cannot be set")
+        like = {"like"} if self.like is not None else set()
+        if self.start is not None and (given or like):
+            fields = ", ".join([*like, *given])
+            raise ValueError(say("recipe.from-has-shape", fields=fields))
+        if like and given:
+            raise ValueError(say("recipe.like-has-shape", fields=", ".join(given)))
         wanted = {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"}
-        if self.start is None and not (wanted <= given.keys() and self.tokenizer):
-            missing = sorted(
-                wanted - given.keys() | ({"tokenizer"} if not self.tokenizer else set())
-            )
-            raise ValueError(f"a new model needs {', '.join(missing)}; or give `from`")
+        missing = set() if like else wanted - given.keys()
+        if self.start is None and (missing or not self.tokenizer):
+            fields = ", ".join(sorted(missing | (set() if self.tokenizer else {"tokenizer"})))
+            raise ValueError(say("recipe.new-model", fields=fields))
         return self
 
     def shape(self) -> dict[str, Any]:
         """The fields of a shape that were given."""
-        fields = self.model_dump(exclude={"start", "tokenizer"}, exclude_none=True)
+        fields = self.model_dump(exclude={"start", "like", "tokenizer"}, exclude_none=True)
         return {name: value for name, value in fields.items() if value is not None}
 
-    def config(self, vocab_size: int, length: int) -> LlamaConfig:
-        """The shape of a new model.
+    def config(self, vocab_size: int, length: int, end: int) -> LlamaConfig:
+        """The shape of a new model whose fields are given.
 
         Args:
             vocab_size: rows of its embedding, where the recipe does not say.
             length: tokens that it is made for, where the recipe does not say.
+            end: the token behind each document, which ends what it writes.
 
         Raises:
             PretrainUsageError: it contradicts itself.
@@ -137,7 +144,9 @@ class Model(_Part):
         usual = {"tie_word_embeddings": True, "max_position_embeddings": length}
         shape = usual | {"vocab_size": vocab_size} | self.shape()
         theta = shape.pop("rope_theta", 10_000.0)
-        fixed = {"architectures": ["LlamaForCausalLM"], "rms_norm_eps": 1e-5}
+        fixed = {
+            "architectures": ["LlamaForCausalLM"], "rms_norm_eps": 1e-5, "eos_token_id": end,
+        }  # fmt: skip
         rope = {"rope_parameters": {"rope_type": "default", "rope_theta": theta}}
         try:
             return LlamaConfig.model_validate(shape | fixed | rope)
@@ -176,7 +185,7 @@ class Data(_Part):
     def _check(self) -> Self:
         given = {ingredient.weight is not None for ingredient in self.mixture}
         if len(given) > 1:
-            raise ValueError("give each part of the mixture a weight, or none")
+            raise ValueError(say("recipe.weights"))
         return self
 
 
@@ -242,12 +251,13 @@ class Parallel(_Part):
 class Recipe(BaseRecipe):
     """A training."""
 
-    watching: ClassVar[set[str]] = {
-        "parallel", "save_every_s", "evaluate_every", "evaluation_tokens", "recompute",
+    watching: ClassVar[dict[str, Any]] = {
+        "name": True, "parallel": True, "batch": {"together"}, "recompute": True,
+        "save_every_s": True, "evaluate_every": True, "evaluation_tokens": True,
     }  # fmt: skip
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,95}$")] = "model"
-    """What it is called in logs."""
+    """What people call it."""
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     """Chooses the order of the texts and the first weights."""
     model: Model
@@ -276,10 +286,8 @@ class Recipe(BaseRecipe):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.batch.sequences % self.parallel.data:
-            raise ValueError(
-                f"batch.sequences {self.batch.sequences} is no multiple of "
-                f"parallel.data {self.parallel.data}"
-            )
+            shared = {"sequences": self.batch.sequences, "data": self.parallel.data}
+            raise ValueError(say("recipe.sequences", **shared))
         return self
 
     @property
@@ -293,11 +301,15 @@ class Recipe(BaseRecipe):
         mixture = [
             each.model_copy(update={"path": below(folder, each.path)}) for each in data.mixture
         ]
-        start, tokenizer = below(folder, model.start), below(folder, model.tokenizer)
+        paths = {
+            "start": below(folder, model.start),
+            "like": below(folder, model.like),
+            "tokenizer": below(folder, model.tokenizer),
+        }
         evaluation = tuple(below(folder, each) for each in data.evaluation)
         return self.model_copy(
             update={
-                "model": model.model_copy(update={"start": start, "tokenizer": tokenizer}),
+                "model": model.model_copy(update=paths),
                 "data": data.model_copy(
                     update={"mixture": tuple(mixture), "evaluation": evaluation}
                 ),

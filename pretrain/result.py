@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from edge.bundle import Bundle
-from edge.manifest import MANIFEST, DataSource, Manifest, Parent
+from edge.manifest import MANIFEST, DataSource, Manifest, Parent, Provenance, least_known
 from edge.progress import Progress
 from edge.workshop import software
 from pretrain.recipe import Recipe
 
-Provenance = Literal["recorded", "declared", "unknown"]
-__all__ = ["lay_beside", "manifest_of", "parents", "publish"]
+__all__ = ["lay_beside", "manifest_of", "parents", "provenance", "publish", "recorded"]
 
 _BESIDE = (
     "tokenizer.json",
@@ -41,6 +40,12 @@ def parents(paths: Iterable[Path]) -> tuple[Parent, ...]:
     return tuple(found.values())
 
 
+def provenance(paths: Iterable[Path]) -> Provenance:
+    """How well it is known where a model is from that is made of these."""
+    known = (manifest_of(path) for path in paths)
+    return least_known(each.provenance if each else None for each in known)
+
+
 def publish(
     out: Path,
     folder: Path,
@@ -49,7 +54,7 @@ def publish(
     step: str,
     data: tuple[DataSource, ...],
     languages: tuple[str, ...],
-    made_of: tuple[Parent, ...],
+    made_of: Sequence[Path],
     known: Manifest | None,
     metrics: Mapping[str, float],
     progress: Progress,
@@ -63,7 +68,7 @@ def publish(
         step: what kind of work it was.
         data: what was read.
         languages: in which.
-        made_of: the bundles that it was made from.
+        made_of: what it was made from: the model it began with, texts, a teacher.
         known: of the model that it began with.
         metrics: what was measured.
         progress: called while hashing.
@@ -72,12 +77,12 @@ def publish(
     manifest = Manifest(
         kind="model",
         name=out.name,
-        parents=made_of,
-        recipe={"step": step, **_json(recipe)},
+        parents=parents(made_of),
+        recipe={"step": step, **recorded(recipe)},
         software=software(*_PACKAGES),
         licence=known.licence if known else None,
         languages=languages or (known.languages if known else ()),
-        provenance=_provenance(recipe, known),
+        provenance=provenance(made_of),
         data=(*(known.data if known else ()), *data),
         metrics=dict(metrics),
     )
@@ -99,24 +104,15 @@ def lay_beside(source: Path, folder: Path) -> None:
         shutil.copyfile(source, folder / "tokenizer.json")
 
 
-def _provenance(
-    recipe: Recipe, known: Manifest | None
-) -> Literal["recorded", "declared", "unknown"]:
-    """Recorded from the text on, if all texts are, and the model that it began with was."""
-    texts = [Path(part.path) / MANIFEST for part in recipe.data.mixture]
-    if not all(manifest.is_file() for manifest in texts):
-        return "unknown"
-    begun_anew = recipe.model.start is None
-    return "recorded" if begun_anew else known.provenance if known else "unknown"
-
-
-def _json(recipe: Recipe) -> dict[str, Any]:
-    """The recipe, without the folders of this computer."""
+def recorded(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as a manifest holds it: without the folders of this computer."""
     fields: dict[str, Any] = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
     for part in fields["data"]["mixture"]:
         part["path"] = Path(part["path"]).name
     fields["data"]["evaluation"] = [Path(path).name for path in fields["data"]["evaluation"]]
-    for field in ("from", "tokenizer"):
-        if field in fields["model"]:
-            fields["model"][field] = Path(fields["model"][field]).name
+    named = (("model", "from"), ("model", "like"), ("model", "tokenizer"),
+             ("teacher", "model"), ("teacher", "cache"))  # fmt: skip
+    for table, field in named:
+        if field in fields.get(table, {}):
+            fields[table][field] = Path(fields[table][field]).name
     return fields

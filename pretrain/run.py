@@ -148,12 +148,12 @@ class Run:
         """The recipe that it holds, of this kind.
 
         Raises:
-            PretrainError: it is damaged, or another version wrote it.
+            PretrainError: it is damaged, or another command or version wrote it.
         """
         try:
             return kind.model_validate_json(self.recipe.read_bytes())
         except (OSError, ValidationError) as error:
-            raise PretrainError("train.unread-recipe", path=str(self.recipe)) from error
+            raise PretrainError("train.unread-recipe", path=str(self.folder)) from error
 
 
 def train(
@@ -184,12 +184,12 @@ def train(
     Raises:
         LucieError: something of it fails; what is trained so far is kept.
     """
-    from pretrain.result import manifest_of, parents, publish
+    from pretrain.result import manifest_of, publish
     from pretrain.texts import read_texts
 
     with run.at_work(out, recipe) as draft:
         texts = read_texts(recipe, stage("tokens"))
-        shape(recipe, texts.vocabulary)  # what cannot be is said before a process begins
+        shape(recipe, texts)  # what cannot be is said before a process begins
         if not run.result.exists():
             _train(recipe, run, stage("train"), told, stopping, of)
         weights, metrics = run.take_result(draft)
@@ -203,7 +203,7 @@ def train(
             step=of.step,
             data=texts.sources(texts.order(recipe), sequences),
             languages=texts.languages(),
-            made_of=parents([*begun_with, *more_parents, *read]),
+            made_of=[*begun_with, *more_parents, *read],
             known=manifest_of(begun_with[0]) if begun_with else None,
             metrics=metrics,
             progress=stage("hash"),

@@ -8,25 +8,28 @@ from edge.checkpoint import Checkpoint
 from edge.llama_config import LlamaConfig
 from pretrain.errors import PretrainUsageError
 from pretrain.recipe import Parallel, Recipe
+from pretrain.texts import Texts
 
 __all__ = ["shape"]
 
 
-def shape(recipe: Recipe, vocabulary: int) -> LlamaConfig:
+def shape(recipe: Recipe, texts: Texts) -> LlamaConfig:
     """The shape of the model.
 
     Args:
         recipe: the training.
-        vocabulary: how many tokens its tokenizer knows.
+        texts: what it reads, by the tokenizer's tokens.
 
     Raises:
         LucieError: the model that it goes on with cannot be read; the shape contradicts itself,
             or the tokenizer, or cannot be shared out as the recipe asks.
     """
-    if recipe.model.start is None:
-        config = recipe.model.config(vocabulary, recipe.data.length)
+    vocabulary = texts.vocabulary
+    known = recipe.model.start or recipe.model.like
+    if known is None:
+        config = recipe.model.config(vocabulary, recipe.data.length, texts.end)
     else:
-        config = Checkpoint.open(Path(recipe.model.start)).config
+        config = Checkpoint.open(Path(known)).config
     if vocabulary > config.vocab_size:
         raise PretrainUsageError(
             "train.vocabulary",
@@ -42,6 +45,7 @@ def shape(recipe: Recipe, vocabulary: int) -> LlamaConfig:
             "train.heads", size=config.hidden_size, heads=config.num_attention_heads
         )
     _check_shares(config, recipe.parallel)
+    _check_batch(recipe)
     return config
 
 
@@ -58,3 +62,9 @@ def _check_shares(config: LlamaConfig, parallel: Parallel) -> None:
         raise PretrainUsageError(
             "train.pipeline", layers=config.num_hidden_layers, parts=parallel.pipeline
         )
+
+
+def _check_batch(recipe: Recipe) -> None:
+    share, parts = recipe.batch.sequences // recipe.parallel.data, recipe.parallel.pipeline
+    if share < parts:
+        raise PretrainUsageError("train.pipeline-batch", sequences=share, parts=parts)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.manifest import MANIFEST, DataSource
+from edge.manifest import MANIFEST, DataSource, all_of
 from edge.paths import cache_dir
 from edge.progress import Progress
 from edge.tokenizer_file import open_tokenizer
@@ -53,6 +54,8 @@ class Texts:
     """By language, of the parts of the mixture or of what the recipe names."""
     vocabulary: int
     """How many tokens the tokenizer knows."""
+    end: int
+    """The token behind each document."""
 
     def order(self, recipe: Recipe) -> Order:
         """In which order they are read."""
@@ -102,8 +105,8 @@ def read_texts(recipe: Recipe, progress: Progress) -> Texts:
     told = [part.weight for part in recipe.data.mixture]
     weights = tuple(len(row) if w is None else w for w, row in zip(told, rows, strict=True))
     held_out = (HeldOut(name, row(each)) for name, each in _held_out(recipe, rows).items())
-    enough = tuple(each for each in held_out if len(each.row) > length)
-    return Texts(tuple(rows), weights, enough, tokenizer.get_vocab_size())
+    enough = tuple(each for each in held_out if _enough(recipe, each))
+    return Texts(tuple(rows), weights, enough, tokenizer.get_vocab_size(), separator)
 
 
 def _tokenizer(recipe: Recipe) -> tuple[Tokenizer, int]:
@@ -123,20 +126,35 @@ def _tokenizer(recipe: Recipe) -> tuple[Tokenizer, int]:
 
 def _held_out(recipe: Recipe, rows: list[TokenRow]) -> dict[str, Choice]:
     """What is measured on, by language, or by name where languages are not known or meet."""
-    if recipe.data.evaluation:
-        paths = [Path(path) for path in recipe.data.evaluation]
-        return {path.stem: Choice(path, _split_of(path)) for path in paths}
     found: dict[str, Choice] = {}
+    for path in map(Path, recipe.data.evaluation):
+        _add(found, Choice(path, _split_of(path)), path.stem, path.parent.name)
+    if recipe.data.evaluation:
+        return found
     for part, row in zip(recipe.data.mixture, rows, strict=True):
         path = Path(part.path)
         for language in row.about.languages or (None,):
             only = (language,) if language else ()
             choice = Choice(path, "heldout", only, part.sources)
-            name = language or path.name
-            if found.get(name, choice) != choice:
-                name = f"{name}, {path.name}"
-            found[name] = choice
+            _add(found, choice, language or path.name, path.name)
     return found
+
+
+def _add(found: dict[str, Choice], choice: Choice, name: str, more: str) -> None:
+    """A text under a name of its own; one that is there already is not read twice."""
+    if choice not in found.values():
+        names = chain((name, f"{name}, {more}"), (f"{name}, {more} {n}" for n in count(2)))
+        found[next(each for each in names if each not in found)] = choice
+
+
+def _enough(recipe: Recipe, held_out: HeldOut) -> bool:
+    """Whether there is a sequence of it; of what somebody has named there must be one."""
+    tokens, length = len(held_out.row), recipe.data.length
+    if tokens <= length and recipe.data.evaluation:
+        raise PretrainUsageError(
+            "tokens.short", path=held_out.language, tokens=tokens, length=length
+        )
+    return tokens > length
 
 
 def _split_of(path: Path) -> Split | None:
@@ -146,6 +164,7 @@ def _split_of(path: Path) -> Split | None:
 def _together(a: DataSource, b: DataSource) -> DataSource:
     return a.model_copy(
         update={
+            "licence": all_of([a.licence, b.licence]),
             "tokens": (a.tokens or 0) + (b.tokens or 0),
             "size": (a.size or 0) + (b.size or 0),
             "first_date": min(filter(None, (a.first_date, b.first_date)), default=None),

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from edge.manifest import MANIFEST, DataSource
+from edge.manifest import MANIFEST, DataSource, all_of
 from edge.progress import Progress
 from pretrain.documents import Document, Split, read_documents
 from pretrain.errors import PretrainError
@@ -35,6 +35,8 @@ __all__ = ["About", "Choice", "TokenRow", "tokenized"]
 
 _TOKENS = "tokens.bin"
 _ABOUT = "about.json"
+_FORMAT = 2
+"""Of what is in the cache: 2 knows every licence of a source."""
 _TOGETHER = 256
 """Documents that the tokenizer reads at once, on all cores."""
 
@@ -139,7 +141,7 @@ def tokenized(
         LucieError: the text cannot be read.
         PretrainError: there is no room for its tokens.
     """
-    said = repr((choice, choice.state(), tokenizer.to_str(), separator))
+    said = repr((_FORMAT, choice, choice.state(), tokenizer.to_str(), separator))
     target = cache / hashlib.sha256(said.encode()).hexdigest()[:32]
     if not target.is_dir():
         try:
@@ -192,7 +194,7 @@ def _some(documents: Iterator[Document]) -> Iterator[list[Document]]:
 class _Of:
     """What has been read of one body of text."""
 
-    licence: str | None
+    licences: set[str | None] = field(default_factory=set)
     tokens: int = 0
     size: int = 0
     dates: list[str] = field(default_factory=list)
@@ -214,7 +216,8 @@ class _Count:
         self.tokens += tokens
         self.size += size
         self.documents += 1
-        of = self._sources.setdefault(document.source or "unknown", _Of(document.licence))
+        of = self._sources.setdefault(document.source or "unknown", _Of())
+        of.licences.add(document.licence)
         of.tokens += tokens
         of.size += size
         if document.date:
@@ -234,7 +237,7 @@ class _Count:
             data=tuple(
                 DataSource(
                     name=name,
-                    licence=of.licence,
+                    licence=all_of(sorted(of.licences, key=str)),
                     tokens=of.tokens,
                     size=of.size,
                     first_date=of.dates[0] if of.dates else None,

@@ -90,29 +90,29 @@ class Training:
         speed = _Speed(recipe, self.materials.config, world)
         saved = time.monotonic()
         try:
-            while self.step < recipe.schedule.steps:
+            while True:
+                if self._to_measure():
+                    if not self._measure(journal, stopped):
+                        self.checkpoints.save(self.step, self.part, self.optimizer)
+                        return False
+                    speed.rest()
+                if self.step == recipe.schedule.steps:
+                    return True
                 loss, norm = self._update()
                 figures = {"loss": loss, "norm": norm, **speed.figures()}
                 if journal is not None:
                     journal.write(self.step, {"rate": self._rate(self.step - 1), **figures})
                     tell(self.step, loss, figures["tokens_per_s"] or 0.0)
                 stop, late = world.any(stopped(), time.monotonic() - saved > recipe.save_every_s)
-                if not stop and self._to_measure():
-                    stop = not self._measure(journal, stopped)
-                    speed.rest()
                 if stop or late:
                     self.checkpoints.save(self.step, self.part, self.optimizer)
                     saved = time.monotonic()
                     speed.rest()
                 if stop:
                     return False
-            if not self._measure(journal, stopped):
-                self.checkpoints.save(self.step, self.part, self.optimizer)
-                return False
         finally:
             if journal is not None:
                 journal.close()
-        return True
 
     def _update(self) -> tuple[float, float]:
         """One step; its loss in nats, and the norm of its gradient before it was cut."""
@@ -143,9 +143,9 @@ class Training:
         return rate(self.recipe.schedule, step)
 
     def _to_measure(self) -> bool:
-        """Whether it is time to; behind the last step that is done in any case."""
+        """Whether it is time to: every so many steps, and behind the last in any case."""
         every, steps = self.recipe.evaluate_every, self.recipe.schedule.steps
-        return bool(every) and self.step % every == 0 and self.step < steps
+        return self.step == steps or bool(every and self.step and self.step % every == 0)
 
     def _measure(self, journal: Journal | None, stopped: Callable[[], bool]) -> bool:
         """Whether it was measured to the end."""

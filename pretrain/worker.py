@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from edge.attended import Tell, left_alone
 from pretrain.disk import unwritten
 from pretrain.materials import Materials, prepared
-from pretrain.recipe import Recipe
+from pretrain.recipe import Recipe, read_recipe
 from pretrain.run import Run
 from pretrain.task import Task
 from pretrain.texts import read_texts
@@ -31,16 +31,27 @@ MakeTask = Callable[[R, Materials, World], Task]
 """Called with the recipe and what it is made of; gives what is learned."""
 
 
-def work(folder: Path, kind: type[R], make_task: MakeTask[R], tell: Tell) -> bool:
-    """Train in RUN `folder`, to its end or until nobody waits; whether it is finished.
+def work(arguments: Sequence[str], kind: type[R], make_task: MakeTask[R], tell: Tell) -> bool:
+    """Train in RUN, to its end or until nobody waits; whether it is finished.
+
+    Args:
+        arguments: RUN, and the recipe's file, where nobody has noted it there.
+        kind: of recipe.
+        make_task: gives what is learned.
+        tell: called after each step.
 
     Raises:
         LucieError: something of it fails; what has been saved is kept.
     """
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    folder, *given = map(Path, arguments)
     run = Run(folder)
-    recipe = run.read(kind)
+    recipe = read_recipe(kind, given[0]) if given else run.read(kind)
     try:
+        if given:
+            folder.mkdir(parents=True, exist_ok=True)
+            if _leads():
+                run.begin(recipe)
         with alone(run), World.joined(recipe.parallel) as world:
             materials = prepared(recipe, read_texts(recipe, lambda *_: None))
             task = make_task(recipe, materials, world)
@@ -53,12 +64,19 @@ def work(folder: Path, kind: type[R], make_task: MakeTask[R], tell: Tell) -> boo
         raise unwritten(folder, error) from error
 
 
+def _leads() -> bool:
+    """Whether this is the first process, before they have met."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def alone(run: Run) -> Iterator[None]:
     """Until a worker that outlived whoever had started it has saved, and is gone."""
+    if not _leads():
+        yield
+        return
     with run.log.open("ab") as file:
-        if os.environ.get("RANK", "0") == "0":
-            fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

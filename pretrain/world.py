@@ -60,8 +60,7 @@ class World:
             )
         device = _device()
         if device.type == "cpu":
-            local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-            torch.set_num_threads(parallel.threads or max(torch.get_num_threads() // local, 1))
+            torch.set_num_threads(parallel.threads or _threads())
         if found == 1:
             yield cls(device, parallel)
             return
@@ -151,6 +150,17 @@ def _ends(box: DeviceMesh) -> dist.ProcessGroup | None:
         if dist.get_rank() in pair:
             mine = group
     return mine
+
+
+def _threads() -> int:
+    """Of this process: the cores that it may use, shared with the others of this computer."""
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    # torchrun leaves each of several processes one.
+    return torch.get_num_threads() if local == 1 else max(1, _cores() // local)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _device() -> torch.device:

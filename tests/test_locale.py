@@ -11,12 +11,13 @@ import pytest
 
 import distill
 import edge
+import images
 import pretrain
 import quantize
 import tui
 from edge.messages import LANGUAGES
 
-STAGES = (distill, edge, pretrain, quantize, tui)
+STAGES = (distill, edge, images, pretrain, quantize, tui)
 FOLDERS = [Path(str(package.__file__)).parent / "locale" for package in STAGES]
 FILES = [
     pytest.param(file, id=f"{folder.parent.name}/{file.stem}")

@@ -71,16 +71,20 @@ def test_from_text_to_an_answer(tmp_path: Path) -> None:
     lucie(tmp_path, "distill", "run", "student.toml", "student")
     lucie(tmp_path, "quantize", "gguf", "student", "gguf", "--type", "Q8_0")
     lucie(tmp_path, "quantize", "onnx", "student", "onnx", "--bits", "8")
+    shape = json.loads((tmp_path / "student" / "config.json").read_text(encoding="utf-8"))
+    assert (shape["num_hidden_layers"], shape["intermediate_size"]) == (1, 96)
     for model in ("./gguf", "./onnx"):
-        asked = lucie(tmp_path, "run", "--model", model, "--max-tokens", "8", "--json", "le chat")
-        assert json.loads(asked.stdout)["completion_tokens"] >= 1
+        asked = ("run", "--model", model, "--max-tokens", "8", "--temperature", "0", "--json")
+        answer = json.loads(lucie(tmp_path, *asked, "le chat").stdout)
+        assert answer["finish_reason"] == "length" or answer["text"]
+        assert answer["completion_tokens"] >= 1
 
-    manifest = Bundle.open(tmp_path / "gguf", verify=True).manifest
-    (source,) = {source.name for source in manifest.data}
-    assert source == "rain", "what the model learned from is told to the end"
-    assert (
-        manifest.provenance == Bundle.open(tmp_path / "student", verify=False).manifest.provenance
-    )
+    for made in ("gguf", "onnx"):
+        manifest = Bundle.open(tmp_path / made, verify=True).manifest
+        (source,) = {(source.name, source.licence) for source in manifest.data}
+        assert source == ("rain", "CC0-1.0"), "what the model learned from is told to the end"
+        assert manifest.provenance == "unknown", "of a text that is no corpus of ours"
+        assert manifest.metrics, "what the gates have measured"
 
 
 def write_ingredients(folder: Path) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Self
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from distill.errors import DistillError
+from distill.words import say
 from edge.conversation import PlainMessage, read_messages
 from edge.errors import UsageError
 from edge.manifest import DataSource, Text
@@ -65,7 +66,7 @@ class _Row(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.prompt is None) == (self.messages is None):
-            raise ValueError("a line has `prompt` or `messages`")
+            raise ValueError(say("chat.either"))
         return self
 
     def asked(self) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ steps = 500
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field
 
@@ -24,7 +24,7 @@ Positive = Annotated[float, Field(gt=0)]
 class ChatRecipe(BaseRecipe):
     """A chat stage."""
 
-    watching: ClassVar[set[str]] = {"threads", "save_every_s"}
+    watching: ClassVar[dict[str, Any]] = {"threads": True, "save_every_s": True}
 
     student: str
     """Folder of the model that learns, with a chat template."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from distill.chat.format import ChatFormat, check_prompts
 from distill.chat.prompts import Prompt, languages, read_prompts, sources
@@ -14,11 +14,11 @@ from distill.teacher_check import check_teacher
 from edge.attended import DiedError, attend
 from edge.bundle import Bundle
 from edge.checkpoint import Checkpoint
-from edge.manifest import Manifest
+from edge.manifest import Manifest, Provenance, least_known
 from edge.progress import Progress
 from edge.workshop import software
 from pretrain.errors import PretrainError, PretrainUsageError
-from pretrain.result import lay_beside, manifest_of, parents
+from pretrain.result import lay_beside, manifest_of, parents, provenance
 from pretrain.run import Run, Stage, Told, kind
 
 __all__ = ["teach"]
@@ -109,20 +109,17 @@ def _manifest(
         software=software(*_PACKAGES),
         licence=known.licence if known else None,
         languages=(known.languages if known else ()) or languages(prompts),
-        provenance=_provenance(prompts, known),
+        provenance=_provenance(recipe, prompts),
         data=(*(known.data if known else ()), *sources(prompts)),
         metrics=metrics,
     )
 
 
-def _provenance(
-    prompts: list[Prompt], known: Manifest | None
-) -> Literal["recorded", "declared", "unknown"]:
+def _provenance(recipe: ChatRecipe, prompts: list[Prompt]) -> Provenance:
     """Declared at best, as prompts themselves say where they are from."""
     said = all(prompt.source and prompt.licence for prompt in prompts)
-    if not said or known is None or known.provenance == "unknown":
-        return "unknown"
-    return "declared"
+    models = provenance([Path(recipe.student), Path(recipe.teacher)])
+    return least_known(["declared" if said else None, models])
 
 
 def _json(recipe: ChatRecipe) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def run(recipe: Path, out: Path, settings: tuple[str, ...], work: Path | None) -
     from pretrain.recipe import read_recipe
 
     asked = read_recipe(ShrinkRecipe, recipe, settings)
-    train(asked, shrink, out, work, WORDS, figures=_figures)
+    train(asked, shrink, out, work, WORDS, figures=_figures, made="run-made")
 
 
 def _figures(bundle: Bundle) -> str:

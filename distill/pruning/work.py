@@ -2,7 +2,7 @@
 
 recipe.json            what is to be measured
 ids.npy                the tokens of all pieces
-hidden.0  hidden.1     hidden states in front of a layer, two files in turn
+hidden.003             hidden states in front of a layer: that which is to be measured next
 layers/000.safetensors what was measured of a layer; it stands when hidden states behind it do
 """
 
@@ -58,15 +58,15 @@ class Work:
     folder: Path
 
     def hidden(self, n: int) -> Path:
-        """Hidden states in front of layer `n`."""
-        return self.folder / f"hidden.{n % 2}"
+        """Hidden states in front of layer `n`, or behind the last one."""
+        return self.folder / f"hidden.{n:03d}"
 
     def done(self, layers: int) -> int:
         """How many layers are measured."""
         return next((n for n in range(layers) if not self._layer(n).exists()), layers)
 
     def save(self, n: int, figures: Mapping[str, Tensor]) -> None:
-        """Keep what was measured of layer `n`, all or nothing."""
+        """Keep what was measured of layer `n`, all or nothing; those before it are not needed."""
         from safetensors.torch import save
 
         target = self._layer(n)
@@ -76,6 +76,9 @@ class Work:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(target)
+        for path in self.folder.glob("hidden.*"):
+            if path != self.hidden(n + 1):
+                path.unlink()
 
     def read(self, n: int) -> dict[str, Tensor]:
         """What was measured of layer `n`.

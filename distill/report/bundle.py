@@ -2,6 +2,7 @@
 
 MY-MODEL/
 ├── manifest.json, config.json, model.safetensors, …
+├── pruning-1.json    what the first cut kept of the model before it; and so on
 ├── report.json       all figures
 ├── report.md         the table
 └── report.svg        the picture
@@ -10,24 +11,37 @@ MY-MODEL/
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
-from distill.report.entries import FILE, Entry, Report
+from distill.pruning.prune import KEPT
+from distill.recipe import ShrinkRecipe
+from distill.report.entries import FILE, PICTURE, Entry, Report
 from distill.report.picture import draw
 from distill.report.table import table
 from edge.bundle import Bundle
 from edge.workshop import workshop
+from pretrain.result import recorded
 from pretrain.run import Stage
 
 __all__ = ["publish"]
 
 
-def publish(out: Path, model: Path, report: Report, stage: Stage) -> Bundle:
+def publish(
+    out: Path,
+    model: Path,
+    pruned: Sequence[Path],
+    recipe: ShrinkRecipe,
+    report: Report,
+    stage: Stage,
+) -> Bundle:
     """Make the bundle `out`.
 
     Args:
         out: the folder to make.
         model: a bundle, which stays.
+        pruned: what was left by each cut.
+        recipe: of the run.
         report: of the run that it came from.
         stage: told what is being done.
 
@@ -41,16 +55,20 @@ def publish(out: Path, model: Path, report: Report, stage: Stage) -> Bundle:
             files[name] = draft / name
             files[name].parent.mkdir(parents=True, exist_ok=True)
             _take(model / name, files[name])
+        for n, cut in enumerate(pruned, 1):
+            name = f"pruning-{n}.json"
+            files[name] = draft / name
+            _take(cut / KEPT, files[name])
         (draft / FILE).write_text(report.model_dump_json(indent=1), encoding="utf-8")
         (draft / "report.md").write_text(table(report) + "\n", encoding="utf-8")
         files |= {name: draft / name for name in (FILE, "report.md")}
         if report.teacher.bits_per_byte:
-            files["report.svg"] = draft / "report.svg"
-            draw(report, files["report.svg"])
-        recipe = made.manifest.recipe | {"run": "distill.run"}
+            files[PICTURE] = draft / PICTURE
+            draw(report, files[PICTURE])
         metrics = made.manifest.metrics | _metrics(report)
+        told = {"step": "distill.run", **recorded(recipe)}
         manifest = made.manifest.model_copy(
-            update={"name": out.name, "metrics": metrics, "recipe": recipe}
+            update={"name": out.name, "metrics": metrics, "recipe": told}
         )
         return Bundle.write(out, manifest, files, move=True, progress=stage("hash"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill.baselines import BASELINES
 from distill.errors import DistillError
 from distill.report.entries import Curve, Entry, Report, Role
 from distill.words import say
@@ -31,7 +32,8 @@ def draw(report: Report, path: Path) -> None:
     """Draw to a file whose ending is one of `quantize.report.drawing.FORMATS`.
 
     A panel for each cut: bits per byte of the first language over tokens of training, and the
-    teacher's as a line. The last panel: bits per byte of all models against their decode here.
+    teacher's as a line. The last panel: bits per byte against decode here, of the models on the
+    way; with what they are compared is as large and as fast as they.
 
     Raises:
         DistillError: it cannot be written.
@@ -91,7 +93,7 @@ def _recovery(axes: Axes, report: Report, step: int) -> None:
 def _against_speed(axes: Axes, report: Report) -> None:
     language = _language(report)
     for entry in report.entries:
-        if entry.here is not None:
+        if entry.here is not None and entry.role not in BASELINES:
             x, y = entry.here.decode, entry.bits_per_byte[language]
             axes.plot([x], [y], "o", ms=5, color=_COLOURS[entry.role])
             axes.annotate(_short(entry), (x, y), xytext=(4, 4), textcoords="offset points",
@@ -99,7 +101,7 @@ def _against_speed(axes: Axes, report: Report) -> None:
     axes.set_xlabel(say("report.decode-axis", quantization=report.quantization))
     axes.set_ylabel(say("report.bits-axis"))
     axes.grid(visible=True, which="major", alpha=0.25)
-    axes.margins(x=0.2, y=0.12)
+    axes.margins(x=0.3, y=0.12)
 
 
 def _points(report: Report, curve: Curve) -> tuple[list[float], list[float]]:

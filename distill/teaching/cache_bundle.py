@@ -23,16 +23,15 @@ from distill.teaching.reading import Cached
 from distill.teaching.writing import DenseTeacher, Plan, Sequences, write_cache
 from edge.bundle import Bundle
 from edge.errors import DamagedModelError, StoreError
-from edge.manifest import MANIFEST, Manifest, Parent
+from edge.manifest import MANIFEST, Manifest, Parent, least_known
 from edge.progress import Progress
-from edge.workshop import software, workshop
+from edge.workshop import held, software, workshop
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CacheRecipe", "make_cache", "open_cache"]
+__all__ = ["CacheRecipe", "cached_sequences", "make_cache", "open_cache"]
 
-_TRUST = ("unknown", "declared", "recorded")
 _WORK = ".caching"
 
 
@@ -63,7 +62,7 @@ def make_cache(
     out: Path,
     stage: Callable[[str], Progress],
     *,
-    parents: tuple[Bundle, ...] = (),
+    parents: tuple[Bundle | None, ...] = (),
     device: torch.device | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Bundle | None:
@@ -76,7 +75,7 @@ def make_cache(
         out: the folder to make. If it is this very cache, only shards that were removed from
             it are made again.
         stage: told what is being done: `cache`, then `hash`.
-        parents: the teacher's bundle first, then that of the text, as far as they are bundles.
+        parents: the teacher's bundle first, then those of the texts; None for what is none.
         device: where words are drawn.
         stopped: asked every few sequences.
 
@@ -84,7 +83,8 @@ def make_cache(
         The bundle; None if it was stopped. The same command goes on then.
 
     Raises:
-        LucieError: something of it fails; shards that are complete are kept.
+        LucieError: something of it fails, or somebody else is still at work on a shard; those
+            that are complete are kept.
     """
     _check_order(sequences, plan)
     if (out / MANIFEST).exists():
@@ -95,8 +95,20 @@ def make_cache(
     done = write_cache(
         sequences, plan, teacher, work, device=device, progress=stage("cache"), stopped=stopped
     )
-    if not done:
+    if stopped():
         return None
+    if not done:  # others have the shards that are not there yet
+        raise DistillError("cache.busy", path=str(out))
+    try:
+        with held(work):
+            return _publish(plan, work, out, parents, stage("hash"))
+    except (BlockingIOError, FileNotFoundError) as error:  # it is being finished, or was just now
+        raise DistillError("cache.busy", path=str(out)) from error
+
+
+def _publish(
+    plan: Plan, work: Path, out: Path, parents: tuple[Bundle | None, ...], progress: Progress
+) -> Bundle:
     files = {plan.name(shard): work / plan.name(shard) for shard in range(plan.shards)}
     tokens = plan.sequences * plan.identity.length
     size = sum(file.stat().st_size for file in files.values())
@@ -114,7 +126,7 @@ def make_cache(
         ),
         parents,
     )
-    bundle = Bundle.write(out, manifest, files, move=True, progress=stage("hash"))
+    bundle = Bundle.write(out, manifest, files, move=True, progress=progress)
     shutil.rmtree(work, ignore_errors=True)
     return bundle
 
@@ -159,6 +171,15 @@ def open_cache(
     cached = Cached(shards, identity, plan.per_shard, plan.sequences)
     cached.read(0, [sequences[0][:-1]])
     return cached
+
+
+def cached_sequences(path: Path) -> int:
+    """How many sequences the cache `path` covers.
+
+    Raises:
+        LucieError: it is no cache.
+    """
+    return _recipe(path, _opened(path).manifest).sequences
 
 
 def _opened(path: Path) -> Bundle:
@@ -232,8 +253,10 @@ def _repair(
         sequences, plan, teacher, work, device=device, progress=stage("cache"), stopped=stopped,
         only=[n for n in range(plan.shards) if plan.name(n) in missing],
     )  # fmt: skip
-    if not done:
+    if stopped():
         return None
+    if not done:
+        raise DistillError("cache.busy", path=str(out))
     for name in missing:
         with (work / name).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != manifest.files[name].sha256:
@@ -244,17 +267,18 @@ def _repair(
     return Bundle.open(out, verify=True, progress=stage("hash"))
 
 
-def _inherit(manifest: Manifest, parents: tuple[Bundle, ...]) -> Manifest:
+def _inherit(manifest: Manifest, parents: tuple[Bundle | None, ...]) -> Manifest:
     """`manifest` with what is known of the teacher, and of its text."""
-    if not parents:
+    bundles = [parent for parent in parents if parent is not None]
+    if not bundles:
         return manifest
-    known = [parent.manifest for parent in parents]
+    known = [bundle.manifest for bundle in bundles]
     return manifest.model_copy(
         update={
-            "parents": tuple(Parent(name=p.manifest.name, sha256=p.sha256) for p in parents),
-            "licence": known[0].licence,
+            "parents": tuple(Parent(name=p.manifest.name, sha256=p.sha256) for p in bundles),
+            "licence": parents[0].manifest.licence if parents[0] else None,
             "languages": tuple(dict.fromkeys(code for each in known for code in each.languages)),
-            "provenance": min((each.provenance for each in known), key=_TRUST.index),
+            "provenance": least_known(p.manifest.provenance if p else None for p in parents),
             "data": tuple(dict.fromkeys(source for each in known for source in each.data)),
         }
     )

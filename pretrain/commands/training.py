@@ -68,6 +68,7 @@ def run(
     work: Path | None,
     words: CommandWords = WORDS,
     figures: Callable[[Bundle], str] | None = None,
+    made: str = "train-made",
 ) -> None:
     """Train, show how it goes, and say what was made.
 
@@ -78,6 +79,7 @@ def run(
         work: the folder of the training; beside `out`, where none is named.
         words: of the stage whose command it is.
         figures: tells what was measured; its metrics, a line each, where it is not given.
+        made: the text that says what was made, and where more is told.
     """
     from pretrain.run import Run
 
@@ -93,7 +95,7 @@ def run(
             click.echo("\n" + stage_say("train.stopping"), err=True)
 
         bundle = make(recipe, out, Run(folder), stage, told=told, stopping=stopping)
-    click.echo(words.say("train-made", path=bundle.path, work=folder), err=True)
+    click.echo(words.say(made, path=bundle.path, work=folder), err=True)
     if shown := (figures or _metrics)(bundle):
         click.echo(shown, err=True)
 

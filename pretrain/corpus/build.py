@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from edge.bundle import Bundle
-from edge.manifest import DataSource, Manifest
+from edge.manifest import DataSource, Manifest, all_of
 from edge.progress import Progress
 from edge.workshop import software, workshop
 from pretrain.corpus.catalog import Bucket, buckets
@@ -205,8 +205,7 @@ def _manifest(name: str, settings: Settings, fetched: Fetched, taken: list[Taken
             "skipped": dict(fetched.skipped),
         },
         software=software("pyarrow"),
-        # As SPDX writes that all of them hold at once.
-        licence=" AND ".join(f"({e})" if " " in e else e for e in licences) or None,
+        licence=all_of(licences),
         languages=_languages(taken),
         provenance="recorded",
         data=_data(taken),

@@ -176,7 +176,7 @@ def open_deb(deb: Path) -> Iterator[tarfile.TarFile]:
         with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
             yield archive
     except (tarfile.TarError, EOFError) as error:
-        raise PretrainError("corpus.bad-package", name=deb.name, reason=str(error)) from None
+        raise PretrainError("corpus.bad-package", name=str(deb), reason=str(error)) from None
     finally:
         if process.stdout:
             process.stdout.close()
@@ -190,7 +190,7 @@ def _date(deb: Path) -> str:
     with open_deb(deb) as archive:
         first = archive.next()
     if first is None:
-        raise PretrainError("corpus.bad-package", name=deb.name, reason="-")
+        raise PretrainError("corpus.bad-package", name=str(deb), reason="-")
     return datetime.fromtimestamp(first.mtime, UTC).date().isoformat()
 
 
@@ -199,7 +199,7 @@ def _release_date(release: Path) -> str:
     try:
         return parsedate_to_datetime(told).date().isoformat()
     except ValueError:
-        raise PretrainError("corpus.bad-package", name=release.name, reason="Date") from None
+        raise PretrainError("corpus.bad-package", name=str(release), reason="Date") from None
 
 
 def _field(pattern: re.Pattern[str], file: Path) -> str:

@@ -45,7 +45,9 @@ def extract(bucket: Bucket, package: Package) -> Found:
     except _UNEXPECTED as error:
         # What the files are made of is the packages' business: whatever is not as it was is said.
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise PretrainError("corpus.bad-package", name=package.name, reason=reason) from error
+        raise PretrainError(
+            "corpus.bad-package", name=", ".join(map(str, package.files)), reason=reason
+        ) from error
 
 
 def _summaries(bucket: Bucket, package: Package) -> Found:

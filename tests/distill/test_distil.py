@@ -180,6 +180,10 @@ def test_two_cuts_go_on_wherever_they_were_stopped(
     config = json.loads((tmp_path / "small" / "config.json").read_text(encoding="utf-8"))
     shape = config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"]
     assert shape == (3, 40, 64)
+    assert [cut["steps"] for cut in made.recipe["cuts"]] == [30, 30]  # type: ignore[union-attr]
+    assert str(teacher.parent) not in json.dumps(made.recipe), "no folder of this computer"
+    kept = [json.loads((tmp_path / "small" / f"pruning-{n}.json").read_text()) for n in (1, 2)]
+    assert [len(cut["layers"]) for cut in kept] == [4, 3]
     work = tmp_path / "small-training"
     assert kl(tmp_path / "small", teacher, text) < 0.7 * kl(work / "2-pruned", teacher, text)
     parents = {parent.sha256 for parent in made.parents}
@@ -206,6 +210,21 @@ def test_a_cut_that_is_no_slice_is_refused_before_anything_is_made(
     with pytest.raises(LucieError) as raised:
         lucie("run", recipe, "small")
     assert raised.value.code.startswith("prune.")
+    assert not (tmp_path / "small-training").exists()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["report.items=1", "cuts=[{layers_by=\"loss\", ffn=64}]", "cuts=[{}]", "cuts=[]",
+     'importance.texts=[{path="a", language="French!"}]'],
+)  # fmt: skip
+def test_a_run_that_cannot_be_is_refused(
+    lucie: Command, recipe: Path, teacher: Path, text: Path, tmp_path: Path, setting: str
+) -> None:
+    recipe.write_text(RECIPE.format(teacher=teacher, text=text) + CUTS, encoding="utf-8")
+    with pytest.raises(PretrainUsageError) as raised:
+        lucie("run", recipe, "small", "--set", setting)
+    assert raised.value.code == "recipe.wrong"
     assert not (tmp_path / "small-training").exists()
 
 
@@ -264,6 +283,37 @@ def test_a_cache_of_other_text_or_too_little_is_refused(lucie: Command, recipe: 
     with pytest.raises(DistillError) as raised:
         lucie("train", recipe, "out", *cache, "--set", "seed=5")
     assert raised.value.code == "cache.foreign-text"
+    recipe.write_text(recipe.read_text(encoding="utf-8") + CUTS, encoding="utf-8")
+    with pytest.raises(DistillError) as raised:  # before anything is measured
+        lucie("run", recipe, "small", *cache)
+    assert raised.value.code == "train.short-cache"
+    assert not (recipe.parent / "small-training").exists()
+
+
+def test_importance_is_measured_as_the_recipe_says(
+    lucie: Command, recipe: Path, teacher: Path, text: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "fr.txt").write_text("le chat dort et la pluie tombe. " * 200, encoding="utf-8")
+    told = """
+        [[cuts]]
+        layers = 3
+        layers_by = "loss"
+        [importance]
+        texts = [{ path = "fr.txt", language = "fr" }]
+        tokens = 256
+        length = 64
+        layer_loss = true
+    """
+    recipe.write_text(RECIPE.format(teacher=teacher, text=text) + told, encoding="utf-8")
+    more = ["schedule.steps=1", "report.items=0", 'report.quantization="Q8_0"']
+    lucie("run", recipe, "small", "--set", f'model.from="{teacher}"',
+          *(word for each in more for word in ("--set", each)))  # fmt: skip
+    measured = tmp_path / "small-training" / "1-importance" / "importance.json"
+    facts = json.loads(measured.read_text(encoding="utf-8"))
+    assert facts["texts"] == ["fr=fr.txt"]
+    assert facts["loss_tokens"] == 256
+    kept = json.loads((tmp_path / "small" / "pruning-1.json").read_text(encoding="utf-8"))
+    assert (kept["layers by"], len(kept["layers"])) == ("loss", 3)
 
 
 def test_a_setting_that_names_nothing_is_refused(lucie: Command, recipe: Path) -> None:

@@ -174,6 +174,29 @@ def test_what_is_stopped_goes_on_to_the_same_figures(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "straight"]
 
 
+def test_a_damaged_layer_is_told_and_measured_again_on_its_own_states(
+    lucie: Callable[..., Result], teacher: Path, texts: tuple[str, ...], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    lucie("importance", teacher, "straight", *ARGUMENTS, *texts)
+
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(measuring, "_write", stopped)
+        with pytest.raises(InterruptedByUserError):
+            lucie("importance", teacher, "out", *ARGUMENTS, *texts)
+    damaged = tmp_path / "out.measuring" / "layers" / "001.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with pytest.raises(DistillError, match=r"001.safetensors is damaged"):
+        lucie("importance", teacher, "out", *ARGUMENTS, *texts)
+    damaged.unlink()
+    lucie("importance", teacher, "out", *ARGUMENTS, *texts)
+    both = [(tmp_path / n / "importance.safetensors").read_bytes() for n in ("straight", "out")]
+    assert both[0] == both[1]
+
+
 def test_a_full_disk_keeps_what_is_measured(
     lucie: Callable[..., Result], teacher: Path, texts: tuple[str, ...], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from distill.planning.boards import boards
-from distill.planning.shape import (
+from distill.planning.storage import (
+    QUANTIZATIONS,
     bytes_per_token,
     file_bytes,
-    is_slice,
-    kept,
     kv_bytes_per_token,
-    resized,
+    memory_bytes,
+    tensors,
 )
-from distill.planning.storage import QUANTIZATIONS, memory_bytes, tensors
+from distill.slices import is_slice, kept, resized
 from edge.checkpoint import Checkpoint
 from edge.gguf_header import read_header
 from edge.gguf_types import GGUFHeader

@@ -35,7 +35,7 @@ sequences = 8
 together = 2
 
 [schedule]
-steps = 8
+steps = 20
 rate = 1e-2
 """
 WORDS = ["le", "chat", "dort", "sur", "la", "table", "et", "pluie", "tombe", "depuis", "matin"]

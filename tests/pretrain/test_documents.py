@@ -132,7 +132,11 @@ def refused(path: Path, kind: type[LucieError] = PretrainError) -> str:
         (b'{"text": "a"}\n{"text": "b\0"}\n', "line 2: a NUL byte"),
         (b'{"text": "a"}\n{"text": "b\\u0000"}\n', "line 2: a NUL byte"),
         (b'{"text": "\\ud83d"}\n', "line 1: not UTF-8"),
-        (b'{"text": "a", "language": 5}\n', 'line 1: "language" is not a string'),
+        (b'{"text": "a", "language": 5}\n', 'line 1: "language" is no short printable text'),
+        (b'{"text": "a", "date": "18 May 2013"}\n', 'line 1: "date" is no short'),
+        (b'{"text": "a", "date": "2013-5-18"}\n', 'line 1: "date" is no short'),
+        (b'{"text": "a", "source": "a\\tb"}\n', 'line 1: "source" is no short'),
+        (b'{"text": "a", "licence": "' + b"a" * 2001 + b'"}\n', 'line 1: "licence" is no short'),
         (b"[" * 100_000, "line 1: not JSON"),
     ],
 )
@@ -142,6 +146,21 @@ def test_bad_lines(tmp_path: Path, raw: bytes, said: str) -> None:
         told = refused(tmp_path / name)
         assert name in told
         assert said in told
+
+
+@pytest.mark.parametrize(
+    ("written", "day"),
+    [
+        ("2013-05-18T05:48:54Z", "2013-05-18"),
+        ("2013-05-18 05:48:54", "2013-05-18"),
+        ("2013-05", "2013-05"),
+        ("2013", "2013"),
+        ("", None),
+    ],
+)
+def test_of_a_moment_the_day_is_kept(tmp_path: Path, written: str, day: str | None) -> None:
+    (document,) = read_documents(lines(tmp_path / "x.jsonl", {"text": "a", "date": written}))
+    assert document.date == day
 
 
 def test_bad_text_files(tmp_path: Path) -> None:

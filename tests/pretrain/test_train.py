@@ -44,10 +44,12 @@ def plain(kitchen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def cook(kitchen: Path, folder: Path, *settings: str) -> Bundle:
+def cook(
+    kitchen: Path, folder: Path, *settings: str, told: Callable[..., object] = lambda *_: None
+) -> Bundle:
     recipe = read_recipe(Recipe, kitchen / "recipe.toml", [*SETTINGS, *settings])
     run = Run(folder / "run")
-    return train(recipe, folder / "out", run, lambda _: lambda done, of: None)
+    return train(recipe, folder / "out", run, lambda _: lambda done, of: None, told=told)
 
 
 def losses(folder: Path) -> list[float]:
@@ -59,7 +61,7 @@ def test_a_model_learns(plain: Path) -> None:
     assert curve[0] == pytest.approx(math.log(1024), rel=0.01), "it begins knowing nothing"
     assert curve[-1] < 0.8 * curve[0]
     steps = [line["step"] for line in read_journal(plain / "run") if "loss" in line]
-    assert steps == list(range(1, 9))
+    assert steps == list(range(1, 21))
     assert list((plain / "run" / "tensorboard").iterdir())
     assert not (plain / "run" / "checkpoints").exists(), "what is finished needs none"
 
@@ -68,11 +70,11 @@ def test_what_is_made_is_a_model_that_says_where_it_comes_from(plain: Path, kitc
     bundle = Bundle.open(plain / "out", verify=True)
     manifest = bundle.manifest
     assert manifest.kind == "model"
-    assert manifest.recipe["schedule"]["steps"] == 8  # type: ignore[index, call-overload]
+    assert manifest.recipe["schedule"]["steps"] == 20  # type: ignore[index, call-overload]
     (source,) = manifest.data
     assert (source.name, source.licence) == ("rain", "CC0-1.0")
     assert (source.first_date, source.last_date) == ("2000", "2019")
-    assert source.tokens == pytest.approx(8 * 8 * 32, rel=0.05), "steps × sequences × length"
+    assert source.tokens == pytest.approx(20 * 8 * 32, rel=0.05), "steps × sequences × length"
     assert manifest.languages[0] in ("en", "fr")
     assert len(manifest.languages) == 2
     assert "kitchen" not in json.dumps(manifest.recipe), "no folder of this computer"
@@ -116,7 +118,7 @@ def test_transformers_reads_the_model_and_finds_its_bits_per_byte(plain: Path) -
     [
         ["parallel.data=2"],
         ["parallel.tensor=2"],
-        ["parallel.pipeline=2"],
+        ["parallel.pipeline=2", "batch.together=8"],
         ["parallel.data=2", "parallel.tensor=2", "parallel.pipeline=2"],
         ["recompute=true", "parallel.data=2", "model.tie_word_embeddings=false"],
     ],
@@ -130,6 +132,7 @@ def test_any_number_of_processes_learn_the_same(
         expected = tmp_path / "one"
         cook(kitchen, expected, "model.tie_word_embeddings=false")
     cook(kitchen, tmp_path, *settings)
+    assert len(losses(tmp_path)) == 20
     np.testing.assert_allclose(losses(tmp_path), losses(expected), rtol=0, atol=1e-4)
     made = {}
     for shard in sorted((tmp_path / "out").glob("*.safetensors")):
@@ -166,33 +169,156 @@ def until_step(folder: Path, step: int) -> None:
     raise AssertionError("it does not begin")
 
 
-@pytest.mark.long("pretrain", "edge/attended.py")
-@pytest.mark.parametrize("after", ["data=1", "data=2"])
-def test_what_was_stopped_goes_on_to_the_same_end(
-    kitchen: Path, tmp_path: Path, after: str
-) -> None:
-    steps = "schedule.steps=60"
-    whole = tmp_path / "whole"
-    cook(kitchen, whole, steps)
-    child = program(tmp_path, kitchen, steps)
-    until_step(tmp_path, 2)
+LONGER = ["schedule.steps=60", "evaluate_every=2"]
+
+
+@pytest.fixture(scope="module")
+def stopped(kitchen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training that somebody stopped on the way: `run`, and the `kitchen` that it is made in."""
+    folder = tmp_path_factory.mktemp("stopped")
+    shutil.copytree(kitchen, folder / "kitchen")
+    child = program(folder, folder / "kitchen", *LONGER)
+    until_step(folder, 2)
     os.killpg(child.pid, signal.SIGINT)
     _, said = child.communicate(timeout=120)
     assert child.returncode == 130, said
     assert "goes on from there" in said
+    assert list((folder / "run" / "checkpoints").glob("step-*"))
+    assert len(losses(folder)) < 60
+    return folder
+
+
+def again(stopped: Path, folder: Path, *settings: str) -> list[int]:
+    """Take a copy of it up in a folder; the steps that were done there."""
+    shutil.copytree(stopped / "run", folder / "run")
+    done: list[int] = []
+    cook(stopped / "kitchen", folder, *LONGER, *settings, told=lambda n, *_: done.append(n))
+    return done
+
+
+@pytest.mark.long("pretrain", "edge/attended.py")
+@pytest.mark.parametrize("after", ["data=1", "data=2"])
+def test_what_was_stopped_goes_on_to_the_same_end(
+    stopped: Path, tmp_path: Path, after: str
+) -> None:
+    whole = tmp_path / "whole"
+    cook(stopped / "kitchen", whole, *LONGER)
+    # How much is in memory at once is nobody's business but this computer's.
+    done = again(stopped, tmp_path / "again", f"parallel.{after}", "batch.together=8")
+    assert done == list(range(len(losses(stopped)) + 1, 61))
+    measured, reference = curve(tmp_path / "again"), curve(whole)
+    assert [step for step, _ in measured] == [*range(2, 61, 2)]
+    np.testing.assert_allclose(losses(tmp_path / "again"), losses(whole), atol=1e-4)
+    np.testing.assert_allclose(measured, reference, atol=1e-3)
+
+
+@pytest.mark.long("pretrain", "edge/attended.py")
+def test_what_was_stopped_goes_on_to_the_same_bits(stopped: Path, tmp_path: Path) -> None:
+    cook(stopped / "kitchen", tmp_path / "whole", *LONGER)
+    again(stopped, tmp_path / "again")
+    folders = (tmp_path / "again", tmp_path / "whole")
+    first, second = (read_journal(folder / "run") for folder in folders)
+    assert [figures(line) for line in first] == [figures(line) for line in second]
+    first, second = ((folder / "out" / "model.safetensors").read_bytes() for folder in folders)
+    assert first == second
+
+
+@pytest.mark.long("pretrain", "edge/attended.py")
+def test_a_measurement_that_was_not_made_is_made_when_it_goes_on(
+    stopped: Path, tmp_path: Path
+) -> None:
+    step = len(losses(stopped))
+    assert again(stopped, tmp_path, f"evaluate_every={step}", "evaluation_tokens=64")[0] == step + 1
+    assert curve(tmp_path)[0][0] <= step
+    assert [at for at, _ in curve(tmp_path) if at == step] == [step]
+
+
+@pytest.mark.long("pretrain", "edge/attended.py")
+@pytest.mark.parametrize("what", ["shard", "state", "text"])
+def test_what_it_cannot_go_on_from_is_told(stopped: Path, tmp_path: Path, what: str) -> None:
+    shutil.copytree(stopped / "run", tmp_path / "run")
+    (checkpoint, *_) = sorted((tmp_path / "run" / "checkpoints").glob("step-*"), reverse=True)
+    text = stopped / "kitchen" / "text.jsonl"
+    before = text.read_bytes()
+    match what:
+        case "shard":
+            damaged = next(checkpoint.glob("*.safetensors"))
+            damaged.write_bytes(damaged.read_bytes()[:-1])
+        case "state":
+            (checkpoint / "state.json").write_text("{")
+        case _:
+            text.write_bytes(b'{"text": "and yet"}\n' + before)
+    try:
+        with pytest.raises(PretrainError) as raised:
+            cook(stopped / "kitchen", tmp_path, *LONGER)
+    finally:
+        text.write_bytes(before)
+    assert raised.value.code == ("train.other-data" if what == "text" else "train.damaged")
+    if what != "text":  # and its advice is good
+        assert str(checkpoint) in str(raised.value)
+        shutil.rmtree(checkpoint)
+        cook(stopped / "kitchen", tmp_path, *LONGER)
+        assert len(losses(tmp_path)) == 60
+
+
+def curve(folder: Path) -> list[tuple[int, float]]:
+    name = "bits_per_byte/fr"
+    return [
+        (int(line["step"]), line[name]) for line in read_journal(folder / "run") if name in line
+    ]
+
+
+def figures(line: dict[str, float]) -> dict[str, float]:
+    """Without what the clock says."""
+    return {k: v for k, v in line.items() if k not in ("tokens_per_s", "mfu", "memory_bytes")}
+
+
+@pytest.mark.long("pretrain", "edge/attended.py")
+def test_processes_that_a_cluster_starts_train_to_the_end(
+    kitchen: Path, plain: Path, tmp_path: Path
+) -> None:
+    """With nobody who waits, and nothing on stdin; asked to end on the way, as a queue does."""
+    recipe = tmp_path / "recipe.toml"
+    text = (kitchen / "recipe.toml").read_text(encoding="utf-8")
+    text = text.replace('"model"', f'"{kitchen}/model"').replace('"text', f'"{kitchen}/text')
+    recipe.write_text(text + "[parallel]\ndata = 2\nthreads = 1\n", encoding="utf-8")
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    start += ["-m", "pretrain", str(tmp_path / "run"), str(recipe)]
+    with subprocess.Popen(start, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as first:
+        until_step(tmp_path, 3)
+        first.terminate()
+        first.wait(60)
+    done = len(losses(tmp_path))
+    assert 3 <= done < 20
     assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
-    cook(kitchen, tmp_path, steps, f"parallel.{after}")
-    found, expected = losses(tmp_path), losses(whole)
-    assert len(found) == 60
-    if after == "data=1":
-        assert found == expected, "to the last bit"
-        assert load_file(tmp_path / "out" / "model.safetensors").keys()
-        first, second = (
-            (folder / "out" / "model.safetensors").read_bytes() for folder in (tmp_path, whole)
-        )
-        assert first == second
-    else:
-        np.testing.assert_allclose(found, expected, atol=1e-4)
+    subprocess.run(start, stdin=subprocess.DEVNULL, check=True, stdout=subprocess.DEVNULL)
+    made = train(
+        read_recipe(Recipe, recipe), tmp_path / "out", Run(tmp_path / "run"),
+        lambda _: lambda done, of: None, told=lambda *_: pytest.fail("it is trained already"),
+    )  # fmt: skip
+    assert made.manifest.kind == "model"
+    np.testing.assert_allclose(losses(tmp_path), losses(plain), atol=1e-4)
+
+
+def test_who_starts_a_process_by_hand_is_told_what_is_wrong(tmp_path: Path) -> None:
+    start = [sys.executable, "-m", "pretrain", str(tmp_path / "run"), str(tmp_path / "none.toml")]
+    done = subprocess.run(start, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("lucie: ")
+    assert "none.toml" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.long("pretrain", "edge/attended.py")
+def test_a_worker_that_the_system_ends_is_told(kitchen: Path, tmp_path: Path) -> None:
+    child = program(tmp_path, kitchen, *LONGER)
+    until_step(tmp_path, 2)
+    for pid in workers(tmp_path, "pid,args"):
+        os.kill(int(pid.split()[0]), signal.SIGKILL)
+    _, said = child.communicate(timeout=120)
+    assert child.returncode == 1
+    assert "The system ended training" in said
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.long("pretrain", "edge/attended.py")
@@ -206,6 +332,8 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(kitchen: Path, tmp_p
         if list(checkpoints.glob("step-*")):
             break
         time.sleep(0.1)
+    else:
+        raise AssertionError("it saves nothing")
     with child:
         os.killpg(child.pid, signal.SIGKILL)
     for _ in range(100):  # the worker sees that nobody is there, and ends
@@ -215,7 +343,9 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(kitchen: Path, tmp_p
     log = tmp_path / "run" / "log.jsonl"
     with log.open("a", encoding="utf-8") as writer:
         writer.write('{"step": 59, "loss"')  # as a pulled plug leaves it
-    cook(kitchen, tmp_path, *settings)
+    done: list[int] = []
+    cook(kitchen, tmp_path, *settings, told=lambda n, *_: done.append(n))
+    assert done[0] > 1
     assert losses(tmp_path) == losses(whole)
 
 
@@ -241,9 +371,11 @@ def test_on_a_full_disk_a_training_stops_and_goes_on_when_there_is_room(
     assert losses(tmp_path) == losses(plain)
 
 
-def workers(folder: Path) -> list[str]:
-    listed = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True)
-    return [line for line in listed.stdout.splitlines() if str(folder / "run") in line]
+def workers(folder: Path, columns: str = "args") -> list[str]:
+    """The lines of `ps` about the processes that train there."""
+    listed = subprocess.run(["ps", "-ewwo", columns], capture_output=True, text=True, check=True)
+    lines = listed.stdout.splitlines()
+    return [line for line in lines if f"-m pretrain {folder / 'run'}" in line]
 
 
 def test_going_on_with_a_model_carries_what_is_known_of_it(

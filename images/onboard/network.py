@@ -1,0 +1,71 @@
+"""The networks of a board, as wpa_supplicant and systemd-networkd are told of them.
+
+wpa_supplicant joins a network, and opens one as well (`mode=2`); networkd gives addresses out:
+two services that a board has anyway, where an access point is more often made of four.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from images.onboard.settings import Class, Wlan
+
+__all__ = ["ADDRESS", "access_point", "join", "networkd", "psk"]
+
+ADDRESS = "10.42.0.1"
+"""Of the board, in the network that it opens."""
+_CHANNEL_6 = 2437
+"""In MHz: one that is allowed everywhere, and that the oldest devices know."""
+
+
+def psk(passphrase: str, ssid: bytes) -> str:
+    """The key that WPA makes of a passphrase, as 64 hexadecimal digits.
+
+    IEEE 802.11-2020, J.4: PBKDF2 with HMAC-SHA1, 4,096 rounds, the network's name as salt.
+    """
+    return hashlib.pbkdf2_hmac("sha1", passphrase.encode(), ssid, 4096, 32).hex()
+
+
+def join(wlan: Wlan) -> str:
+    """`wpa_supplicant.conf` for the network that `wlan` names."""
+    ssid = wlan.ssid.encode() or bytes.fromhex(wlan.ssid_hex)
+    more = ["scan_ssid=1"] if wlan.hidden else []
+    if wlan.password:
+        hashed = len(wlan.password) == 64
+        more += ["key_mgmt=WPA-PSK SAE", "ieee80211w=1"]
+        more += [f"psk={wlan.password.lower() if hashed else psk(wlan.password, ssid)}"]
+    else:
+        more += ["key_mgmt=NONE"]
+    return _configuration(wlan.country, ssid, more)
+
+
+def access_point(class_: Class, country: str) -> str:
+    """`wpa_supplicant.conf` for a network of the board's own.
+
+    Args:
+        class_: its name and its password, which must be there: nobody is let in without.
+        country: two letters; empty for what is allowed everywhere.
+    """
+    ssid = class_.ssid.encode()
+    key = psk(class_.password, ssid)
+    more = ["mode=2", f"frequency={_CHANNEL_6}", "key_mgmt=WPA-PSK", "proto=RSN", "pairwise=CCMP"]
+    return _configuration(country, ssid, [*more, f"psk={key}"])
+
+
+def networkd(*, serving: bool) -> str:
+    """`20-wlan0.network`: the board gives addresses out, or asks for one."""
+    if not serving:
+        return "[Match]\nName=wlan0\n\n[Network]\nDHCP=yes\nMulticastDNS=yes\n"
+    return (
+        f"[Match]\nName=wlan0\n\n[Network]\nAddress={ADDRESS}/24\nDHCPServer=yes\n"
+        "MulticastDNS=yes\n\n"
+        # There is no way out: a phone that is offered none stays for want of a better one.
+        "[DHCPServer]\nEmitRouter=no\nEmitDNS=no\nPoolOffset=10\nPoolSize=100\n"
+    )
+
+
+def _configuration(country: str, ssid: bytes, more: list[str]) -> str:
+    # A name as hexadecimal digits needs no quotes, whatever it is.
+    lines = [f"country={country}"] if country else []
+    lines += ["network={", f"\tssid={ssid.hex()}", *(f"\t{line}" for line in more), "}"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,144 @@
+"""The texts of a recipe: what is known of them, what is held out, what is damaged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.checkpoint import Checkpoint
+from edge.manifest import all_of, least_known
+from pretrain.errors import PretrainError, PretrainUsageError
+from pretrain.recipe import Recipe, read_recipe
+from pretrain.shape import shape
+from pretrain.texts import Texts, read_texts
+
+
+@pytest.fixture
+def own(kitchen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A kitchen to be written to."""
+    monkeypatch.setenv("LUCIE_HOME", str(tmp_path / "home"))
+    shutil.copytree(kitchen, tmp_path / "kitchen")
+    return tmp_path / "kitchen"
+
+
+def write(path: Path, n: int, **known: Any) -> Path:
+    text = "le chat dort sur la table et la pluie tombe depuis le matin"
+    path.parent.mkdir(exist_ok=True)
+    rows = ({"text": f"{i} {text}", **known} for i in range(n))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def texts(kitchen: Path, *settings: str) -> Texts:
+    return read_texts(read_recipe(Recipe, kitchen / "recipe.toml", settings), lambda *_: None)
+
+
+def recipe(kitchen: Path, *settings: str) -> Recipe:
+    return read_recipe(Recipe, kitchen / "recipe.toml", settings)
+
+
+def test_a_source_under_two_licences_is_under_both(own: Path) -> None:
+    free = write(own / "text.jsonl", 50, licence="CC0-1.0")
+    with free.open("a", encoding="utf-8") as writer:
+        writer.write(json.dumps({"text": "la pluie", "licence": "GPL-3.0-only"}) + "\n")
+    (source,) = texts(own).rows[0].about.data
+    assert source.licence == "CC0-1.0 AND GPL-3.0-only"
+    with free.open("a", encoding="utf-8") as writer:
+        writer.write(json.dumps({"text": "le chat"}) + "\n")
+    (source,) = texts(own).rows[0].about.data
+    assert source.licence is None, "of one document nobody knows"
+
+
+def test_licences_of_parts_hold_together(own: Path) -> None:
+    write(own / "text.jsonl", 50, licence="CC0-1.0", source="rain")
+    write(own / "more.jsonl", 50, licence="MIT OR Apache-2.0", source="rain")
+    asked = recipe(own, 'data.mixture=[{path="text.jsonl"}, {path="more.jsonl"}]')
+    found = read_texts(asked, lambda *_: None)
+    (source,) = found.sources(found.order(asked), 100)
+    assert source.licence == "CC0-1.0 AND (MIT OR Apache-2.0)"
+
+
+def test_what_is_known_of_several_is_the_least() -> None:
+    assert least_known(["recorded", "recorded"]) == "recorded"
+    assert least_known(["recorded", "declared"]) == "declared"
+    assert least_known(["recorded", None]) == "unknown"
+    assert all_of(["CC0-1.0", "CC0-1.0"]) == "CC0-1.0"
+    assert all_of([]) is None
+    assert all_of([f"LicenseRef-{n:0200d}" for n in range(20)]) is None
+
+
+def test_named_texts_are_all_measured_or_refused(own: Path) -> None:
+    for folder in ("a", "b", "c"):
+        write(own / folder / "fr.jsonl", 50)
+    (own / "a" / "c").mkdir()
+    shutil.copy(own / "c" / "fr.jsonl", own / "a" / "c")
+    found = texts(own, 'data.evaluation=["a/fr.jsonl", "b/fr.jsonl", "c/fr.jsonl", "a/c/fr.jsonl"]')
+    names = [each.language for each in found.held_out]
+    assert names == ["fr", "fr, b", "fr, c", "fr, c 2"]
+    (own / "a" / "short.jsonl").write_text('{"text": "le chat"}\n')
+    with pytest.raises(PretrainUsageError) as raised:
+        texts(own, 'data.evaluation=["a/short.jsonl"]')
+    assert raised.value.code == "tokens.short"
+
+
+def test_parts_that_are_read_alike_are_held_out_once(own: Path) -> None:
+    parts = ['{path="text.jsonl", languages=["fr"], sources=["rain"]}'] * 2
+    parts += ['{path="text.jsonl", languages=["fr"]}']
+    found = texts(own, f"data.mixture=[{', '.join(parts)}]")
+    assert [each.language for each in found.held_out] == ["fr", "fr, text.jsonl"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "about", "gone"])
+def test_a_damaged_cache_is_told(own: Path, tmp_path: Path, damage: str) -> None:
+    whole = texts(own)
+    (tokens, *_) = sorted((tmp_path / "home" / "cache" / "tokens").glob("*/tokens.bin"))
+    match damage:
+        case "cut":
+            tokens.write_bytes(tokens.read_bytes()[:-2])
+        case "about":
+            tokens.with_name("about.json").write_text("{")
+        case _:
+            tokens.unlink()
+    with pytest.raises(PretrainError) as raised:
+        texts(own)
+    assert raised.value.code == "tokens.damaged"
+    shutil.rmtree(tokens.parent)  # as it says
+    assert texts(own).rows[0].identity == whole.rows[0].identity
+
+
+def test_a_new_model_ends_where_documents_end(kitchen: Path, own: Path) -> None:
+    asked = recipe(own)
+    found = read_texts(asked, lambda *_: None)
+    end = json.loads((kitchen / "model" / "config.json").read_text())["eos_token_id"]
+    assert shape(asked, found).eos_token_id == found.end == end
+
+
+def test_a_new_model_takes_the_whole_shape_of_another(own: Path) -> None:
+    config = json.loads((own / "model" / "config.json").read_text(encoding="utf-8"))
+    rope = {"rope_type": "linear", "factor": 2.0}
+    more = {"rms_norm_eps": 1e-6, "rope_scaling": rope}
+    (own / "model" / "config.json").write_text(json.dumps(config | more))
+    text = (own / "recipe.toml").read_text(encoding="utf-8")
+    body = text[text.index("[data]") :]
+    (own / "recipe.toml").write_text(f'[model]\nlike = "model"\ntokenizer = "model"\n{body}')
+    asked = recipe(own)
+    assert shape(asked, read_texts(asked, lambda *_: None)) == Checkpoint.open(own / "model").config
+    with pytest.raises(PretrainUsageError, match="hidden_size"):
+        recipe(own, "model.hidden_size=64")
+
+
+def test_a_pipeline_wants_a_sequence_for_each_part(own: Path) -> None:
+    asked = recipe(own, "parallel.pipeline=2", "parallel.data=8")
+    with pytest.raises(PretrainUsageError) as raised:
+        shape(asked, read_texts(asked, lambda *_: None))
+    assert raised.value.code == "train.pipeline-batch"
+
+
+def test_a_training_is_the_same_however_it_is_shared_and_called(own: Path) -> None:
+    alike = ("name=other", "batch.together=4", "parallel.data=2", "recompute=true")
+    assert recipe(own, *alike).sha256() == recipe(own).sha256()
+    assert recipe(own, "batch.sequences=4").sha256() != recipe(own).sha256()
