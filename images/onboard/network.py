@@ -30,10 +30,12 @@ def join(wlan: Wlan) -> str:
     """`wpa_supplicant.conf` for the network that `wlan` names."""
     ssid = wlan.ssid.encode() or bytes.fromhex(wlan.ssid_hex)
     more = ["scan_ssid=1"] if wlan.hidden else []
-    if wlan.password:
-        hashed = len(wlan.password) == 64
-        more += ["key_mgmt=WPA-PSK SAE", "ieee80211w=1"]
-        more += [f"psk={wlan.password.lower() if hashed else psk(wlan.password, ssid)}"]
+    if len(wlan.password) == 64:
+        more += ["key_mgmt=WPA-PSK", f"psk={wlan.password.lower()}"]
+    elif wlan.password:
+        # WPA3 makes its key of the passphrase itself. It ends at the last quote: none is escaped.
+        more += ["key_mgmt=WPA-PSK SAE", "ieee80211w=1", f"psk={psk(wlan.password, ssid)}"]
+        more += [f'sae_password="{wlan.password}"']
     else:
         more += ["key_mgmt=NONE"]
     return _configuration(wlan.country, ssid, more)
