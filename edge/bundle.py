@@ -19,6 +19,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -160,10 +161,10 @@ def _read_manifest(path: Path) -> bytes:
     try:
         # Neither follow a link out of the folder nor wait for the writer of a named pipe.
         descriptor = os.open(path / MANIFEST, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ModelError("bundle.no-manifest", path=str(path)) from None
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENOTDIR):  # a link, a socket, no folder
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
             raise irregular from None
         raise
     try:
@@ -234,6 +235,9 @@ def _take(source: Path, target: Path, known: File | None, move: bool, count: Cou
         sha256 = known.sha256 if trusted and known else _hash(source, count)
         file = File(sha256=sha256, size=size)
         source.rename(target)
+        with suppress(PermissionError):  # of a disk that knows no owners
+            # Some libraries let nobody else read what they write: as others as its folder.
+            target.chmod(target.parent.stat().st_mode & 0o666)
     else:
         file = _copy(source, target, count)
     if known and known != file:

@@ -109,6 +109,15 @@ def test_a_failed_write_leaves_nothing_and_returns_what_it_moved(
     assert source.read_bytes() == TEXT
 
 
+def test_what_is_moved_in_can_be_read_by_all_who_read_the_folder(
+    tmp_path: Path, source: Path
+) -> None:
+    source.chmod(0o600)  # as safetensors leaves it
+    made = Bundle.write(tmp_path / "a", manifest(), {"x": source}, move=True)
+    readable = made.path.stat().st_mode & 0o444
+    assert (made.path / "x").stat().st_mode & 0o777 == readable | 0o200
+
+
 def test_copying_checks_what_the_manifest_already_names(tmp_path: Path, source: Path) -> None:
     wrong = manifest(files={"x": File(sha256="0" * 64, size=len(TEXT))})
     with pytest.raises(DamagedModelError):
@@ -193,9 +202,11 @@ def test_a_huge_manifest_is_not_read(bundle: Bundle) -> None:
 
 
 def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
-    error = refused(tmp_path)
-    assert error.code == "bundle.no-manifest"
-    assert isinstance(error, ModelError)
+    (tmp_path / "file").write_text("mine")
+    for path in (tmp_path, tmp_path / "file", tmp_path / "nowhere"):
+        error = refused(path)
+        assert error.code == "bundle.no-manifest"
+        assert isinstance(error, ModelError)
 
 
 def test_files_missing_added_or_cut_are_noticed_without_hashing(bundle: Bundle) -> None:
