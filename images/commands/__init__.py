@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from edge.commands.words import end_as_by_ctrl_c
+from images.commands.boards import boards
 from images.commands.flash import flash
 from images.commands.words import HELP, say
 
@@ -17,4 +18,5 @@ def image() -> None:
     end_as_by_ctrl_c()
 
 
-image.add_command(flash)
+for command in (boards, flash):
+    image.add_command(command)
