@@ -217,6 +217,7 @@ def test_two_processes_train_as_one(
         str(free_port()), "-m", "quantize.healing", str(work.folder), str(tiny_folder), "train",
     ]  # fmt: skip
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    environment |= {"LUCIE_AWAITED": "1"}  # by us
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
