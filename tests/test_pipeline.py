@@ -76,7 +76,6 @@ def test_from_text_to_an_answer(tmp_path: Path) -> None:
     for model in ("./gguf", "./onnx"):
         asked = ("run", "--model", model, "--max-tokens", "8", "--temperature", "0", "--json")
         answer = json.loads(lucie(tmp_path, *asked, "le chat").stdout)
-        assert answer["finish_reason"] == "length" or answer["text"]
         assert answer["completion_tokens"] >= 1
 
     for made in ("gguf", "onnx"):
