@@ -182,10 +182,10 @@ def cached_sequences(path: Path) -> int:
     return _recipe(path, _opened(path).manifest).sequences
 
 
-def _opened(path: Path) -> Bundle:
+def _opened(path: Path, verifying: Progress | None = None) -> Bundle:
     """The bundle; of a shard that is not whole it is said how to make that alone anew."""
     try:
-        return Bundle.open(path, verify=False)
+        return Bundle.open(path, verify=verifying is not None, progress=verifying)
     except DamagedModelError as error:
         facts = error.facts
         file = str(path / str(facts.get("file")))
@@ -194,6 +194,8 @@ def _opened(path: Path) -> Bundle:
         if error.code == "bundle.wrong-size":
             reason = f"{facts['size']} ≠ {facts['expected']} B"
             raise DistillError("cache.damaged", path=file, reason=reason) from error
+        if error.code == "bundle.wrong-hash":
+            raise DistillError("cache.damaged", path=file, reason="SHA-256") from error
         raise
 
 
@@ -245,6 +247,7 @@ def _repair(
         raise DistillError("cache.no-cache", path=str(out)) from error
     missing = [name for name in sorted(manifest.files) if not (out / name).exists()]
     if not missing:
+        _opened(out, stage("hash"))
         raise StoreError("bundle.exists", path=str(out))
     if _recipe(out, manifest).plan != plan:
         raise DistillError("cache.other", path=str(out))
@@ -264,7 +267,7 @@ def _repair(
     for name in missing:
         (work / name).replace(out / name)
     shutil.rmtree(work, ignore_errors=True)
-    return Bundle.open(out, verify=True, progress=stage("hash"))
+    return _opened(out, stage("hash"))
 
 
 def _inherit(manifest: Manifest, parents: tuple[Bundle | None, ...]) -> Manifest:

@@ -228,9 +228,15 @@ def test_another_cache_in_the_folder_is_left_alone(tmp_path: Path, teacher: Coun
     assert contents(tmp_path) == before
 
 
-def test_a_finished_cache_is_not_made_again(cache: Path, teacher: Counting) -> None:
+def test_a_finished_cache_is_not_made_again_but_verified(cache: Path, teacher: Counting) -> None:
     with pytest.raises(StoreError):
         make_cache(Order(), plan(), teacher, cache, stage)
+    shard = cache / "shard-00001.logits"
+    good = shard.read_bytes()
+    for bad in (good[:-1], good[:-1] + bytes([good[-1] ^ 1])):
+        shard.write_bytes(bad)
+        with pytest.raises(DistillError, match=r"shard-00001.logits is damaged .*Remove it"):
+            make_cache(Order(), plan(), teacher, cache, stage)
     assert not teacher.read
 
 
