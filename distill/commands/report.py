@@ -23,13 +23,13 @@ __all__ = ["report"]
 def report(model: Path, picture: Path | None, as_json: bool) -> None:
     """Show what shrinking has cost."""
     from distill.planning.picture import check
-    from distill.report.entries import FILE, read_report
+    from distill.report.entries import read_report
     from distill.report.picture import draw, draw_in_terminal
     from distill.report.table import table
 
     if picture is not None:
         check(picture)
-    found = read_report(model / FILE)
+    found = read_report(model)
     drawable = bool(found.teacher.bits_per_byte and found.curves)
     if picture is not None and not drawable:
         raise DistillError("report.nothing-to-draw", path=str(model))

@@ -36,8 +36,8 @@ def run(recipe: Path, out: Path, settings: tuple[str, ...], work: Path | None) -
 
 def _figures(bundle: Bundle) -> str:
     """The report's table, as wide as the terminal."""
-    from distill.report.entries import FILE, read_report
+    from distill.report.entries import read_report
     from distill.report.table import table
 
     width = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
-    return "\n" + table(read_report(bundle.path / FILE), width)
+    return "\n" + table(read_report(bundle.path), width)

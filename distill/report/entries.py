@@ -5,12 +5,14 @@ It is the file `report.json` of the bundle that `lucie distill run` makes.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distill.errors import DistillError
+from pretrain.result import manifest_of
 
 __all__ = [
     "FILE",
@@ -122,17 +124,24 @@ class Report(_Part):
         return self.entries[0]
 
 
-def read_report(path: Path) -> Report:
-    """The report in a file.
+def read_report(folder: Path) -> Report:
+    """The report in a folder; that of a bundle must be what its manifest says.
 
     Raises:
         DistillError: there is none, or it is damaged.
+        ModelError: the bundle is.
     """
+    path = folder / FILE
     try:
         with path.open("rb") as file:
-            return Report.model_validate_json(file.read(_MOST_BYTES))
+            raw = file.read(_MOST_BYTES)
+        report = Report.model_validate_json(raw)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise DistillError("report.unreadable", path=str(path), reason=reason) from error
     except ValidationError as error:
         raise DistillError("report.damaged", path=str(path)) from error
+    known = manifest_of(folder)
+    if known and known.files[FILE].sha256 != hashlib.sha256(raw).hexdigest():
+        raise DistillError("report.damaged", path=str(path))
+    return report

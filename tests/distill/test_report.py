@@ -15,9 +15,10 @@ from transformers import LlamaForCausalLM
 from distill.commands import distill
 from distill.errors import DistillError
 from distill.report.accuracy import TASKS, measure_accuracy
-from distill.report.entries import Report, read_report
+from distill.report.entries import FILE, Entry, Report, read_report
 from distill.report.table import table
 from edge.bundle import Bundle
+from edge.manifest import Manifest
 from pretrain.journal import read_journal
 
 Command = Callable[..., Result]
@@ -77,7 +78,7 @@ def run(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def report(shrunk: Path) -> Report:
-    return read_report(shrunk / "small" / "report.json")
+    return read_report(shrunk / "small")
 
 
 @pytest.mark.long("pretrain", "distill", "edge/attended.py")
@@ -208,4 +209,18 @@ def test_a_folder_without_a_report_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text('{"entries": []}', encoding="utf-8")
     with pytest.raises(DistillError) as raised:
         invoke("report", tmp_path)
+    assert raised.value.code == "report.damaged"
+
+
+def test_a_report_that_was_changed_is_not_shown(tmp_path: Path) -> None:
+    entry = Entry(step=0, role="teacher", shape="2 × 8", parameters=4_000_000, file_bytes=1)
+    report = Report(quantization="Q8_0", context=64, entries=(entry,))
+    (tmp_path / FILE).write_text(report.model_dump_json(), encoding="utf-8")
+    known = Manifest(kind="model", name="x", provenance="unknown")
+    bundle = Bundle.write(tmp_path / "small", known, {FILE: tmp_path / FILE})
+    assert "2 × 8" in invoke("report", bundle.path).stdout
+    file = bundle.path / FILE
+    file.write_text(file.read_text(encoding="utf-8").replace("2 × 8", "9 × 8"), encoding="utf-8")
+    with pytest.raises(DistillError) as raised:
+        invoke("report", bundle.path)
     assert raised.value.code == "report.damaged"
