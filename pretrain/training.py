@@ -77,7 +77,8 @@ class Training:
 
         Args:
             tell: called in the first process with steps done, loss in nats and tokens a second.
-            stopped: asked after each step, in every process; one that says so is enough.
+            stopped: asked before the first step and after each, in every process; one that says
+                so is enough.
 
         Returns:
             Whether it is finished.
@@ -86,6 +87,8 @@ class Training:
             PretrainError: it diverged, or cannot be saved.
         """
         recipe, world = self.recipe, self.world
+        if world.any(stopped())[0]:  # as it started: there is nothing yet to save
+            return False
         journal = Journal(self.folder, self.step) if world.first else None
         speed = _Speed(recipe, self.materials.config, world)
         saved = time.monotonic()

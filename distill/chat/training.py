@@ -124,8 +124,11 @@ class _Watch(TrainerCallback):
         return self._step
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Make what is drawn in this step independent of what was before."""
-        torch.manual_seed(self._recipe.seed << 31 | self._begun + state.global_step)
+        """Make what is drawn in this step independent of what was before; or begin none."""
+        step = self._begun + state.global_step
+        if self._stopped():
+            self._leave(step)
+        torch.manual_seed(self._recipe.seed << 31 | step)
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Leave a step unfinished, if nobody waits: it is done again from its beginning."""
@@ -152,12 +155,9 @@ class _Watch(TrainerCallback):
         figures = {name: logs.get(theirs) for theirs, name in _FIGURES.items()}
         self._journal.write(step, figures | {"tokens_per_s": speed})
         self._tell(step, loss, speed)
-        if step < self._recipe.steps:
-            if self._stopped():
-                self._leave(step)
-            if now - self._saved > self._recipe.save_every_s:
-                self._save(step)
-                self._saved = time.monotonic()
+        if step < self._recipe.steps and now - self._saved > self._recipe.save_every_s:
+            self._save(step)
+            self._saved = time.monotonic()
         self._last, self._tokens = time.monotonic(), tokens
 
     def _leave(self, step: int) -> None:
@@ -178,7 +178,7 @@ def train(
         run: the folder of the training.
         recipe: what it is.
         tell: called after each step with its number, its loss and tokens a second.
-        stopped: asked after each step, and within.
+        stopped: asked before each step, and within.
 
     Returns:
         Whether it is finished.

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from edge.attended import STOPPED
 from edge.bundle import Bundle
 from edge.checkpoint import Checkpoint
 from edge.cli import main
@@ -307,6 +308,14 @@ def test_who_starts_a_process_by_hand_is_told_what_is_wrong(tmp_path: Path) -> N
     assert done.stderr.startswith("lucie: ")
     assert "none.toml" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_who_is_asked_to_end_while_it_starts_makes_no_step(kitchen: Path, tmp_path: Path) -> None:
+    start = [sys.executable, "-m", "pretrain", str(tmp_path / "run"), str(kitchen / "recipe.toml")]
+    awaited = os.environ | {"LUCIE_AWAITED": "1"}  # by somebody who is gone, as stdin says
+    assert subprocess.run(start, stdin=subprocess.DEVNULL, env=awaited).returncode == STOPPED
+    assert not losses(tmp_path)
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 @pytest.mark.long("pretrain", "edge/attended.py")
