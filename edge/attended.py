@@ -26,6 +26,7 @@ from threading import Event
 from typing import IO, Any
 
 from edge.errors import LucieError
+from edge.messages import text
 from edge.text import one_line
 
 __all__ = ["STOPPED", "DiedError", "Tell", "attend", "attended", "left_alone"]
@@ -50,12 +51,22 @@ class DiedError(Exception):
         self.status = status
         """Its exit code; negative: the signal that ended it."""
         self.reason = reason
-        """The last line of its log that says anything."""
+        """The last line that it wrote into its log; empty where that says nothing."""
 
     @property
     def killed(self) -> bool:
         """Whether it was killed, most often for want of memory."""
         return self.status == -signal.SIGKILL
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """For a sentence: `how` it ended, by its exit code or a signal's name; its last `words`."""
+        if self.status < 0:
+            how = text("attended.signal", name=signal.Signals(-self.status).name)
+        else:
+            how = text("attended.code", status=self.status)
+        reason = self.reason.removesuffix(".")
+        return {"how": how, "words": text("attended.words", reason=reason) if reason else ""}
 
 
 def attend(
@@ -83,6 +94,8 @@ def attend(
         LucieError: which it raised.
         DiedError: it ended before its work did.
     """
+    log.touch()
+    said_before = log.stat().st_size
     with (
         log.open("ab") as writer,
         subprocess.Popen(
@@ -109,7 +122,7 @@ def attend(
         finally:
             _end(child)
     if child.returncode:
-        raise DiedError(child.returncode, _last_line(log))
+        raise DiedError(child.returncode, _last_line(log, said_before))
 
 
 def _end(child: subprocess.Popen[str]) -> None:
@@ -136,11 +149,11 @@ def _listen(
         told(word, *facts)
 
 
-def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+def _last_line(log: Path, since: int) -> str:
+    lines = log.read_bytes()[since:].decode("utf-8", "replace").split("\n")
     # Lines without a word, as launchers frame what they say with, tell nothing.
     said = (line for line in reversed(lines) if any(map(str.isalnum, line)))
-    return one_line(next(said, "-"))
+    return one_line(next(said, ""))
 
 
 def attended(work: Callable[[Tell], bool]) -> int:

@@ -235,7 +235,4 @@ def _train(
         # Of its processes, torchrun says so.
         if error.killed or "(SIGKILL)" in error.reason:
             raise PretrainError("train.killed") from error
-        reason = error.reason.removesuffix(".")
-        raise PretrainError(
-            "train.died", log=str(run.log), status=error.status, reason=reason
-        ) from error
+        raise PretrainError("train.died", log=str(run.log), **error.facts) from error

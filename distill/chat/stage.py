@@ -91,10 +91,7 @@ def _train(
     except DiedError as error:
         if error.killed:
             raise DistillError("chat.killed") from error
-        reason = error.reason.removesuffix(".")
-        raise DistillError(
-            "chat.died", log=str(run.log), status=error.status, reason=reason
-        ) from error
+        raise DistillError("chat.died", log=str(run.log), **error.facts) from error
 
 
 def _manifest(

@@ -68,6 +68,4 @@ def run(
     except DiedError as error:
         if error.killed:
             raise QuantizeError("heal.killed") from error
-        raise QuantizeError(
-            "heal.died", log=str(work.log), status=error.status, reason=error.reason
-        ) from error
+        raise QuantizeError("heal.died", log=str(work.log), **error.facts) from error
