@@ -206,10 +206,10 @@ def test_a_cut_that_is_no_slice_is_refused_before_anything_is_made(
     lucie: Command, recipe: Path, teacher: Path, text: Path, tmp_path: Path
 ) -> None:
     cuts = RECIPE.format(teacher=teacher, text=text).replace("student", str(teacher)) + CUTS
-    recipe.write_text(cuts.replace("width = 40", "width = 400"), encoding="utf-8")
+    recipe.write_text(cuts.replace("width = 40", "ffn = 72"), encoding="utf-8")
     with pytest.raises(LucieError) as raised:
         lucie("run", recipe, "small")
-    assert raised.value.code.startswith("prune.")
+    assert "72: the model to be pruned has 64," in str(raised.value), "not the teacher, with 80"
     assert not (tmp_path / "small-training").exists()
 
 

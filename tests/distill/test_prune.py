@@ -385,8 +385,8 @@ def test_of_a_large_teacher_little_is_in_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--width", 49), "hidden_size cannot be 49: the teacher has 48"),
-        (("--layers", 5), "num_hidden_layers cannot be 5: the teacher has 4"),
+        (("--width", 49), "hidden_size cannot be 49: the model to be pruned has 48"),
+        (("--layers", 5), "num_hidden_layers cannot be 5: the model to be pruned has 4"),
         (("--ffn", 81), "intermediate_size cannot be 81"),
         (("--heads", "16/4"), "num_attention_heads cannot be 16"),
         (("--heads", "8/2"), "8 query heads cannot share 2 key-value heads"),
@@ -412,7 +412,7 @@ def test_a_shape_that_is_no_slice(
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"head_dim": 16}, "head_dim cannot be 16: the teacher has 8"),
+        ({"head_dim": 16}, "head_dim cannot be 16: the model to be pruned has 8"),
         ({"vocab_size": 1000}, "vocab_size cannot be 1000"),
         ({"rope_theta": 5e5}, "rope cannot be"),
         ({"hidden_size": 0}, "hidden_size"),
