@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -219,10 +220,15 @@ def _document(row: Mapping[str, Any], path: Path, number: int, default_id: str) 
     return Document(**{"id": default_id, **known})
 
 
-def _day(date: str) -> str:
+def _day(moment: str) -> str:
     """The day of a moment as ISO 8601 writes it, or what there is of one; empty: it is neither."""
-    found = re.match(r"\d{4}(-\d{2}(-\d{2})?)?(?=$|[T ])", date)
-    return found[0] if found else ""
+    found = re.match(r"\d{4}(-\d{2}(-\d{2})?)?(?=$|[T ])", moment)
+    day = found[0] if found else ""
+    try:
+        date.fromisoformat(f"{day}-01-01"[:10])
+    except ValueError:
+        return ""
+    return day
 
 
 def _parquet(path: Path) -> Iterator[Document]:
