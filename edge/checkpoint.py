@@ -21,11 +21,12 @@ from pydantic import ValidationError
 
 from edge.errors import CheckpointError
 from edge.llama_config import LlamaConfig
+from edge.messages import text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Checkpoint", "TensorPlace", "checked_config", "read_config"]
+__all__ = ["Checkpoint", "TensorPlace", "checked_config", "read_config", "unreadable"]
 
 _DOCUMENTS = ("tokenizer_config.json", "generation_config.json", "special_tokens_map.json")
 _TEXTS = ("README.md", "chat_template.jinja")
@@ -96,7 +97,7 @@ class Checkpoint:
             with safe_open(place.file, framework="np") as opened:
                 tensor: NDArray[Any] = opened.get_tensor(name)
         except (SafetensorError, OSError) as error:
-            raise _unreadable(place.file, error) from error
+            raise unreadable(place.file, error) from error
         return tensor
 
     def missing(self, name: str) -> CheckpointError:
@@ -178,7 +179,7 @@ def _check_documents(path: Path) -> None:
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError) as error:
-            raise _unreadable(path / name, error) from error
+            raise unreadable(path / name, error) from error
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, TensorPlace]]:
@@ -226,7 +227,7 @@ def _headers(file: Path) -> Iterator[tuple[str, TensorPlace]]:
                     )
                 yield name, TensorPlace(file, tuple(tensor.get_shape()), dtype)
     except (SafetensorError, OSError) as error:
-        raise _unreadable(file, error) from error
+        raise unreadable(file, error) from error
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -237,7 +238,7 @@ def _json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise CheckpointError("checkpoint.no-file", path=str(path)) from error
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
         reason = _shown(str(error))
         raise CheckpointError("checkpoint.bad-json", path=str(path), reason=reason) from error
@@ -246,12 +247,18 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return CheckpointError("checkpoint.unreadable", path=str(path), reason=_shown(reason))
+def unreadable(path: Path, error: Exception) -> CheckpointError:
+    """The error that says so of a file; whatever no system has raised is damage."""
+    if path.is_dir():  # of which safetensors says "No such device"
+        reason = text("checkpoint.folder")
+    elif isinstance(error, OSError):
+        reason = _shown(error.strerror or str(error))
+    else:
+        reason = text("checkpoint.damaged")
+    return CheckpointError("checkpoint.unreadable", path=str(path), reason=reason)
 
 
-def _shown(text: str) -> str:
-    """`text` without what could steer a terminal."""
-    text = text[:300]
-    return text if text.isprintable() else ascii(text)
+def _shown(given: str) -> str:
+    """What is given, without what could steer a terminal."""
+    given = given[:300]
+    return given if given.isprintable() else ascii(given)

@@ -6,8 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from edge.checkpoint import Checkpoint, TensorPlace
-from edge.errors import CheckpointError
+from edge.checkpoint import Checkpoint, TensorPlace, unreadable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,7 +44,5 @@ def read_rows(place: TensorPlace, name: str, start: int, stop: int) -> NDArray[A
         with safe_open(place.file, framework="np") as opened:
             rows: NDArray[Any] = opened.get_slice(name)[start:stop]
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            "checkpoint.unreadable", path=str(place.file), reason=str(error)
-        ) from error
+        raise unreadable(place.file, error) from error
     return rows

@@ -217,6 +217,10 @@ def test_a_cut_off_file(tmp_path: Path) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:100_000])
     assert refused(folder) == "checkpoint.unreadable"
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(CheckpointError, match=r"model\.safetensors .*: it is a folder"):
+        exported(folder)
 
 
 def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
