@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import ValidationError
 
 from edge.errors import CheckpointError
+from edge.fault import fault_text
 from edge.llama_config import LlamaConfig
 from edge.messages import text
 
@@ -146,17 +147,15 @@ def checked_config(file: Path, given: dict[str, Any]) -> LlamaConfig:
     """
     architectures = given.get("architectures")
     if architectures != ["LlamaForCausalLM"]:
-        named = ", ".join(map(str, architectures)) if isinstance(architectures, list) else "-"
+        if not (architectures and isinstance(architectures, list)):
+            raise CheckpointError("checkpoint.no-architecture", path=str(file))
+        named = ", ".join(map(str, architectures))
         raise CheckpointError("checkpoint.architecture", path=str(file), architecture=_shown(named))
     try:
         return LlamaConfig.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
         raise CheckpointError(
-            "checkpoint.bad-config",
-            path=str(file),
-            field=_shown(".".join(map(str, first["loc"])) or "-"),
-            reason=_shown(first["msg"]),
+            "checkpoint.bad-config", path=str(file), fault=fault_text(error)
         ) from None
 
 
@@ -240,10 +239,11 @@ def _json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
-        reason = _shown(str(error))
+        reason = text("checkpoint.no-json", line=getattr(error, "lineno", 1))
         raise CheckpointError("checkpoint.bad-json", path=str(path), reason=reason) from error
     if not isinstance(content, dict):
-        raise CheckpointError("checkpoint.bad-json", path=str(path), reason=type(content).__name__)
+        reason = text("checkpoint.no-object")
+        raise CheckpointError("checkpoint.bad-json", path=str(path), reason=reason)
     return content
 
 

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from edge.messages import text
+
 __all__ = ["LlamaConfig", "RopeScaling"]
 
 Size = Annotated[int, Field(gt=0, le=1 << 31)]
@@ -41,7 +43,9 @@ class RopeScaling(_Strict):
     def _check(self) -> Self:
         missing = sorted(_WANTED[self.rope_type] - self.model_fields_set)
         if missing:
-            raise ValueError(f"rope_type {self.rope_type} wants {', '.join(missing)}")
+            raise ValueError(
+                text("checkpoint.rope", kind=self.rope_type, fields=", ".join(missing))
+            )
         return self
 
 
@@ -84,14 +88,14 @@ class LlamaConfig(_Strict):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.num_attention_heads % self.num_key_value_heads:
-            raise ValueError("num_attention_heads is no multiple of num_key_value_heads")
+            raise ValueError(text("checkpoint.groups"))
         if self.head_dim % 2:
-            raise ValueError("head_dim is odd")
+            raise ValueError(text("checkpoint.odd-head"))
         for field in ("bos_token_id", "eos_token_id", "pad_token_id"):
             given = getattr(self, field)
             for token in given if isinstance(given, list) else [given]:
                 if token is not None and not 0 <= token < self.vocab_size:
-                    raise ValueError(f"{field} {token} is not in the vocabulary; leave it out")
+                    raise ValueError(text("checkpoint.no-token", field=field, token=token))
         return self
 
     @property

@@ -45,8 +45,8 @@ def refused(folder: Path, match: str) -> None:
     [
         ("README.md", b"\xff\xfe", "README.md cannot be read"),
         ("chat_template.jinja", b"\xff", "chat_template.jinja cannot be read"),
-        ("tokenizer_config.json", b"{", "tokenizer_config.json is not what it should be"),
-        ("tokenizer_config.json", b"[]", "tokenizer_config.json is not what it should be: list"),
+        ("tokenizer_config.json", b"{", "_config.json is not what it should be: line 1"),
+        ("tokenizer_config.json", b"[]", "_config.json is not what it should be: no JSON o"),
         ("tokenizer_config.json", b'{"chat_template": 5}', "chat_template"),
         ("tokenizer_config.json", b'{"chat_template": [{"name": "x"}]}', "chat_template"),
         ("generation_config.json", b"{", "generation_config.json is not"),
@@ -73,6 +73,23 @@ def test_a_config_that_says_too_little_or_too_much(
 ) -> None:
     change(folder / "config.json", lambda config: config.update(changed))
     refused(folder, match)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"hidden_size": "a"}, "config.json : hidden_size : doit être un nombre entier."),
+        ({"eos_token_id": ["a"]}, "config.json : eos_token_id : doit être un nombre entier."),
+        ({"head_dim": 7}, "config.json : head_dim est impair."),
+        ({"architectures": None}, "config.json ne dit pas de quelle architecture"),
+    ],
+)
+def test_what_is_wrong_with_a_config_is_told_in_the_readers_language(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], said: str
+) -> None:
+    monkeypatch.setenv("LUCIE_LANG", "fr")
+    change(folder / "config.json", lambda config: config.update(changed))
+    refused(folder, said)
 
 
 def test_a_merge_of_tokens_that_are_not_there(folder: Path) -> None:

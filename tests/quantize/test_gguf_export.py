@@ -176,7 +176,7 @@ def test_integers_are_no_weights(tmp_path: Path) -> None:
     ("changes", "code"),
     [
         ({"architectures": ["MistralForCausalLM"]}, "checkpoint.architecture"),
-        ({"architectures": None}, "checkpoint.architecture"),
+        ({"architectures": None}, "checkpoint.no-architecture"),
         ({"attention_bias": True}, "checkpoint.bad-config"),
         ({"hidden_act": "gelu"}, "checkpoint.bad-config"),
         ({"num_attention_heads": 7}, "checkpoint.bad-config"),

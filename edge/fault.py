@@ -1,0 +1,69 @@
+"""What is wrong with a value that was checked by pydantic, in the user's language."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edge.messages import text
+from edge.quantity import count_text
+from edge.text import one_line
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+
+__all__ = ["fault_text"]
+
+_BOUNDS = {
+    "greater_than": ("gt", ">"),
+    "greater_than_equal": ("ge", "≥"),
+    "less_than": ("lt", "<"),
+    "less_than_equal": ("le", "≤"),
+}
+_KINDS = {
+    "int": "whole",
+    "float": "number",
+    "finite": "number",
+    "bool": "boolean",
+    "string": "text",
+    "tuple": "list",
+    "list": "list",
+    "model": "table",
+    "dict": "table",
+}
+"""What is wanted, by the word with which pydantic's types of error begin."""
+_ENTRIES = {
+    "missing": "missing",
+    "extra_forbidden": "unknown",
+    "string_pattern_mismatch": "form",
+    "too_short": "short",
+    "too_long": "long",
+}
+_UNION = ("int", "list[int]")
+"""What pydantic puts behind a field that may be one or several; nobody has written it."""
+
+
+def fault_text(error: ValidationError) -> str:
+    """The first thing that is wrong: the field, where it is that of one, and why."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    reason = _reason(first)
+    if field := ".".join(str(part) for part in first["loc"] if part not in _UNION):
+        return text("fault.field", field=one_line(field), reason=reason)
+    return reason
+
+
+def _reason(found: ErrorDetails) -> str:
+    kind, facts = found["type"], found.get("ctx", {})
+    if kind == "value_error":  # ours, told by whoever raised it
+        return one_line(facts["error"])
+    if kind in _BOUNDS:
+        name, sign = _BOUNDS[kind]
+        bound = facts[name]
+        shown = count_text(bound) if isinstance(bound, int) else f"{bound:g}"
+        return text("fault.bound", bound=f"{sign} {shown}")
+    if kind == "literal_error":
+        return text("fault.choice", known=facts["expected"].replace(" or ", ", "))
+    if kind in _ENTRIES:
+        return text(f"fault.{_ENTRIES[kind]}")
+    wanted = _KINDS.get(kind.partition("_")[0])
+    return text(f"fault.{wanted}" if wanted else "fault.other")
