@@ -114,7 +114,7 @@ class CalibrationText(_Part):
     path: str
     """A file of plain text."""
     language: Annotated[str, Field(pattern=r"^[a-z]{2,8}$")] = "text"
-    """By which reports name it."""
+    """By which reports name it: two to eight lower-case letters."""
 
 
 class Calibrating(_Part):

@@ -33,6 +33,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from edge.fault import fault_text
 from edge.llama_config import LlamaConfig
 from edge.text import one_line
 from pretrain.errors import PretrainUsageError
@@ -257,7 +258,7 @@ class Recipe(BaseRecipe):
     }  # fmt: skip
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,95}$")] = "model"
-    """What people call it."""
+    """What people call it: lower-case letters, digits, `.`, `_`, `-`, the first no sign."""
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     """Chooses the order of the texts and the first weights."""
     model: Model
@@ -375,7 +376,4 @@ def _set(raw: dict[str, Any], setting: str) -> None:
 
 
 def _wrong(error: ValidationError, where: str) -> PretrainUsageError:
-    first = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "-"
-    reason = one_line(first["msg"].removeprefix("Value error, "))
-    return PretrainUsageError("recipe.wrong", where=where, field=one_line(field), reason=reason)
+    return PretrainUsageError("recipe.wrong", where=where, fault=fault_text(error))

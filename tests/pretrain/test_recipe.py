@@ -62,6 +62,35 @@ def test_what_is_wrong_is_named(kitchen: Path, setting: str, said: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("schedule.steps=x", "schedule.steps : doit être un nombre entier."),
+        ("schedule.steps=0", "schedule.steps : doit être > 0."),
+        ("schedule.rate=inf", "schedule.rate : doit être un nombre, et fini."),
+        ("schedule.kind=x", "doit être l’une de ces valeurs : 'cosine', 'wsd', 'linear'."),
+        ("optimizer.betas=[1.0, 0.9]", "optimizer.betas.0 : doit être < 1."),
+        ("optimizer.betas=[0, 0, 0]", "a trop d’éléments."),
+        ("data.mixture=[]", "a trop peu d’éléments."),
+        ("data.mixture=[{}]", "data.mixture.0.path : manque."),
+        ("data.mixture=x", "doit être une liste"),
+        ("data=5", "data : doit être une table"),
+        ("recompute=3", "recompute : doit être true ou false."),
+        ("name=5", "name : doit être un texte"),
+        ("name=Ä", "name : n’est pas écrit comme il le faut."),
+        ("nix=1", "nix : ce champ n’existe pas."),
+        ("parallel.data=3", "recipe.toml : batch.sequences 8 n’est pas un multiple"),
+    ],
+)
+def test_why_it_is_wrong_is_told_in_the_readers_language(
+    kitchen: Path, monkeypatch: pytest.MonkeyPatch, setting: str, said: str
+) -> None:
+    monkeypatch.setenv("LUCIE_LANG", "fr")
+    with pytest.raises(PretrainUsageError) as raised:
+        read(kitchen, setting)
+    assert said in str(raised.value)
+
+
 def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
     for content in (b"\xff\xfe", b"[model", b""):
         path = tmp_path / "recipe.toml"
