@@ -108,11 +108,16 @@ def recorded(recipe: Recipe) -> dict[str, Any]:
     """The recipe as a manifest holds it: without the folders of this computer."""
     fields: dict[str, Any] = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
     for part in fields["data"]["mixture"]:
-        part["path"] = Path(part["path"]).name
-    fields["data"]["evaluation"] = [Path(path).name for path in fields["data"]["evaluation"]]
+        part["path"] = _name(part["path"])
+    fields["data"]["evaluation"] = [_name(path) for path in fields["data"]["evaluation"]]
     named = (("model", "from"), ("model", "like"), ("model", "tokenizer"),
              ("teacher", "model"), ("teacher", "cache"))  # fmt: skip
     for table, field in named:
         if field in fields.get(table, {}):
-            fields[table][field] = Path(fields[table][field]).name
+            fields[table][field] = _name(fields[table][field])
     return fields
+
+
+def _name(path: str) -> str:
+    """Also of `.`, the folder that one is in."""
+    return Path(path).resolve().name

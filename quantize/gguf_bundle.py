@@ -146,7 +146,7 @@ def _make(
 def _recipe(source: Path, options: QuantizeOptions) -> dict[str, JsonValue]:
     return {
         "step": "quantize.gguf",
-        "source": source.name,
+        "source": source.resolve().name,
         "type": options.type,
         "imatrix": options.imatrix.name if options.imatrix else None,
         "overrides": [[each.pattern, each.type] for each in options.overrides],

@@ -138,7 +138,7 @@ def _recipe(
 ) -> dict[str, JsonValue]:
     return {
         "step": "quantize.onnx",
-        "source": source.name,
+        "source": source.resolve().name,
         "type": wanted.name,
         "exporter": exporter,
         "imatrix": imatrix.name if imatrix else None,

@@ -123,6 +123,6 @@ def _json(recipe: ChatRecipe) -> dict[str, Any]:
     """The recipe, without the folders of this computer."""
     fields: dict[str, Any] = recipe.model_dump(mode="json")
     for field in ("student", "teacher"):
-        fields[field] = Path(fields[field]).name
+        fields[field] = Path(fields[field]).resolve().name
     fields["prompts"] = [Path(path).name for path in fields["prompts"]]
     return fields

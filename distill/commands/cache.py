@@ -8,6 +8,7 @@ import click
 
 from distill.commands.words import say, stages, words
 from edge.commands.numbers import Whole
+from edge.commands.paths import AnyPath
 from edge.quantity import decimal_text, size_text
 
 __all__ = ["cache"]
@@ -16,8 +17,8 @@ _METHODS = ("stratified", "independent", "top-k")
 
 
 @click.command("cache", **words("cache"))
-@click.argument("recipe", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("recipe", type=AnyPath())
+@click.argument("out", type=AnyPath())
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help=say("recipe-set"))
 @click.option("--words", "n_words", type=Whole(1, 256), default=12, show_default=True, metavar="N",
               help=say("cache-words"))  # fmt: skip

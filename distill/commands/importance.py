@@ -8,14 +8,15 @@ import click
 
 from distill.commands.words import say, stages, words
 from edge.commands.numbers import Whole
+from edge.commands.paths import AnyPath
 from edge.quantity import count_text, decimal_text
 
 __all__ = ["importance"]
 
 
 @click.command("importance", **words("importance"))
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("model", type=AnyPath())
+@click.argument("out", type=AnyPath())
 @click.option("--text", "texts", multiple=True, metavar="[LANG=]FILE", help=say("importance-text"))
 @click.option("--tokens", type=Whole(2, 1 << 31), default=65_536, show_default=True, metavar="N",
               help=say("importance-tokens"))  # fmt: skip

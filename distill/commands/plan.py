@@ -13,6 +13,7 @@ import click
 from distill.commands.words import say, stages, words
 from distill.errors import DistillUsageError
 from edge.commands.numbers import Whole
+from edge.commands.paths import AnyPath
 from edge.messages import text
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _TYPES = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0")
               help=say("plan-type"))  # fmt: skip
 @click.option("--tie/--no-tie", "tied", default=True, help=say("plan-tie"))
 @click.option("--here", is_flag=True, help=say("plan-here"))
-@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE",
+@click.option("--picture", type=AnyPath(), metavar="FILE",
               help=say("plan-picture"))  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help=text("models.json"))
 def plan(

@@ -11,6 +11,7 @@ import click
 from distill.commands.words import say, stages, words
 from distill.errors import DistillUsageError
 from edge.commands.numbers import Whole
+from edge.commands.paths import AnyPath
 from edge.quantity import count_text, decimal_text
 
 __all__ = ["prune"]
@@ -19,16 +20,16 @@ _SIZE = Whole(1, 1 << 31)
 
 
 @click.command("prune", **words("prune"))
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
-@click.option("--importance", "measured", type=click.Path(path_type=Path), required=True,
+@click.argument("model", type=AnyPath())
+@click.argument("out", type=AnyPath())
+@click.option("--importance", "measured", type=AnyPath(), required=True,
               metavar="BUNDLE", help=say("prune-importance"))  # fmt: skip
 @click.option("--layers", type=_SIZE, metavar="N", help=say("prune-layers"))
 @click.option("--width", type=_SIZE, metavar="N", help=say("prune-width"))
 @click.option("--ffn", type=_SIZE, metavar="N", help=say("prune-ffn"))
 @click.option("--heads", metavar="Q/KV", help=say("prune-heads"))
 @click.option("--tie/--no-tie", "tie", default=None, help=say("prune-tie"))
-@click.option("--like", "config", type=click.Path(path_type=Path), metavar="CONFIG.json",
+@click.option("--like", "config", type=AnyPath(), metavar="CONFIG.json",
               help=say("prune-like"))  # fmt: skip
 @click.option("--layers-by", type=click.Choice(["distance", "influence", "loss"]),
               default="distance", show_default=True, help=say("prune-layers-by"))  # fmt: skip

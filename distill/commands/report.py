@@ -10,14 +10,15 @@ import click
 
 from distill.commands.words import say, words
 from distill.errors import DistillError
+from edge.commands.paths import AnyPath
 from edge.messages import text
 
 __all__ = ["report"]
 
 
 @click.command("report", **words("report"))
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE",
+@click.argument("model", type=AnyPath())
+@click.option("--picture", type=AnyPath(), metavar="FILE",
               help=say("report-picture"))  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help=text("models.json"))
 def report(model: Path, picture: Path | None, as_json: bool) -> None:

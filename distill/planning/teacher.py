@@ -39,7 +39,7 @@ def read_teacher(given: str) -> tuple[str, LlamaConfig]:
         return given, read_config(_FOLDER / f"{given}.json")
     if path.suffix == ".json" and path.is_file():
         return path.resolve().parent.name or given, read_config(path)
-    if path.is_dir():
+    if given and path.is_dir():
         name = path.resolve().name
         if (path / MANIFEST).exists():
             name = Bundle.open(path, verify=False).manifest.name
@@ -48,8 +48,9 @@ def read_teacher(given: str) -> tuple[str, LlamaConfig]:
         return name, _of_file(Store().find(f"{path.resolve()}").weights)
     if path.is_file():
         return path.stem, _of_file(path)
-    if not Store().holds(given):
-        raise DistillUsageError("plan.no-teacher", given=one_line(given), known=", ".join(KNOWN))
+    if not given or not Store().holds(given):
+        shown = one_line(given) or '""'
+        raise DistillUsageError("plan.no-teacher", given=shown, known=", ".join(KNOWN))
     return given, _of_file(Store().find(given).weights)
 
 

@@ -138,7 +138,7 @@ def _manifest(
             name=out.name,
             recipe={
                 "step": "distill.prune",
-                "teacher": source.checkpoint.path.name,
+                "teacher": source.checkpoint.path.resolve().name,
                 "layers": student.num_hidden_layers,
                 "width": student.hidden_size,
                 "ffn": student.intermediate_size,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge.commands.numbers import Real
+from edge.commands.paths import AnyPath
 from edge.quantity import count_text, decimal_text
 from pretrain.commands.words import say, stages, words
 from pretrain.corpus.settings import LANGUAGES, LIMIT_MB, Settings
@@ -51,7 +52,7 @@ def _print_list(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 
 
 @click.command("corpus", **words("corpus"))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=AnyPath())
 @click.option("--languages", callback=_names, default=",".join(LANGUAGES), show_default=True,
               metavar="LANG,…", help=say("corpus-languages"))  # fmt: skip
 @click.option("--sources", callback=_names, metavar="NAME,…",

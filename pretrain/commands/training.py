@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edge.commands.paths import AnyPath
 from edge.commands.words import CommandWords
 from edge.quantity import count_text, decimal_text
 from pretrain.commands.words import WORDS, say
@@ -29,11 +30,11 @@ Command = Callable[..., Any]
 def options(command: Command) -> Command:
     """RECIPE, OUT and what every training can be told."""
     decorators = (
-        click.argument("recipe", type=click.Path(path_type=Path)),
-        click.argument("out", type=click.Path(path_type=Path)),
+        click.argument("recipe", type=AnyPath()),
+        click.argument("out", type=AnyPath()),
         click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE",
                      help=say("train-set")),
-        click.option("--work", type=click.Path(path_type=Path), help=say("train-work")),
+        click.option("--work", type=AnyPath(), help=say("train-work")),
     )  # fmt: skip
     return reduce(lambda made, decorate: decorate(made), reversed(decorators), command)
 

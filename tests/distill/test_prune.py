@@ -16,6 +16,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from click import UsageError
 from click.testing import Result
 from safetensors.numpy import load_file, save_file
 from torch import nn
@@ -379,6 +380,16 @@ def test_of_a_large_teacher_little_is_in_memory(tmp_path: Path) -> None:
     assert grown < 3 * largest + (200 << 20)  # 248 MiB: the teacher has more
 
 
+def test_a_teacher_is_named_after_its_folder_from_within(
+    lucie: Callable[..., Result], teacher: Path, measured: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(teacher)
+    lucie("prune", "./", tmp_path / "out", "--importance", measured, *EVERYTHING)
+    recipe = Bundle.open(tmp_path / "out", verify=False).manifest.recipe
+    assert recipe["teacher"] == teacher.name
+
+
 # --- bad input --------------------------------------------------------------------------------
 
 
@@ -429,6 +440,15 @@ def test_a_config_that_is_no_slice(
         like.write_text(changed if changed == "{" else json.dumps(TEACHER | changed))
     with pytest.raises((CheckpointError, DistillUsageError), match=said):
         lucie("prune", teacher, "out", "--importance", measured, "--like", like)
+
+
+@pytest.mark.parametrize("words", [("importance", "", "out"), ("report", ""), ("plan", "", "1b")])
+def test_a_name_that_is_empty_is_not_the_folder_one_is_in(
+    lucie: Callable[..., Result], words: tuple[str, ...]
+) -> None:
+    with pytest.raises((UsageError, DistillUsageError), match=r"it is empty|no model") as caught:
+        lucie(*words)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_importance_of_another_model(
