@@ -1,6 +1,6 @@
 """What a person asks a student to be: so many parameters, or so fast on a board.
 
-1b   1.1b   350m   1,098,000,000   1,1 Md         parameters
+1b   1.1b   350m   500k   1,098,000,000   1,1 Md  parameters
 pi5@12                                             tokens per second on a board
 pi5 at 12 tokens/s with 2k context in 2 GB         ... that has so much memory
 pi5 à 12 jetons/s avec 2k de contexte dans 2 Go
@@ -89,7 +89,7 @@ def parse(given: str) -> Target:
 
 
 def _parameters(count: float, span: tuple[float, float], given: str) -> Parameters:
-    if not 1e6 <= count <= 1e12:
+    if not 1e3 <= count <= 1e12:
         raise _not_understood(given)
     least, most = (int(count * end) for end in span)
     middle = (least * most) ** 0.5 if span == _AS_NAMED else count

@@ -15,6 +15,11 @@ def test_a_number_of_parameters(given: str) -> None:
     assert parse(given) == Parameters(990_000_000, 1_210_000_000, 1_100_000_000)
 
 
+@pytest.mark.parametrize("given", ["500k", "500K", "0.5m", "500000", "500,000", "500 k"])
+def test_a_number_below_a_million(given: str) -> None:
+    assert parse(given) == Parameters(450_000, 550_000, 500_000)
+
+
 def test_a_name_means_what_people_call_so() -> None:
     """Gemma 3 1B (1.00), TinyLlama (1.10), Llama-3.2-1B (1.24) and Luciole-1B (1.32)."""
     wanted = parse("1b")
@@ -44,7 +49,7 @@ def test_a_board_and_a_speed(given: str, wanted: OnBoard) -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        "", "b", "-1b", "0b", "1.1", "12", "1e9", "nan", "inf", "9" * 500, "pi5", "pi5@",
+        "", "b", "-1b", "0b", "1.1", "12", "999", "1e9", "nan", "inf", "9" * 500, "pi5", "pi5@",
         "pi5@fast",
         "pi5@0", "pi5@12 in 2 GB or so", "pi5@12 with 2k context in 2 GB with 4k context",
         "pi5@12 in 0 GB", "pi5@12 with 0 context", "1b at pi5", "pi5@12@13", "\x1b[31m",
