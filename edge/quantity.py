@@ -10,9 +10,11 @@ _FRENCH_SPACE = "\N{NARROW NO-BREAK SPACE}"
 
 
 def size_text(size: int) -> str:
-    """Bytes as MB or GB: `98 MB`, `4.1 GB`; `4,1 Go` in French."""
+    """Bytes as kB, MB or GB: `36 kB`, `98 MB`, `4.1 GB`; `4,1 Go` in French."""
+    if size < 999_500:
+        return text("quantity.kilobytes", value=max(min(size, 1), round(size / 1e3)))
     if size < 999_500_000:
-        return text("quantity.megabytes", value=max(1, round(size / 1e6)))
+        return text("quantity.megabytes", value=round(size / 1e6))
     return text("quantity.gigabytes", value=decimal_text(size / 1e9, 1))
 
 

@@ -22,7 +22,7 @@ from edge.markdown_table import markdown_table
 from edge.quantity import count_text, decimal_text
 from edge.text import one_line
 
-__all__ = ["shape_text", "show"]
+__all__ = ["megabytes", "shape_text", "show"]
 
 _NOTHING = "—"
 
@@ -108,9 +108,9 @@ def _size_table(plan: Plan, shown: Sequence[Board]) -> str:
                 [
                     student.letter,
                     kind,
-                    _megabytes(file_bytes(student.config, kind)),
-                    _megabytes(bytes_per_token(student.config, kind)),
-                    _megabytes(memory),
+                    megabytes(file_bytes(student.config, kind)),
+                    megabytes(bytes_per_token(student.config, kind)),
+                    megabytes(memory),
                     *(_rates(plan, student, kind, board) for board in shown),
                 ]
             )
@@ -196,5 +196,6 @@ def _percent(part: float) -> str:
     return decimal_text(100 * part, 0)
 
 
-def _megabytes(size: int) -> str:
-    return decimal_text(size / 1e6, 0)
+def megabytes(size: int) -> str:
+    """Without decimals, where they tell nothing."""
+    return decimal_text(size / 1e6, 0 if size >= 10_000_000 else 2)

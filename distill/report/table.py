@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from distill.planning.boards import boards
+from distill.planning.tables import megabytes
 from distill.report.entries import Accuracy, Entry, Rates, Report
 from distill.words import say
 from edge.markdown_table import markdown_table
@@ -59,7 +60,7 @@ def _columns(report: Report) -> list[_Column]:
         heading = say(f"report.task-{task}")
         columns.append(_Column(heading, _accuracy(task), 1))
     columns += [
-        _Column(say("report.size"), lambda entry: decimal_text(entry.file_bytes / 1e6, 0), 0),
+        _Column(say("report.size"), lambda entry: megabytes(entry.file_bytes), 0),
         _Column(say("report.here"), lambda entry: _rates(entry.here), 0),
     ]
     for name in report.teacher.boards:

@@ -224,3 +224,8 @@ def test_a_report_that_was_changed_is_not_shown(tmp_path: Path) -> None:
     with pytest.raises(DistillError) as raised:
         invoke("report", bundle.path)
     assert raised.value.code == "report.damaged"
+
+
+def test_of_a_tiny_model_the_size_is_told() -> None:
+    tiny = Entry(step=0, role="teacher", shape="2 × 8", parameters=40_000, file_bytes=36_288)
+    assert "| 0.04 |" in table(Report(quantization="Q8_0", context=64, entries=(tiny,)))

@@ -9,7 +9,11 @@ from edge.quantity import count_text, duration_text, size_text
 @pytest.mark.parametrize(
     ("size", "english", "french"),
     [
-        (1, "1 MB", "1 Mo"),
+        (0, "0 kB", "0 ko"),
+        (1, "1 kB", "1 ko"),
+        (36_288, "36 kB", "36 ko"),
+        (999_499, "999 kB", "999 ko"),
+        (999_500, "1 MB", "1 Mo"),
         (98_362_432, "98 MB", "98 Mo"),
         (999_499_999, "999 MB", "999 Mo"),
         (999_500_000, "1.0 GB", "1,0 Go"),
