@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -24,6 +24,9 @@ def listing(
     kind: type[BaseModel], folders: tuple[Path, ...] = (FOLDER,), subject: str = "fields"
 ) -> str:
     """TOML of a recipe with every field, its default and what it is, in the user's language.
+
+    It can be pasted: what has no default and need not be given is commented out, and an ellipsis
+    stands for what has to be.
 
     Args:
         kind: of recipe.
@@ -44,18 +47,22 @@ def fields(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Field
             yield from fields(below, f"{name}.")
 
 
-def _lines(kind: type[BaseModel], prefix: str, tell: Callable[[str], str]) -> list[str]:
+def _lines(
+    kind: type[BaseModel], prefix: str, tell: Callable[[str], str], off: str = ""
+) -> list[str]:
     lines: list[str] = []
     inner: list[str] = []
     for python_name, field in kind.model_fields.items():
         name = field.alias or python_name
         below, many = _model_of(field.annotation)
         told = f"# {tell(prefix + name)}"
+        absent = field.default is None or (many and field.default == ())
+        mark = "#" if absent else off
         if below is None:
-            lines += [told, f"{name} = {_default(field)}"]
+            lines += [told, f"{mark}{name} = {_value(field)}"]
         else:
             header = f"[[{prefix}{name}]]" if many else f"[{prefix}{name}]"
-            inner += ["", told, header, *_lines(below, f"{prefix}{name}.", tell)]
+            inner += ["", told, mark + header, *_lines(below, f"{prefix}{name}.", tell, mark)]
     return lines + inner
 
 
@@ -79,7 +86,16 @@ def _model_of(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
     return None, False
 
 
-def _default(field: FieldInfo) -> str:
+def _value(field: FieldInfo) -> str:
     if field.default is PydanticUndefined or field.default is None:
-        return "…"
+        return _example(field.annotation)
     return json.dumps(field.default)
+
+
+def _example(annotation: Any) -> str:
+    if annotation is str:
+        return '"…"'
+    inner = [_example(each) for each in get_args(annotation)]
+    if get_origin(annotation) is tuple:
+        return f"[{inner[0]}]"
+    return next((each for each in inner if each != "…"), "…")

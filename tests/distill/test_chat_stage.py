@@ -388,7 +388,7 @@ def test_every_field_of_a_recipe_is_told(lucie: Command, monkeypatch: pytest.Mon
         told = text(f"chatfields.{name}", folder=FOLDER)
         assert told == " ".join((field.description or "").split()).replace("'", "’"), name
     said = lucie("chat", "--fields").stdout
-    assert {"student = …", "beta = 1.0", "seed = 0"} <= set(said.splitlines())
+    assert {'student = "…"', "beta = 1.0", "seed = 0"} <= set(said.splitlines())
     monkeypatch.setenv("LUCIE_LANG", "fr")
     assert "# Jetons d’une réponse, au plus." in lucie("chat", "--fields").stdout
 

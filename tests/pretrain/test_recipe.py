@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from distill.chat.recipe import ChatRecipe
 from distill.recipe import ShrinkRecipe
 from distill.words import FOLDER as DISTILLING
 from edge.messages import text
 from pretrain.errors import PretrainUsageError
 from pretrain.fields import fields, listing
-from pretrain.recipe import Recipe, read_recipe
+from pretrain.recipe import BaseRecipe, Recipe, read_recipe
 from pretrain.words import FOLDER
 
 
@@ -117,10 +118,21 @@ def test_every_field_is_told_as_its_docstring_has_it() -> None:
         assert told == " ".join((field.description or "").split()).replace("'", "’"), name
 
 
+@pytest.mark.parametrize("kind", [Recipe, ShrinkRecipe, ChatRecipe])
+def test_a_listing_can_be_pasted(kind: type[BaseRecipe], tmp_path: Path) -> None:
+    """With what has to be given: a number of steps, where to begin, and what is cut."""
+    shown = listing(kind, (DISTILLING, FOLDER), "chatfields" if kind is ChatRecipe else "fields")
+    for blank, given in (("steps = …", "steps = 7"), ("#from", "from"), ("#ffn = …", "ffn = 8")):
+        shown = shown.replace(f"\n{blank}", f"\n{given}")
+    (tmp_path / "recipe.toml").write_text(shown, encoding="utf-8")
+    read_recipe(kind, tmp_path / "recipe.toml")
+
+
 def test_a_listing_is_toml_with_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = listing(Recipe)
-    known = tomllib.loads(shown.replace(" = …", ' = "…"'))
+    known = tomllib.loads(shown.replace("steps = …", "steps = 7"))
     assert known["optimizer"]["betas"] == [0.9, 0.95]
     assert known["data"]["mixture"][0]["path"] == "…"
+    assert '\n#from = "…"\n' in shown
     monkeypatch.setenv("LUCIE_LANG", "fr")
     assert "# Ce qui est lu.\n[data]" in listing(Recipe)
