@@ -66,6 +66,12 @@ def test_french_leaves_space_before_its_punctuation(file: Path) -> None:
         assert not re.search(r"\w[;!?](\s|$)|«\S|\S»", prose), name
 
 
+@pytest.mark.parametrize("file", FILES)
+def test_french_numbers_are_not_torn_apart(file: Path) -> None:
+    for name, texts in entries(file).items():
+        assert not re.search(r"\d \d{3}\b", CODE.sub("x", texts["fr"])), name
+
+
 def test_every_text_of_the_chat_is_said_somewhere() -> None:
     source = "\n".join(file.read_text(encoding="utf-8") for file in TUI.glob("*.py"))
     # Codes that are put together: a server's stage, a key and what it does, a provenance.
