@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from distill.baselines import BASELINES
 from distill.errors import DistillError
 from distill.report.entries import Curve, Entry, Report, Role
+from distill.report.table import in_lines
 from distill.words import say
 from edge.quantity import decimal_text
 from edge.text import one_line
@@ -70,7 +71,7 @@ def draw_in_terminal(report: Report, width: int, height: int = 16) -> str:
     plotext.title(_title(report, step))
     drawn = plotext.uncolorize(plotext.build())
     teacher = f"── {say('report.role-teacher')} {decimal_text(least, 3)}"
-    return "\n".join([drawn, "  ".join([*named, teacher])])
+    return "\n".join([drawn, in_lines("  ".join([*named, teacher]), width)])
 
 
 def _recovery(axes: Axes, report: Report, step: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from textwrap import fill
 
 from distill.planning.boards import boards
 from distill.planning.tables import megabytes
@@ -13,17 +14,23 @@ from edge.markdown_table import markdown_table
 from edge.quantity import count_text, decimal_text
 from edge.text import one_line
 
-__all__ = ["table"]
+__all__ = ["in_lines", "table"]
 
 _NOTHING = "—"
+_NO_BREAK = "\N{NO-BREAK SPACE}"
+_HERE, _BOARD = ("note-size", "note-here"), ("note-size", "note-board")
+_LEAST = 2
+"""Columns without which a table tells nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
     heading: str
     cell: Callable[[Entry], str]
-    level: int
-    """0: always shown; 1, 2: where there is room, the latter in wider terminals only."""
+    rank: int
+    """Where there is no room, the column of the highest goes first."""
+    notes: tuple[str, ...] = ()
+    """Entries of `report.toml` that say what it means."""
 
 
 def table(report: Report, width: int | None = None) -> str:
@@ -33,40 +40,50 @@ def table(report: Report, width: int | None = None) -> str:
         report: what was measured.
         width: characters of a line at most, for which columns are left out; None: all of them.
     """
-    made = ""
-    for level in (2, 1, 0):
-        columns = [column for column in _columns(report) if column.level <= level]
+    columns = _columns(report)
+    left_out: list[str] = []
+    while True:
         rows = [[column.cell(entry) for column in columns] for entry in report.entries]
         made = markdown_table([column.heading for column in columns], rows)
-        if width is None or max(map(len, made.splitlines())) <= width:
+        if width is None or len(columns) == _LEAST or max(map(len, made.splitlines())) <= width:
             break
-    notes = say(
-        "report.notes", quantization=report.quantization, context=count_text(report.context)
-    )
-    return f"{made}\n\n{notes}"
+        least = max(reversed(columns), key=lambda column: column.rank)
+        columns.remove(least)
+        left_out.insert(0, least.heading.replace(" ", _NO_BREAK))
+    facts = {"quantization": report.quantization, "context": count_text(report.context)}
+    notes = [say(f"report.{note}", **facts) for column in columns for note in column.notes]
+    if left_out:
+        notes.append(say("report.left-out", columns=" · ".join(left_out)))
+    told = " ".join(dict.fromkeys(notes))
+    return f"{made}\n\n{told if width is None else in_lines(told, width)}"
+
+
+def in_lines(text: str, width: int) -> str:
+    """A text in lines of so many characters at most, none of its words broken."""
+    return fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def _columns(report: Report) -> list[_Column]:
     columns = [
         _Column(say("report.model"), _name, 0),
-        _Column(say("report.shape"), lambda entry: entry.shape, 2),
-        _Column(say("report.parameters"), lambda e: decimal_text(e.parameters / 1e6, 1), 0),
-        _Column(say("report.tokens"), _tokens, 1),
+        _Column(say("report.shape"), lambda entry: entry.shape, 8),
+        _Column(say("report.parameters"), lambda e: decimal_text(e.parameters / 1e6, 1), 4),
+        _Column(say("report.tokens"), _tokens, 7),
     ]
-    for language in report.teacher.bits_per_byte:
+    for n, language in enumerate(report.teacher.bits_per_byte):
         heading = say("report.bits", language=one_line(language))
-        columns.append(_Column(heading, _bits(report, language), 0))
+        columns.append(_Column(heading, _bits(report, language), 5 if n else 1, ("note-bits",)))
     for task in report.teacher.accuracy:
         heading = say(f"report.task-{task}")
-        columns.append(_Column(heading, _accuracy(task), 1))
+        columns.append(_Column(heading, _accuracy(task), 6, ("note-task",)))
     columns += [
-        _Column(say("report.size"), lambda entry: megabytes(entry.file_bytes), 0),
-        _Column(say("report.here"), lambda entry: _rates(entry.here), 0),
+        _Column(say("report.size"), lambda entry: megabytes(entry.file_bytes), 2, ("note-size",)),
+        _Column(say("report.here"), lambda entry: _rates(entry.here), 3, _HERE),
     ]
     for name in report.teacher.boards:
         known = boards().get(name)
         heading = say("report.board", board=one_line(known.title if known else name))
-        columns.append(_Column(heading, _board(name), 2))
+        columns.append(_Column(heading, _board(name), 9, _BOARD))
     return columns
 
 

@@ -15,8 +15,8 @@ from transformers import LlamaForCausalLM
 from distill.commands import distill
 from distill.errors import DistillError
 from distill.report.accuracy import TASKS, measure_accuracy
-from distill.report.entries import FILE, Entry, Report, read_report
-from distill.report.table import table
+from distill.report.entries import FILE, Accuracy, Entry, Rates, Report, read_report
+from distill.report.table import in_lines, table
 from edge.bundle import Bundle
 from edge.manifest import Manifest
 from pretrain.journal import read_journal
@@ -229,3 +229,32 @@ def test_a_report_that_was_changed_is_not_shown(tmp_path: Path) -> None:
 def test_of_a_tiny_model_the_size_is_told() -> None:
     tiny = Entry(step=0, role="teacher", shape="2 × 8", parameters=40_000, file_bytes=36_288)
     assert "| 0.04 |" in table(Report(quantization="Q8_0", context=64, entries=(tiny,)))
+
+
+@pytest.mark.parametrize("lang", ["en", "fr"])
+def test_in_a_narrow_terminal_no_line_is_too_long_and_no_word_broken(
+    monkeypatch: pytest.MonkeyPatch, lang: str
+) -> None:
+    monkeypatch.setenv("LUCIE_LANG", lang)
+    entries = [
+        Entry(
+            step=step, role=role, shape="23 × 576, 1280, 9/3 × 64", parameters=99_600_000,
+            bits_per_byte={"en": bits, "fr": bits}, file_bytes=81_000_000,
+            accuracy={"agreement-en": Accuracy(value=0.5, error=0.01, chance=0.5, items=9)},
+            here=Rates(prefill=306, decode=92.9), boards={"pi5": Rates(prefill=80, decode=40)},
+        )
+        for step, role, bits in ((0, "teacher", 1.2), (1, "pruned", 2.5))
+    ]  # fmt: skip
+    found = Report(quantization="Q4_K_M", context=2048, entries=tuple(entries))
+    whole = table(found)
+    notes = whole.partition("\n\n")[2]
+    assert "report.md" not in notes
+    for width in (60, 80, 120):
+        shown = table(found, width)
+        assert max(map(len, shown.splitlines())) <= width
+        assert "report.md" in shown
+        assert "Q4_K_M" in shown
+        assert "23 ×" not in shown
+        assert in_lines(notes, width).replace("\n", " ") == notes
+    assert "KV" in notes
+    assert "KV" not in shown, "what is not shown needs no explanation"
