@@ -19,8 +19,9 @@ from edge.errors import (
 from edge.llamacpp.abort import ABORTED, AbortFlag
 from edge.llamacpp.batch import Batch
 from edge.llamacpp.cells import CellCount
-from edge.llamacpp.native import ThreadPool, api, build, forget_errors, reason
+from edge.llamacpp.native import api, build, forget_errors, reason
 from edge.llamacpp.sampler import ChainSampler, ContextRows
+from edge.llamacpp.thread_pool import ThreadPool
 from edge.llamacpp.threads import StepThreads
 from edge.llamacpp.vocab import Vocab
 

@@ -1,4 +1,4 @@
-"""llama.cpp's shared libraries: loading them, their log, their thread pools.
+"""llama.cpp's shared libraries: loading them, and their log.
 
 llama-cpp-python's package module imports its high-level class and every chat
 format (0.14 s and 44 MiB here, a second on a Pi), none of which is used: its
@@ -14,30 +14,18 @@ import logging
 import os
 import sys
 import types
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from edge.errors import EngineError
 
-__all__ = ["ThreadPool", "api", "build", "forget_errors", "reason"]
+__all__ = ["api", "build", "forget_errors", "of_cpu", "reason"]
 
 _log = logging.getLogger("edge.llamacpp")
 _CONTINUED = 5  # ggml_log_level: the rest of a line
 _ERROR = 4
-_MAX_THREADS = 512  # GGML_MAX_N_THREADS
-
-
-class _ThreadPoolParams(ctypes.Structure):
-    """`struct ggml_threadpool_params` of ggml.h, which the bindings leave out."""
-
-    _fields_ = (
-        ("cpumask", ctypes.c_bool * _MAX_THREADS),
-        ("n_threads", ctypes.c_int),
-        ("prio", ctypes.c_int),
-        ("poll", ctypes.c_uint32),
-        ("strict_cpu", ctypes.c_bool),
-        ("paused", ctypes.c_bool),
-    )
 
 
 class _Log:
@@ -102,6 +90,7 @@ def api() -> Any:
     _keep.append(callback)
     bindings.llama_backend_init()
     _declare(bindings._lib)
+    _load_backends(bindings._lib)
     return bindings
 
 
@@ -115,14 +104,40 @@ def _declare(lib: ctypes.CDLL) -> None:
     They are looked up in libllama, whose dependencies dlsym searches too: the
     wheel holds each library several times, and a second copy has its own state.
     """
-    lib.ggml_threadpool_params_default.argtypes = [ctypes.c_int]
-    lib.ggml_threadpool_params_default.restype = _ThreadPoolParams
-    lib.ggml_threadpool_new.argtypes = [ctypes.POINTER(_ThreadPoolParams)]
-    lib.ggml_threadpool_new.restype = ctypes.c_void_p
-    lib.ggml_threadpool_free.argtypes = [ctypes.c_void_p]
-    lib.ggml_threadpool_free.restype = None
+    lib.ggml_backend_reg_count.argtypes = []
+    lib.ggml_backend_reg_count.restype = ctypes.c_size_t
+    lib.ggml_backend_load_all_from_path.argtypes = [ctypes.c_char_p]
+    lib.ggml_backend_load_all_from_path.restype = None
+    lib.ggml_backend_reg_by_name.argtypes = [ctypes.c_char_p]
+    lib.ggml_backend_reg_by_name.restype = ctypes.c_void_p
+    lib.ggml_backend_reg_get_proc_address.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+    lib.ggml_backend_reg_get_proc_address.restype = ctypes.c_void_p
     lib.llama_attach_threadpool.argtypes = [ctypes.c_void_p] * 3
     lib.llama_attach_threadpool.restype = None
+
+
+def _load_backends(lib: ctypes.CDLL) -> None:
+    """Load what computes, where it lies beside libllama in a form for each CPU.
+
+    A build for many boards has it so, and takes the best that this CPU can run; one for this
+    machine holds it within.
+
+    Raises:
+        EngineError: none of the forms runs on this CPU.
+    """
+    if lib.ggml_backend_reg_count() == 0:
+        lib.ggml_backend_load_all_from_path(os.fsencode(Path(lib._name).parent))
+        if lib.ggml_backend_reg_count() == 0:
+            raise EngineError("engine.not-loadable", reason="no backend of ggml for this CPU")
+
+
+def of_cpu(name: str, restype: Any, *argtypes: Any) -> Callable[..., Any]:
+    """A function of what computes on the CPU, which need not lie in libllama (`_load_backends`)."""
+    lib = api()._lib
+    address = lib.ggml_backend_reg_get_proc_address(
+        lib.ggml_backend_reg_by_name(b"CPU"), name.encode()
+    )
+    return ctypes.CFUNCTYPE(restype, *argtypes)(address)
 
 
 def build() -> str:
@@ -136,37 +151,3 @@ def build() -> str:
     return f"llama-cpp-python {version('llama-cpp-python')} " + " ".join(
         f.split(":")[-1].strip() for f in features
     )
-
-
-class ThreadPool:
-    """ggml's own thread pool.
-
-    The pool that llama.cpp makes by itself (OpenMP's, or one made anew for each
-    graph) either sleeps at every barrier or starts threads for every token.
-    Idle workers sleep at once, which leaves their core to the terminal and the
-    server between two tokens. Where there is a thread for each core, each is
-    pinned to its own: woken on the core of the one that wakes it, a worker would
-    stay there while another process has the other core (see `threads`).
-
-    Args:
-        n_threads: threads, the calling one included: the first thread that computes
-            is pinned too, hence only when it computes.
-    """
-
-    def __init__(self, n_threads: int) -> None:
-        self._lib = api()._lib
-        params = self._lib.ggml_threadpool_params_default(n_threads)
-        params.poll = 0
-        params.paused = True
-        cores = os.sched_getaffinity(0)
-        if n_threads == len(cores) and max(cores) < _MAX_THREADS:
-            params.strict_cpu = True
-            for core in cores:
-                params.cpumask[core] = True
-        self.pointer: int | None = self._lib.ggml_threadpool_new(ctypes.byref(params))
-
-    def close(self) -> None:
-        """End the threads; no context may use the pool any more."""
-        if self.pointer is not None:
-            self._lib.ggml_threadpool_free(self.pointer)
-            self.pointer = None

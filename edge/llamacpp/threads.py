@@ -5,7 +5,7 @@ times a token for a 30-layer model, and wait there by spinning. If another
 process keeps one of the cores busy, each wait can last a scheduler slice
 (3 ms): two threads then decode many times slower than one. Two remedies:
 
-- the pool's threads are pinned to a core each (`native.ThreadPool`), so that
+- the pool's threads are pinned to a core each (`thread_pool.ThreadPool`), so that
   two of them never share one core while the neighbour has another to itself;
 - a core that others use is left to them, measured from /proc/stat.
 

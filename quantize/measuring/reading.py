@@ -18,7 +18,8 @@ from edge.errors import DamagedModelError, EngineError
 from edge.gguf_header import read_header
 from edge.llamacpp.abort import AbortFlag
 from edge.llamacpp.batch import Batch
-from edge.llamacpp.native import ThreadPool, api, forget_errors, reason
+from edge.llamacpp.native import api, forget_errors, reason
+from edge.llamacpp.thread_pool import ThreadPool
 from edge.llamacpp.vocab import Vocab
 from quantize.measuring.text_reader import TextReader
 
