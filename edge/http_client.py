@@ -17,7 +17,15 @@ from edge.reply_reader import KEY_VARIABLE, ReplyReader, error_told, parse_objec
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["KEY_VARIABLE", "Health", "HttpClient", "check_address", "open_http", "shown_address"]
+__all__ = [
+    "KEY_VARIABLE",
+    "Health",
+    "HttpClient",
+    "check_address",
+    "on_this_machine",
+    "open_http",
+    "shown_address",
+]
 
 _CONNECT_S = 5.0
 _ASK_S = 10.0
@@ -214,6 +222,11 @@ class HttpClient:
 def check_address(address: str) -> None:
     """See that `address` can be one of a server. Raises `UsageError`, as `open_http` does."""
     _place(address)
+
+
+def on_this_machine(address: str) -> bool:
+    """Whether what is sent there stays here: to a Unix socket it does."""
+    return address.startswith(_UNIX)
 
 
 def shown_address(address: str) -> str:

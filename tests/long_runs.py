@@ -1,6 +1,7 @@
 """Tests that take minutes run when what they test has changed.
 
-    pytestmark = pytest.mark.long("quantize/healing")     folders or files, from the root
+    pytestmark = pytest.mark.long("quantize/healing")     the Python of folders, or files
+    pytestmark = pytest.mark.long("images/board/*")       all files of a folder
 
 `long_runs.json` says of which state of these, and of the test's own file, all such tests of a
 file last passed. Of another state they run, in CI as everywhere; `LUCIE_TEST_LONG=1` runs them in
@@ -34,9 +35,16 @@ def state(item: pytest.Item) -> str:
 def _named(item: pytest.Item) -> Iterator[Path]:
     for mark in item.iter_markers("long"):
         for name in mark.args:
-            path = ROOT / name
+            path = ROOT / name.removesuffix("/*")
             assert path.exists(), f"{item.nodeid}: there is no {name}"
-            yield from path.rglob("*.py") if path.is_dir() else [path]
+            if name.endswith("/*"):
+                yield from (file for file in path.rglob("*") if _is_source(file))
+            else:
+                yield from path.rglob("*.py") if path.is_dir() else [path]
+
+
+def _is_source(path: Path) -> bool:
+    return path.is_file() and "__pycache__" not in path.parts
 
 
 class LongRuns:

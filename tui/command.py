@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from edge.errors import LucieError, UsageError
 from tui.words import say
 
 if TYPE_CHECKING:
-    from edge.client import Connector
+    from edge.client import Connector, ModelInfo
 
 __all__ = ["chat"]
 
@@ -41,22 +42,21 @@ def chat(
 
         check_address(server)
 
-    from edge.http_client import shown_address
+    from edge.http_client import on_this_machine, shown_address
     from edge.paths import data_dir
     from tui.app import ChatApp
     from tui.archive import Archive
     from tui.chat_screen import ChatScreen
-    from tui.provenance import known_of
     from tui.signals import leaving_on_signals
     from tui.source import Source
 
     screen = ChatScreen(
         Source(partial(_connector, model, server)),
         Archive(data_dir() / "history.sqlite3"),
-        lambda _: known_of(model) if server is None else [],
+        partial(_known, model, server),
         system=system,
         resume=not new,
-        url=server and shown_address(server),
+        url=None if server is None or on_this_machine(server) else shown_address(server),
     )
     app = ChatApp(screen)
     with leaving_on_signals(app.leave_soon):
@@ -73,6 +73,19 @@ def _require_terminal() -> None:
         raise UsageError("chat.no-terminal")
     if os.environ.get("TERM") == "dumb":
         raise UsageError("chat.dumb-terminal")
+
+
+def _known(model: str | None, server: str | None, info: ModelInfo) -> Sequence[tuple[str, str]]:
+    """What this machine knows of the model that answers; nothing, where another one runs it."""
+    from edge.http_client import on_this_machine
+    from edge.store import Store
+    from tui.provenance import known_of
+
+    if server is None:
+        return known_of(model)
+    if on_this_machine(server) and Store().holds(info.name):
+        return known_of(info.name)
+    return ()
 
 
 def _connector(model: str | None, server: str | None) -> Connector:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -66,21 +66,23 @@ def run(
     log: Path,
     title: str | None = None,
     env: Mapping[str, str] | None = None,
+    heard: Callable[[str], object] | None = None,
 ) -> None:
     """Run `command` to its end; if this process is stopped, so is all that it started.
 
     Args:
         command: program and arguments.
         log: where its output is appended.
-        title: entry of locale/bootstrap.toml that says what is being done; None: nothing new.
+        title: what is being done, shown with how far it is; None: nothing new.
         env: added to the environment.
+        heard: called with each line that it says.
 
     Raises:
         BuildError: it ended with an error, whose last lines have been shown.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     tail: deque[str] = deque(maxlen=400)
-    progress = _Progress("" if title is None else text(f"bootstrap.{title}"))
+    progress = _Progress(title or "")
     # A process group of its own, so that an interrupt ends compilers too, not only pip.
     with (
         log.open("a", encoding="utf-8", buffering=1) as record,
@@ -101,6 +103,8 @@ def run(
             for line in child.stdout:
                 record.write(line)
                 tail.append(line.rstrip())
+                if heard is not None:
+                    heard(tail[-1])
                 if step := _STEP.search(line):
                     progress.show(int(step[1]), int(step[2]))
             code = child.wait()

@@ -21,6 +21,7 @@ from typing import Any
 from edge.bootstrap import llamacpp
 from edge.bootstrap.build import run
 from edge.errors import LucieError
+from edge.messages import text
 
 __all__ = ["prepare"]
 
@@ -69,7 +70,7 @@ def _install(program: Path, project: Path, extras: Collection[str]) -> None:
     # Forced, because the same version for another CPU is another wheel.
     run([*pip, "--force-reinstall", "--no-deps", str(wheel)], log=log)
     target = f"{project}[{','.join(extras)}]" if extras else str(project)
-    run([*pip, "--editable", target], log=log, title="installing")
+    run([*pip, "--editable", target], log=log, title=text("bootstrap.installing"))
 
 
 @contextmanager
@@ -133,4 +134,8 @@ def _create(venv: Path) -> None:
     if importlib.util.find_spec("ensurepip") is None:
         raise LucieError("bootstrap.no-venv")
     log = llamacpp.cache_dir() / "build" / "venv.log"
-    run([sys.executable, "-m", "venv", "--clear", str(venv)], log=log, title="creating")
+    run(
+        [sys.executable, "-m", "venv", "--clear", str(venv)],
+        log=log,
+        title=text("bootstrap.creating"),
+    )

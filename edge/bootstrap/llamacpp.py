@@ -26,6 +26,7 @@ from pathlib import Path
 
 from edge.bootstrap.build import BuildError, run, say
 from edge.errors import LucieError
+from edge.messages import text
 
 __all__ = ["FLAGS", "VERSION", "cache_dir", "jobs", "key", "locked", "python", "sdist", "wheel"]
 
@@ -159,7 +160,7 @@ def _build(folder: Path) -> Path:
 
 def _compile(command: list[str], env: dict[str, str], n_jobs: int, log: Path) -> None:
     env = {**env, "CMAKE_BUILD_PARALLEL_LEVEL": str(n_jobs)}
-    run(command, log=log, title="building", env=env)
+    run(command, log=log, title=text("bootstrap.building"), env=env)
 
 
 def jobs() -> int:
@@ -183,7 +184,7 @@ def python(folder: Path, log: Path) -> Path:
         run(
             [sys.executable, "-m", "venv", "--clear", str(program.parents[1])],
             log=log,
-            title="tools",
+            title=text("bootstrap.tools"),
         )
         packages = ["scikit-build-core[pyproject]>=0.9.2", *missing]
         run([str(program), "-m", "pip", "install", "-q", *packages], log=log)
@@ -215,7 +216,7 @@ def sdist(folder: Path, log: Path) -> Path:
         *("-d", str(folder / "sdist"), "-r", str(pin)),
     ]
     path = f"{folder / 'env/bin'}:{os.environ['PATH']}"
-    run(command, log=log, title="fetching", env={"PATH": path})
+    run(command, log=log, title=text("bootstrap.fetching"), env={"PATH": path})
     unpacked = folder / "unpacked"
     shutil.rmtree(unpacked, ignore_errors=True)
     with tarfile.open(next((folder / "sdist").glob("*.tar.gz"))) as archive:

@@ -8,6 +8,7 @@ import shutil
 from edge.bootstrap.build import BuildError, run
 from edge.bootstrap.llamacpp import cache_dir
 from edge.errors import LucieError
+from edge.messages import text
 
 __all__ = ["require"]
 
@@ -31,7 +32,7 @@ def require() -> None:
     log.unlink(missing_ok=True)
     install = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
     try:
-        run(["apt-get", "update"], log=log, title="programs")
+        run(["apt-get", "update"], log=log, title=text("bootstrap.programs"))
         run(install, log=log, env={"DEBIAN_FRONTEND": "noninteractive"})
     except BuildError as error:
         raise LucieError("bootstrap.no-programs", packages=names) from error

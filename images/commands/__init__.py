@@ -6,6 +6,9 @@ import click
 
 from edge.commands.words import end_as_by_ctrl_c
 from images.commands.boards import boards
+from images.commands.boot import boot
+from images.commands.build import build
+from images.commands.check import check
 from images.commands.flash import flash
 from images.commands.words import HELP, say
 
@@ -18,5 +21,5 @@ def image() -> None:
     end_as_by_ctrl_c()
 
 
-for command in (boards, flash):
+for command in (boards, boot, build, check, flash):
     image.add_command(command)

@@ -32,7 +32,7 @@ def test_explains_a_failure(
     log = tmp_path / "logs" / "build.log"
     code = f"print('[1/9] cc'); print({line!r}); print('[2/9] more'); raise SystemExit(3)"
     with pytest.raises(build.BuildError) as caught:
-        build.run([sys.executable, "-c", code], log=log, title="building")
+        build.run([sys.executable, "-c", code], log=log, title="Building llama.cpp")
     assert caught.value.facts["cause"] == word
     assert str(log) in str(caught.value)
     assert line in capsys.readouterr().err
@@ -43,10 +43,10 @@ def test_shows_progress_and_keeps_the_log(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = "for n in range(1, 5): print(f'[{n}/4] compiling')"
-    build.run([sys.executable, "-c", code], log=tmp_path / "log", title="building")
+    build.run([sys.executable, "-c", code], log=tmp_path / "log", title="Building llama.cpp")
     err = capsys.readouterr().err
-    assert err.startswith("Building llama.cpp for this CPU, once\n")
-    assert re.search(r"once   25 %  0:0\d\n", err)
+    assert err.startswith("Building llama.cpp\n")
+    assert re.search(r"llama.cpp   25 %  0:0\d\n", err)
     assert "50 %" not in err, "without a terminal, a line now and then"
     assert (tmp_path / "log").read_text("utf-8").count("compiling") == 4 + 1
 
@@ -55,7 +55,7 @@ def test_on_a_terminal_progress_stays_on_one_line(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from edge.bootstrap.build import run\n"
         "steps = 'for n in range(1, 5): print(f\"[{n}/4] compiling\")'\n"
-        "run([sys.executable, '-c', steps], log=Path(sys.argv[1]), title='building')"
+        "run([sys.executable, '-c', steps], log=Path(sys.argv[1]), title='Building llama.cpp')"
     )
     ours, theirs = os.openpty()
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "log")], stderr=theirs, check=True)
@@ -78,7 +78,7 @@ def test_being_stopped_stops_the_compilers(
         from edge.bootstrap import __main__, build, environment
         def prepare(project, extras):
             command = ["sh", "-c", '{sys.executable} -c "$0"; true', {inner!r}]
-            build.run(command, log=Path({str(tmp_path / "log")!r}), title="building")
+            build.run(command, log=Path({str(tmp_path / "log")!r}), title="Building llama.cpp")
         environment.prepare = prepare
         __main__.main("chat")
     """)

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from edge.messages import LANGUAGES
 from images.onboard.settings import Complaint, Settings, read
 
-SHIPPED = Path("images/onboard/lucie.toml")
+SHIPPED = Path("images/board/boot/lucie.toml")
 IMAGER = r"""config_version = "1.0"
 
 [system]

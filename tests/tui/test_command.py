@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from edge.client import ModelInfo
 from edge.errors import UnknownModelError, UsageError
+from edge.store import Store
 from tests.tui.terminal import Terminal
-from tui.command import chat
+from tui.command import _known, chat
 
 LATE = {"httpx", "pydantic", "numpy", "sqlite3", "markdown_it", "starlette", "uvicorn", "jinja2"}
 
@@ -72,6 +74,16 @@ def test_help_names_the_options() -> None:
     text = CliRunner().invoke(chat, ["--help"]).output
     for option in ("--model", "--server", "--new", "--continue", "--system"):
         assert option in text
+
+
+def test_of_a_model_of_this_machine_its_manifest_is_told_whoever_runs_it(model_path: Path) -> None:
+    Store().add(f"file:{model_path}", name="here")
+    here = ModelInfo("here", None, None, None)
+    told = _known("here", None, here)
+    assert told
+    assert _known(None, "unix:/run/lucie/serve.sock", here) == told
+    assert _known(None, "http://10.42.0.1:8080", here) == ()
+    assert not _known(None, "unix:/run/other.sock", ModelInfo("elsewhere", None, None, None))
 
 
 def test_a_server_that_is_not_there(path: Path) -> None:

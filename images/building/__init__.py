@@ -1,0 +1,1 @@
+"""How a card is made of packages, an engine and a model."""

@@ -1,0 +1,156 @@
+"""From a board and a model to an image: the steps, one after the other.
+
+packages ─┐
+engine ───┼─▶ root file system ──┐
+program ──┘                      ├──▶ disk ──▶ what is handed on
+model, lucie.toml ───────────────┘
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge.bundle import Bundle
+from edge.errors import MemoryRefusedError
+from edge.header import read_model
+from edge.manifest import Manifest, Parent
+from edge.plan import plan
+from edge.workshop import software, workshop
+from images.boards import Board
+from images.building import debian, program
+from images.building.kept import digest, kept
+from images.building.room import STEPS, Room
+from images.errors import ImageError
+
+if TYPE_CHECKING:
+    from edge.store import Model
+
+__all__ = ["Order", "build"]
+
+Say = Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked for."""
+
+    board: Board
+    model: Model
+    """A bundle of this computer."""
+    language: str
+    """Of the chat, until `lucie.toml` says otherwise."""
+
+
+def build(order: Order, out: Path, log: Path, say: Say, title: Callable[[str], str]) -> Bundle:
+    """Make the image bundle `out`.
+
+    Args:
+        log: where the work is told.
+        say: called with a word for each part of the work, as it begins.
+        title: gives what is said of such a part.
+
+    Raises:
+        LucieError: the model is no bundle, or has no room on the board; a step failed.
+    """
+    model = _bundle(order)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
+    with workshop(out) as folder:
+        say("tools")
+        bench = _Bench(debian.tools(log), folder, log, say)
+        say("packages")
+        packages = debian.packages(log)
+        engine = program.engine(bench.room, log, title("engine"))
+        say("wheels")
+        wheels = program.wheels(log)
+        root = _root(bench, packages, engine, wheels)
+        card = _card(bench, root, model, order)
+        say("hash")
+        files = {file.name: file for file in sorted(card.iterdir()) if file.suffix != ".img"}
+        return Bundle.write(out, _manifest(order, model, out.name), files, move=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """Where steps are run."""
+
+    room: Room
+    folder: Path
+    log: Path
+    say: Say
+
+    def run(self, step: str, *arguments: str, binds: Mapping[str, Path]) -> None:
+        """Run one; the lines of it that begin with `::` name the parts of its work."""
+
+        def heard(line: str) -> None:
+            if line.startswith(":: "):
+                self.say(line.removeprefix(":: "))
+
+        self.room.run(step, *arguments, binds=binds, log=self.log, heard=heard)
+
+
+def _bundle(order: Order) -> Bundle:
+    """The model, which is whole, and which the board has room for."""
+    if order.model.folder is None:
+        raise ImageError("build.no-bundle", path=str(order.model.path))
+    most = order.board.memory[-1]
+    try:
+        plan(read_model(order.model.weights), order.board.device(most))
+    except MemoryRefusedError as error:
+        raise ImageError(
+            "build.no-room", board=order.board.title, memory=f"{most:g}", reason=str(error)
+        ) from error
+    return Bundle.open(order.model.folder, verify=True)
+
+
+def _root(bench: _Bench, packages: Path, engine: Path, wheels: Path) -> Path:
+    """The root file system and what the firmware starts."""
+    given = bench.folder / "system"
+    shutil.copytree(debian.BOARD, given)
+    program.lay_out(given / "program", engine, wheels)
+    made_of = [packages.parent.name, engine.name, digest(given), digest(STEPS / "root.sh")]
+
+    def make(folder: Path) -> None:
+        binds = {"/given": given, "/packages": packages.parent, "/out": folder}
+        bench.run("root", "/given", f"/packages/{packages.name}", "/out", binds=binds)
+
+    return kept("root", made_of, make)
+
+
+def _card(bench: _Bench, root: Path, model: Bundle, order: Order) -> Path:
+    """The folder of what is handed on: the card, packed, its block map and its hashes."""
+    given, card = bench.folder / "given", bench.folder / "card"
+    shutil.copytree(debian.BOARD / "boot", given / "boot")
+    settings = given / "boot" / "lucie.toml"
+    text = settings.read_text(encoding="utf-8")
+    chosen = rf'\1"{order.language}"'
+    text = re.sub(r'^# (language = )"\w+"', chosen, text, flags=re.MULTILINE)
+    settings.write_text(text, encoding="utf-8")
+    home = given / "data" / "lucie"
+    shutil.copytree(model.path, home / "data" / "models" / model.manifest.name)
+    (home / "model").write_text(f"LUCIE_MODEL={model.manifest.name}\n", encoding="utf-8")
+    card.mkdir()
+    binds = {"/given": given, "/system": root, "/out": card}
+    bench.run("disk", "/given", "/system", "/out", binds=binds)
+    name = f"lucie-{order.board.name}-{model.manifest.name}"
+    bench.run("publish", "/out", name, binds=binds)
+    return card
+
+
+def _manifest(order: Order, model: Bundle, name: str) -> Manifest:
+    of_model = model.manifest
+    return Manifest(
+        kind="image",
+        name=name,
+        parents=(Parent(name=of_model.name, sha256=model.sha256),),
+        recipe={"step": "image.build", "board": order.board.name, "language": order.language},
+        software=software("llama-cpp-python", "textual", "numpy"),
+        languages=of_model.languages,
+        provenance=of_model.provenance,
+        data=of_model.data,
+    )

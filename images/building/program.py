@@ -1,0 +1,95 @@
+"""What a board has of Python: this project, what it needs, and llama.cpp."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib.metadata import requires, version
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+import edge
+from edge.bootstrap import llamacpp
+from edge.bootstrap.build import run
+from images.building.kept import kept
+from images.building.room import STEPS, Room
+
+__all__ = ["engine", "lay_out", "wheels"]
+
+_PYTHON = "3.13"
+"""Of Debian trixie."""
+_GLIBC = range(17, 42)
+"""The C libraries that a wheel may ask for: up to trixie's 2.41."""
+_OURS = ("edge", "tui", "images")
+_NOT_ON_BOARD = ("__pycache__", "bootstrap", "building", "board", "flashing", "tests", "*.pyi")
+
+
+def engine(room: Room, log: Path, title: str) -> Path:
+    """The package `llama_cpp` for arm64, compiled here.
+
+    Args:
+        title: what is said of it, if it has to be done.
+
+    Raises:
+        BuildError: it failed.
+    """
+    recipe = (STEPS / "engine.sh").read_text(encoding="utf-8")
+
+    def make(folder: Path) -> None:
+        llamacpp.sdist(folder, log)
+        jobs = str(llamacpp.jobs())
+        room.run("engine", "/engine", jobs, binds={"/engine": folder}, log=log, title=title)
+
+    return kept("engine", [llamacpp.VERSION, llamacpp.SDIST_SHA256, recipe], make)
+
+
+def wheels(log: Path) -> Path:
+    """All else that this project needs on a board, in the versions that are installed here.
+
+    Raises:
+        BuildError: it failed.
+    """
+    pinned = sorted(set(_pins("lucie-edge")))
+    platforms = [f"--platform=manylinux_2_{n}_aarch64" for n in _GLIBC]
+
+    def make(folder: Path) -> None:
+        shutil.rmtree(folder / "site", ignore_errors=True)
+        command = [
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+            *("--target", str(folder / "site"), "--no-deps", "--no-compile"),
+            *("--only-binary=:all:", *platforms, "--platform=manylinux2014_aarch64"),
+            *(f"--python-version={_PYTHON}", "--implementation=cp"),
+            *(f"--abi=cp{_PYTHON.replace('.', '')}", "--abi=abi3", "--abi=none", *pinned),
+        ]
+        run(command, log=log)
+
+    return kept("wheels", [_PYTHON, pinned], make) / "site"
+
+
+def _pins(name: str) -> Iterator[str]:
+    """What a distribution needs on a board, and what these need, as NAME==VERSION."""
+    board = {"python_version": _PYTHON, "platform_machine": "aarch64", "extra": ""}
+    for line in requires(name) or ():
+        needed = Requirement(line)
+        if needed.name == "llama-cpp-python" or not (
+            needed.marker is None or needed.marker.evaluate(board)
+        ):
+            continue
+        yield f"{needed.name}=={version(needed.name)}"
+        yield from _pins(needed.name)
+
+
+def lay_out(target: Path, engine: Path, wheels: Path) -> None:
+    """Put them together in a folder, as a board's `dist-packages`."""
+    ignore = shutil.ignore_patterns(*_NOT_ON_BOARD)
+    shutil.copytree(wheels, target, ignore=shutil.ignore_patterns("bin", "tests", "*.pyi"))
+    shutil.copytree(engine / "llama_cpp", target / "llama_cpp")
+    for name in _OURS:
+        shutil.copytree(Path(edge.__file__).parents[1] / name, target / name, ignore=ignore)
+    for name, of in (("llama_cpp_python", llamacpp.VERSION), ("lucie_edge", edge.__version__)):
+        info = target / f"{name}-{of}.dist-info"
+        info.mkdir()
+        told = f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {of}\n"
+        (info / "METADATA").write_text(told, encoding="utf-8")

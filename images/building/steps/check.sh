@@ -1,0 +1,92 @@
+#!/bin/sh
+# check.sh CARD: what every card of ours keeps to. Says "+ NAME" or "- NAME reason" of each.
+set -u
+card=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+root=$work/root
+
+contract() {
+    name=$1
+    shift
+    if said=$("$@" 2>&1); then echo "+ $name"; else echo "- $name $(echo "$said" | tail -n 1)"; fi
+}
+
+cut_out() { # NUMBER
+    sfdisk -l -q -o Start,Sectors "$card" | sed -n "$(($1 + 1))p" | while read -r start sectors; do
+        dd if="$card" of="$work/$1" bs=64K iflag=skip_bytes,count_bytes conv=sparse status=none \
+            skip=$((start * 512)) count=$((sectors * 512))
+    done
+}
+
+table() {
+    found=$(sfdisk -l -q -o Id "$card" | tail -n +2 | tr -d ' ' | paste -sd, -)
+    [ "$found" = "c,83,83,83" ] || { echo "$found" && return 1; }
+    for number in 1 2 4; do cut_out "$number"; done
+}
+boot_system() { fsck.vfat -n "$work/1"; }
+read_only_system() { fsck.erofs --extract="$root" "$work/2"; }
+data_system() { e2fsck -fn "$work/4"; }
+
+boot_files() {
+    mkdir -p "$work/boot"
+    mcopy -snoi "$work/1" '::*' "$work/boot" || return
+    for file in config.txt lucie.toml bootcode.bin start_cd.elf start4cd.elf fixup_cd.dat fixup4cd.dat \
+        A/vmlinuz A/initrd A/cmdline.txt A/bcm2837-rpi-3-b.dtb A/bcm2837-rpi-3-b-plus.dtb \
+        A/bcm2837-rpi-zero-2-w.dtb A/bcm2711-rpi-4-b.dtb A/bcm2711-rpi-400.dtb A/bcm2712-rpi-5-b.dtb; do
+        [ -s "$work/boot/$file" ] || { echo "$file" && return 1; }
+    done
+    grep -q "lucie.disk=$(sfdisk --disk-id "$card" | cut -c3-) " "$work/boot/A/cmdline.txt" \
+        || { echo cmdline.txt && return 1; }
+}
+
+services() {
+    for unit in getty.target.wants/getty@tty1 multi-user.target.wants/lucie-serve \
+        multi-user.target.wants/lucie-settings data.mount.wants/lucie-grow; do
+        [ -h "$root/etc/systemd/system/$unit.service" ] || { echo "$unit" && return 1; }
+    done
+    systemd-analyze --root="$root" --man=no verify lucie-serve.service lucie-settings.service lucie-grow.service
+}
+
+passwords() {
+    cut -d: -f1,2 "$root/etc/shadow" | grep -v ':!' && return 1
+    [ "$(wc -l < "$root/etc/passwd")" = "$(wc -l < "$root/etc/shadow")" ]
+}
+
+secrets() {
+    [ ! -s "$root/etc/machine-id" ] || { echo machine-id && return 1; }
+    find "$root/etc/ssh" "$root/root" "$root/home" -name 'ssh_host_*' -o -name authorized_keys | grep . && return 1
+    grep -E '^ *(password|ssid|authorized_keys)' "$work/boot/lucie.toml" && return 1
+    return 0
+}
+
+model() {
+    debugfs -R "rdump /lucie/data/models $work" "$work/4" || return
+    ls "$work"/models/*/manifest.json || return
+    python3 - "$work/models" <<'PYTHON'
+import hashlib, json, pathlib, sys
+
+for manifest in pathlib.Path(sys.argv[1]).glob("*/manifest.json"):
+    for name, file in json.loads(manifest.read_text())["files"].items():
+        with (manifest.parent / name).open("rb") as opened:
+            if hashlib.file_digest(opened, "sha256").hexdigest() != file["sha256"]:
+                sys.exit(f"{manifest.parent.name}/{name}")
+PYTHON
+}
+
+licences() {
+    for package in bash busybox-static libc6 linux-base python3-minimal raspi-firmware systemd; do
+        [ -e "$root/usr/share/doc/$package/copyright" ] || { echo "$package" && return 1; }
+    done
+}
+
+contract table table
+contract boot-system boot_system
+contract read-only-system read_only_system
+contract data-system data_system
+contract boot-files boot_files
+contract services services
+contract passwords passwords
+contract secrets secrets
+contract model model
+contract licences licences

@@ -1,0 +1,53 @@
+#!/bin/sh
+# disk.sh IN ROOT OUT: a card, of the root file system that root.sh has made and of models.
+#
+#   1 boot, FAT   what the firmware reads; lucie.toml, which any computer can open
+#   2 system A    read-only
+#   3 system B    empty, until an update comes
+#   4 data, ext4  models and conversations; takes the rest of the card at the first start
+set -eu
+in=$1 root=$2 out=$3
+rm -rf "${out:?}"/*
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mebibytes() { echo $((($(stat -c %s "$1") + 1048575) / 1048576)); }
+signature=$(sha256sum "$root/root.erofs" | cut -c1-8)
+boot=192 slot=$((($(mebibytes "$root/root.erofs") * 5 / 4 + 63) / 64 * 64))
+files=$(du -sm --apparent-size "$in/data" | cut -f1)
+data=$((files + files / 50 + 64))
+
+say() { echo ":: $1"; }
+
+say disk
+mkdir "$work/data"
+cp -R --no-preserve=ownership "$in/data/." "$work/data"
+chown -R 800:800 "$work/data/lucie"
+# Models are read by the server that they are hostile to.
+chown -R 0:0 "$work/data/lucie/data/models"
+find "$work/data" -exec touch -hd "@$SOURCE_DATE_EPOCH" {} +
+mke2fs -q -t ext4 -m 0 -L lucie-data -d "$work/data" -U "$signature-0000-4000-8000-000000000000" \
+    -E "hash_seed=$signature-0000-4000-8000-000000000000,lazy_itable_init=0,lazy_journal_init=0" \
+    "$work/data.ext4" "${data}M"
+
+mkdir -p "$work/boot/A"
+cp -R "$root/boot/." "$work/boot/A"
+mv "$work/boot/A"/bootcode.bin "$work/boot/A"/start*.elf "$work/boot/A"/fixup*.dat "$work/boot"
+cp "$in/boot/config.txt" "$in/boot/lucie.toml" "$work/boot"
+echo "$(cat "$in/boot/cmdline.txt") lucie.disk=$signature lucie.root=2" > "$work/boot/A/cmdline.txt"
+find "$work/boot" -exec touch -hd "@$SOURCE_DATE_EPOCH" {} +
+mkfs.vfat --invariant -F 32 -n LUCIE -i "$signature" -C "$work/boot.fat" $((boot * 1024)) > /dev/null
+mcopy -smi "$work/boot.fat" "$work/boot"/* ::
+
+truncate -s $((1 + boot + 2 * slot + data))M "$out/lucie.img"
+sfdisk -q "$out/lucie.img" <<TABLE
+label: dos
+label-id: 0x$signature
+start=1MiB, size=${boot}MiB, type=c, bootable
+size=${slot}MiB, type=83
+size=${slot}MiB, type=83
+type=83
+TABLE
+put() { dd if="$1" of="$out/lucie.img" bs=1M seek="$2" conv=notrunc,sparse status=none; }
+put "$work/boot.fat" 1
+put "$root/root.erofs" $((1 + boot))
+put "$work/data.ext4" $((1 + boot + 2 * slot))

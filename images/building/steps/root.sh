@@ -1,0 +1,91 @@
+#!/bin/sh
+# root.sh IN PACKAGES OUT: the root file system of a board, and what its firmware starts, of
+# Debian's packages in an archive and of what is in IN.
+#
+# Nothing of the board's processor is run: what the packages' scripts would set up is done by
+# systemd's own tools, which take another root, or by the lines below.
+set -eu
+in=$1 packages=$2 out=$3
+rm -rf "${out:?}"/*
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+root=$work/root
+early=$work/early
+version=$(tar -tf "$packages" | sed -nE 's,^\./usr/lib/modules/([^/]+)/vmlinuz$,\1,p')
+python=$root/usr/lib/python3/dist-packages
+
+say() { echo ":: $1"; }
+
+say unpack
+mkdir -p "$root" "$out/boot"
+tar -C "$root" --exclude-from="$in/leave-out" -xf "$packages"
+cp -R --no-preserve=ownership "$in/system/." "$root"
+mkdir -p "$python"
+cp -R --no-preserve=ownership "$in/program/." "$python"
+chmod -R go=u-w "$root/usr/lib/python3"
+
+say configure
+# As base-passwd and base-files do it.
+cp "$root/usr/share/base-passwd/passwd.master" "$root/etc/passwd"
+cp "$root/usr/share/base-passwd/group.master" "$root/etc/group"
+# Nobody has a password: root neither.
+sed -E 's/^([^:]+):.*/\1:!*:20000:0:99999:7:::/' "$root/etc/passwd" > "$root/etc/shadow"
+sed -E 's/^([^:]+):.*/\1:*::/' "$root/etc/group" > "$root/etc/gshadow"
+chown 0:42 "$root/etc/shadow" "$root/etc/gshadow"
+chmod 640 "$root/etc/shadow" "$root/etc/gshadow"
+cp "$root/usr/share/base-files/profile" "$root/etc/profile"
+systemd-sysusers --root="$root"
+pam-auth-update --root "$root" --package --force
+ln -sf ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
+ln -sf ../usr/share/zoneinfo/Europe/Paris "$root/etc/localtime"
+# An empty one: systemd makes an identity for each start, and no "first boot" of it.
+: > "$root/etc/machine-id"
+mkdir -p "$root/boot/firmware" "$root/data" "$root/var/lib/systemd"
+
+# What else there is starts when lucie.toml asks for it.
+systemctl --root="$root" --quiet enable getty@tty1 lucie-grow lucie-serve lucie-settings
+
+depmod -b "$root" "$version"
+
+say compile
+python3 -m compileall -q -j0 --invalidation-mode=unchecked-hash -s "$root" -p / \
+    "$root/usr/lib/python3.13" "$root/usr/lib/python3"
+
+mkdir -p "$root/usr/share/keymaps"
+while read -r name layout variant; do
+    ckbcomp -layout "$layout" ${variant:+-variant "$variant"} 2>/dev/null \
+        | gzip -n9 > "$root/usr/share/keymaps/$name.map.gz"
+done < "$in/keymaps"
+
+say kernel
+gzip -n9 < "$root/usr/lib/modules/$version/vmlinuz" > "$out/boot/vmlinuz"
+cp "$root/usr/lib/modules/$version"/dtb/broadcom/bcm27*-rpi-*.dtb "$out/boot"
+# The firmware that leaves the most memory: without camera and codecs (gpu_mem=16 asks for it).
+cp "$root"/usr/lib/raspi-firmware/bootcode.bin "$root"/usr/lib/raspi-firmware/*cd.* "$out/boot"
+rm -r "$root/usr/lib/modules/$version/vmlinuz" "$root/usr/lib/modules/$version/dtb" \
+    "$root/usr/lib/raspi-firmware"
+
+mkdir -p "$early/bin" "$early/dev" "$early/proc" "$early/sys" "$early/root" \
+    "$early/usr/lib/modules/$version"
+ln -s usr/lib "$early/lib"
+cp "$root/usr/bin/busybox" "$early/bin"
+install -m 755 "$in/init" "$early/init"
+cp "$root/usr/lib/modules/$version"/modules.order "$root/usr/lib/modules/$version"/modules.builtin* \
+    "$early/usr/lib/modules/$version"
+modprobe -d "$root" -S "$version" --show-depends -a $(cat "$in/modules") \
+    | sed -nE 's/^insmod ([^ ]+).*/\1/p' | sort -u | while read -r module; do
+    kept="$early${module#"$root"}"
+    mkdir -p "${kept%/*}"
+    xz -dc "$module" > "${kept%.xz}"
+done
+depmod -b "$early" "$version"
+find "$early" -exec touch -hd "@$SOURCE_DATE_EPOCH" {} +
+(cd "$early" && find . | LC_ALL=C sort | cpio -oR 0:0 -H newc --reproducible --quiet) \
+    | zstd -q19 > "$out/boot/initrd"
+
+say pack
+# Nothing is left to do for a first start after an update of /usr.
+touch "$root/etc/.updated" "$root/var/.updated"
+find "$root" -newermt "@$SOURCE_DATE_EPOCH" -exec touch -hd "@$SOURCE_DATE_EPOCH" {} +
+mkfs.erofs -zlz4hc,12 -C65536 -Efragments,dedupe,ztailpacking -T"$SOURCE_DATE_EPOCH" \
+    -U00000000-0000-0000-0000-000000000000 -L lucie --quiet "$out/root.erofs" "$root"

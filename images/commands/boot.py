@@ -1,0 +1,62 @@
+"""`lucie image boot`."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edge.commands.numbers import Whole
+from edge.commands.paths import AnyPath
+from edge.paths import cache_dir
+from edge.quantity import decimal_text
+from images.commands.words import say, words
+
+if TYPE_CHECKING:
+    from images.booting.turn import Turn
+
+__all__ = ["boot"]
+
+_MACHINES = ("raspi3b", "virt-a53", "virt-a72", "virt-a76")
+
+
+@click.command("boot", **words("boot"))
+@click.argument("image", type=AnyPath())
+@click.option("--machine", type=click.Choice(_MACHINES), default="virt-a72", show_default=True,
+              help=say("boot-machine"))  # fmt: skip
+@click.option("--test", "test", is_flag=True, help=say("boot-test"))
+@click.option("--ask", default=say("boot-question"), show_default=True, help=say("boot-ask"))
+@click.option("--patience", type=Whole(1), default=1200, show_default=True, metavar="SECONDS",
+              help=say("boot-patience"))  # fmt: skip
+@click.pass_context
+def boot(
+    ctx: click.Context, image: Path, machine: str, test: bool, ask: str, patience: int
+) -> None:
+    """Start an image in an emulator."""
+    from images.booting.machine import MACHINES, start
+    from images.booting.turn import one_turn
+
+    logs = cache_dir() / "images"
+    with tempfile.TemporaryDirectory(prefix="lucie-boot-", dir="/var/tmp") as folder:
+        click.echo(say("boot-preparing"), err=True)
+        started = start(image, MACHINES[machine], Path(folder), logs / "boot.log")
+        if not test:
+            click.echo(say("boot-leave"), err=True)
+            ctx.exit(subprocess.run(started.command(), check=False).returncode)
+        click.echo(say("boot-starting", machine=machine), err=True)
+        turn = one_turn(started.command(), ask, logs / "console.log", patience)
+    click.echo(turn.screen)
+    click.echo(_times(turn), err=True)
+
+
+def _times(turn: Turn) -> str:
+    seconds = {
+        "screen": turn.screen_s,
+        "ready": turn.ready_s,
+        "first": turn.first_s,
+        "answer": turn.answer_s,
+    }
+    return say("boot-times", **{name: decimal_text(value, 1) for name, value in seconds.items()})

@@ -1,0 +1,78 @@
+"""What a board's file system holds of ours, as it lies in `images/board`."""
+
+from __future__ import annotations
+
+import configparser
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+BOARD = Path("images/board")
+UNITS = BOARD / "system/usr/lib/systemd/system"
+SCRIPTS = [
+    BOARD / "init",
+    BOARD / "system/usr/lib/lucie-grow",
+    *sorted(Path("images/building/steps").glob("*.sh")),
+]
+
+
+def unit(path: Path) -> configparser.ConfigParser:
+    parser = configparser.RawConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(path)
+    return parser
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_is_one_that_sh_understands(script: Path) -> None:
+    subprocess.run(["sh", "-n", str(script)], check=True)
+
+
+@pytest.mark.parametrize("name", ["packages", "modules", "leave-out"])
+def test_a_list_is_sorted_and_names_nothing_twice(name: str) -> None:
+    lines = (BOARD / name).read_text().splitlines()
+    assert lines == sorted(set(lines))
+
+
+def test_every_service_that_is_enabled_is_there() -> None:
+    root = Path("images/building/steps/root.sh").read_text()
+    enabled = root.split("--quiet enable ")[1].splitlines()[0].split()
+    ours = {f"{name}.service" for name in enabled if name.startswith("lucie-")}
+    assert ours == {path.name for path in UNITS.glob("*.service")}
+
+
+def test_the_server_has_no_right_that_it_does_not_need() -> None:
+    service = unit(UNITS / "lucie-serve.service")["Service"]
+    assert service["User"] == "lucie-edge"
+    assert service["CapabilityBoundingSet"] == ""
+    assert service["ProtectSystem"] == "strict"
+    assert service["IPAddressDeny"] == "any"
+    assert service["IPAddressAllow"] == "localhost"
+    assert service["NoNewPrivileges"] == "yes"
+    assert service["Restart"] == "always"
+    assert service["MemoryMax"].endswith("%")
+
+
+@pytest.mark.parametrize("console", ["getty@.service.d", "serial-getty@.service.d"])
+def test_a_console_opens_the_chat_and_no_login(console: str) -> None:
+    lines = (UNITS / console / "lucie.conf").read_text().splitlines()
+    starts = [line.removeprefix("ExecStart=") for line in lines if line.startswith("ExecStart=")]
+    assert starts[0] == "", "the login is still started"
+    assert starts[1].startswith("/usr/bin/lucie chat ")
+    assert "User=lucie-edge" in lines
+
+
+def test_no_account_of_ours_has_a_password() -> None:
+    [line] = [
+        line
+        for line in (BOARD / "system/usr/lib/sysusers.d/lucie.conf").read_text().splitlines()
+        if line.startswith("u")
+    ]
+    assert line.startswith("u! "), "u!: systemd locks it"
+
+
+def test_no_setting_is_made_for_the_user() -> None:
+    shipped = tomllib.loads((BOARD / "boot/lucie.toml").read_text(encoding="utf-8"))
+    assert {k: v for k, v in shipped.items() if v} == {"class": {"enabled": False}}
