@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
-from importlib.metadata import requires, version
+from importlib.metadata import distribution, requires, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -88,8 +88,22 @@ def lay_out(target: Path, engine: Path, wheels: Path) -> None:
     shutil.copytree(engine / "llama_cpp", target / "llama_cpp")
     for name in _OURS:
         shutil.copytree(Path(edge.__file__).parents[1] / name, target / name, ignore=ignore)
-    for name, of in (("llama_cpp_python", llamacpp.VERSION), ("lucie_edge", edge.__version__)):
-        info = target / f"{name}-{of}.dist-info"
-        info.mkdir()
-        told = f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {of}\n"
-        (info / "METADATA").write_text(told, encoding="utf-8")
+    _describe(target, "llama-cpp-python", llamacpp.VERSION)
+    commands = [c for c in distribution("lucie-edge").entry_points if not c.extras]
+    groups = {command.group for command in commands}
+    listed = [
+        line
+        for group in sorted(groups)
+        for line in (f"[{group}]", *(f"{c.name} = {c.value}" for c in commands if c.group == group))
+    ]
+    info = _describe(target, "lucie-edge", edge.__version__)
+    (info / "entry_points.txt").write_text("\n".join(listed) + "\n", encoding="utf-8")
+
+
+def _describe(target: Path, name: str, of: str) -> Path:
+    """Say which version is there, as an installer would."""
+    info = target / f"{name.replace('-', '_')}-{of}.dist-info"
+    info.mkdir()
+    told = f"Metadata-Version: 2.1\nName: {name}\nVersion: {of}\n"
+    (info / "METADATA").write_text(told, encoding="utf-8")
+    return info
