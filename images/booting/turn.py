@@ -79,9 +79,11 @@ class _Console:
                     return str(self.screen.buffer[row][column].fg)
         return None
 
-    def reading(self) -> bool:
-        """Whether the state counts tokens of the prompt."""
-        return any("●" in line and "/" in line[:24] for line in self.screen.display)
+    def answering(self, question: str) -> bool:
+        """Whether there is a word of an answer below the question; a counter is none."""
+        lines = [line.strip() for line in self.screen.display[: ROWS - 4]]
+        asked = [n for n, line in enumerate(lines) if question in line]
+        return any(line and "/" not in line for line in lines[asked[-1] + 1 :]) if asked else False
 
     def type(self, text: str) -> None:
         """Type it, as fast as a serial line takes it, and Enter."""
@@ -113,7 +115,7 @@ def one_turn(command: Sequence[str], question: str, record: Path, patience_s: fl
         asked = time.monotonic()
         console.type(question)
         console.until(lambda: console.mood() == _BUSY, "question")
-        first = console.until(lambda: not console.reading(), "first token")
+        first = console.until(lambda: console.answering(question), "first token")
         done = console.until(lambda: console.mood() == _READY, "answer")
         return Turn(screen - began, ready - began, first - asked, done - asked, console.shown())
     finally:
