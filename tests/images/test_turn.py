@@ -1,0 +1,75 @@
+"""One turn on a console, with a program that draws the chat's last lines in a machine's place.
+
+The real machine is started in `test_card.py`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from images.booting.machine import MACHINES, Started
+from images.booting.turn import one_turn
+from images.building.room import Room
+from images.errors import ImageError
+
+# Busy, ready; a question; waiting, a counter, two words, ready.
+CHAT = r"""
+import sys, time, tty
+tty.setraw(0)
+
+def line(row, text):
+    sys.stdout.write(f"\x1b[{row};3H{text}\x1b[K")
+    sys.stdout.flush()
+    time.sleep(0.3)
+
+def state(colour, text):
+    line(23, f"\x1b[{colour}m●\x1b[0m {text}")
+
+print("booting\r")
+state(33, "connecting"); state(32, "ready")
+asked = ""
+while not asked.endswith("\r"): asked += sys.stdin.read(1)
+line(4, "▌ " + asked.strip())
+state(33, "waiting"); line(6, "Reading your text 3/9"); time.sleep(0.5)
+line(6, "Bread"); time.sleep(0.5); line(6, "Bread and wine."); state(32, "ready 3/99")
+time.sleep(60)
+"""
+
+
+def turn(program: str, tmp_path: Path, patience: float = 30):
+    command = [sys.executable, "-u", "-c", program]
+    return one_turn(command, "What is there?", tmp_path / "console.log", patience)
+
+
+def test_what_is_seen_is_timed_and_shown(tmp_path: Path) -> None:
+    seen = turn(CHAT, tmp_path)
+    assert 0 < seen.screen_s < seen.ready_s
+    assert 1 < seen.first_s < seen.answer_s, "neither waiting nor a counter is a word"
+    assert "Bread and wine." in seen.screen
+    assert "booting" in (tmp_path / "console.log").read_text()
+
+
+def test_a_machine_that_ends_is_told_with_what_was_on_its_screen(tmp_path: Path) -> None:
+    with pytest.raises(ImageError) as caught:
+        turn("print('Kernel panic')", tmp_path)
+    assert "Kernel panic" in str(caught.value)
+    assert str(tmp_path / "console.log") in str(caught.value)
+
+
+def test_patience_ends(tmp_path: Path) -> None:
+    with pytest.raises(ImageError) as caught:
+        turn("print('still starting'); import time; time.sleep(60)", tmp_path, patience=1)
+    assert "still starting" in str(caught.value)
+    assert "--patience" in str(caught.value)
+
+
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=lambda machine: machine.name)
+def test_a_machine_has_no_network_and_the_console_of_its_board(machine, tmp_path: Path) -> None:
+    (tmp_path / "cmdline.txt").write_text("console=serial0,115200 console=tty1 psi=1")
+    command = Started(Room(tmp_path), tmp_path, machine).command()
+    assert command[command.index("-nic") + 1] == "none"
+    line = command[command.index("-append") + 1]
+    assert line == f"console={machine.console} psi=1"
