@@ -12,7 +12,13 @@ from edge.messages import text
 
 __all__ = ["require"]
 
-_PACKAGES = {"tmux": "tmux", "strace": "strace", "ip": "iproute2", "unshare": "util-linux"}
+_PACKAGES = {
+    "ip": "iproute2",
+    "mmdebstrap": "mmdebstrap",
+    "strace": "strace",
+    "tmux": "tmux",
+    "unshare": "util-linux",
+}
 """Program and the Debian package that has it."""
 
 
