@@ -194,5 +194,5 @@ def test_says_that_debian_has_venv_in_a_package(
 
 def test_says_which_programs_the_tests_need(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(LucieError, match="apt install tmux strace iproute2 util-linux"):
+    with pytest.raises(LucieError, match="apt install iproute2 mmdebstrap strace tmux util-linux"):
         programs.require()
