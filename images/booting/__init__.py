@@ -1,1 +1,3 @@
 """A card is started in an emulator."""
+
+__all__: list[str] = []
