@@ -13,7 +13,7 @@ from edge import streams
 from edge.messages import LANGUAGES
 from images.onboard.settings import Complaint, Locale, Settings, read
 
-__all__ = ["FILES", "KEYMAPS", "apply", "main"]
+__all__ = ["FILES", "KEYMAPS", "apply", "main", "unheeded"]
 
 FILES = ("rpi-preseed.toml", "lucie.toml")
 """On the boot partition: that of Raspberry Pi Imager first, so that ours wins."""
@@ -53,22 +53,35 @@ def _write(file: Path, text: str) -> None:
     file.write_text(text, encoding="utf-8")
 
 
-def unknown(settings: Settings, root: Path) -> list[Complaint]:
-    """What is well written, and is not on this board."""
+def unheeded(settings: Settings, root: Path) -> list[Complaint]:
+    """What is well written, and changes nothing on this board."""
     locale = settings.locale
-    missing = []
-    if not (root / "usr/share/zoneinfo" / locale.timezone).is_file():
-        missing.append("locale.timezone")
-    if locale.keymap and not (root / f"usr/share/keymaps/{locale.keymap}.map.gz").is_file():
-        missing.append("locale.keymap")
-    return [Complaint("wrong", FILES[-1], field=field) for field in missing]
+    zone = root / "usr/share/zoneinfo" / locale.timezone
+    keymap = root / f"usr/share/keymaps/{locale.keymap}.map.gz"
+    here = {"locale.timezone": zone.is_file(), "locale.keymap": keymap.is_file()}
+    if locale.keymap is None:
+        del here["locale.keymap"]
+    asked = {
+        "wlan.ssid": settings.wlan.ssid or settings.wlan.ssid_hex,
+        "class.enabled": settings.class_.enabled,
+        "user.password": settings.user.password,
+        "ssh.enabled": settings.ssh.enabled,
+    }
+    return [
+        *(
+            Complaint("absent", FILES[-1], field=field)
+            for field, found in here.items()
+            if not found
+        ),
+        *(Complaint("not-yet", FILES[-1], field=field) for field, value in asked.items() if value),
+    ]
 
 
 def main() -> int:
     """At the start of a board; what is wrong is said, and stops nothing."""
     root = Path("/")
     settings, complaints = read([root / "boot/firmware" / name for name in FILES])
-    for complaint in [*complaints, *unknown(settings, root)]:
+    for complaint in [*complaints, *unheeded(settings, root)]:
         streams.tell(complaint.say(settings.locale.language))
     apply(settings, root, lambda command: subprocess.run(command, check=False))
     return 0

@@ -150,9 +150,9 @@ class Settings(_Section):
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """What is wrong in a file, and so is not heeded."""
+    """What of a file is not heeded, and why."""
 
-    code: Literal["unreadable", "no-toml", "unknown", "wrong"]
+    code: Literal["unreadable", "no-toml", "unknown", "wrong", "absent", "not-yet"]
     file: str
     line: int = 0
     """Counted from 1."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from images.onboard.apply import apply, unknown
+from images.onboard.apply import apply, unheeded
 from images.onboard.settings import Settings
 
 
@@ -65,6 +65,19 @@ def test_what_the_board_does_not_have_is_said_and_changes_nothing(board: Path) -
     chosen = {"timezone": "Europe/Nowhere", "keymap": "klingon"}
     settings = Settings.model_validate({"locale": chosen})
     ran = applied(board, locale=dict(chosen))
-    assert [each.field for each in unknown(settings, board)] == ["locale.timezone", "locale.keymap"]
+    told = [(each.code, each.field) for each in unheeded(settings, board)]
+    assert told == [("absent", "locale.timezone"), ("absent", "locale.keymap")]
     assert ran == []
     assert str((board / "etc/localtime").readlink()) == "/usr/share/zoneinfo/Europe/Paris"
+
+
+@pytest.mark.parametrize("lang", ["en", "fr"])
+def test_what_is_not_applied_yet_is_told(board: Path, lang: str) -> None:
+    sections = {"class": {"enabled": True}, "wlan": {"ssid": "École"}}
+    told = unheeded(Settings.model_validate(sections), board)
+    assert [each.field for each in told] == ["wlan.ssid", "class.enabled"]
+    assert all("lucie.toml" in each.say(lang) and each.field in each.say(lang) for each in told)
+
+
+def test_of_what_is_shipped_all_is_heeded(board: Path) -> None:
+    assert unheeded(Settings(), board) == []

@@ -60,8 +60,6 @@ done < "$in/keymaps"
 say kernel
 gzip -n9 < "$root/usr/lib/modules/$version/vmlinuz" > "$out/boot/vmlinuz"
 cp "$root/usr/lib/modules/$version"/dtb/broadcom/bcm2[78]*-rpi-*.dtb "$out/boot"
-# Under the name by which the firmware of a Pi 5 with the later stepping asks for it.
-cp "$out/boot/bcm2712-d-rpi-5-b.dtb" "$out/boot/bcm2712d0-rpi-5-b.dtb"
 # The firmware that leaves the most memory: without camera and codecs (gpu_mem=16 asks for it).
 cp "$root"/usr/lib/raspi-firmware/bootcode.bin "$root"/usr/lib/raspi-firmware/*cd.* "$out/boot"
 rm -r "$root/usr/lib/modules/$version/vmlinuz" "$root/usr/lib/modules/$version/dtb" \
