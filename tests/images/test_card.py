@@ -78,7 +78,7 @@ def test_it_is_as_small_as_was_asked_for(built: Path) -> None:
 def test_it_keeps_to_every_contract(built: Path) -> None:
     looked = lucie_image("check", next(built.glob("*.img.xz")), "--json")
     found = {contract["name"]: contract for contract in json.loads(looked.stdout)}
-    assert len(found) == 10
+    assert len(found) == 11
     assert [name for name, contract in found.items() if not contract["kept"]] == []
 
 

@@ -40,6 +40,16 @@ boot_files() {
         || { echo cmdline.txt && return 1; }
 }
 
+# On a Pi 5 of the later stepping, the firmware makes of one device tree what Linux has as another.
+stepping() {
+    fdtoverlay -i "$work/boot/A/bcm2712-rpi-5-b.dtb" -o "$work/d0.dtb" \
+        "$work/boot/A/overlays/bcm2712d0.dtbo" || return
+    for tree in "$work/d0.dtb" "$work/boot/A/bcm2712-d-rpi-5-b.dtb"; do
+        dtc -q -O dts "$tree" | grep -v gpio-line-names > "$tree.dts"
+    done
+    diff "$work/d0.dtb.dts" "$work/boot/A/bcm2712-d-rpi-5-b.dtb.dts"
+}
+
 services() {
     for unit in getty.target.wants/getty@tty1 multi-user.target.wants/lucie-serve \
         multi-user.target.wants/lucie-settings data.mount.wants/lucie-grow; do
@@ -85,6 +95,7 @@ contract boot-system boot_system
 contract read-only-system read_only_system
 contract data-system data_system
 contract boot-files boot_files
+contract stepping stepping
 contract services services
 contract passwords passwords
 contract secrets secrets

@@ -62,6 +62,12 @@ gzip -n9 < "$root/usr/lib/modules/$version/vmlinuz" > "$out/boot/vmlinuz"
 cp "$root/usr/lib/modules/$version"/dtb/broadcom/bcm2[78]*-rpi-*.dtb "$out/boot"
 # The firmware that leaves the most memory: without camera and codecs (gpu_mem=16 asks for it).
 cp "$root"/usr/lib/raspi-firmware/bootcode.bin "$root"/usr/lib/raspi-firmware/*cd.* "$out/boot"
+# The firmware looks for overlays below os_prefix only where it finds a README there.
+mkdir "$out/boot/overlays"
+cp "$in/overlays/README" "$out/boot/overlays"
+for overlay in "$in"/overlays/*.dts; do
+    dtc -q -@ -O dtb -o "$out/boot/overlays/$(basename "$overlay" .dts).dtbo" "$overlay"
+done
 rm -r "$root/usr/lib/modules/$version/vmlinuz" "$root/usr/lib/modules/$version/dtb" \
     "$root/usr/lib/raspi-firmware"
 
