@@ -20,8 +20,9 @@ _SUITE = "trixie"
 _MIRROR = "http://deb.debian.org/debian"
 _TOOLS = (
     "bmap-tools", "console-setup", "cpio", "device-tree-compiler", "dosfstools", "e2fsprogs",
-    "erofs-utils", "fdisk", "kmod", "libpam-runtime", "mtools", "ninja-build", "cmake", "g++-aarch64-linux-gnu",
-    "python3", "qemu-system-arm", "systemd", "xkb-data", "xz-utils", "zstd",
+    "erofs-utils", "fdisk", "kmod", "libpam-runtime", "mtools", "ninja-build", "cmake",
+    "g++-aarch64-linux-gnu", "python3", "qemu-system-arm", "systemd", "xkb-data", "xz-utils",
+    "zstd",
 )  # fmt: skip
 # Of trixie itself, Linux has no driver for the card of a Raspberry Pi 5.
 _PINS = f"""\
