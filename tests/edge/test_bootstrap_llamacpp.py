@@ -93,7 +93,7 @@ def fake_build(monkeypatch: pytest.MonkeyPatch, *causes: str | None) -> list[dic
         title: str | None = None,
         env: dict[str, str] | None = None,
     ) -> None:
-        if title == "building":
+        if "wheel" in command:
             tried.append(env or {})
             if cause := next(outcomes):
                 raise build.BuildError(f"bootstrap.failed-{cause}", log=str(log), cause=cause)
@@ -102,7 +102,7 @@ def fake_build(monkeypatch: pytest.MonkeyPatch, *causes: str | None) -> list[dic
             (out / "llama_cpp_python-1.whl").write_bytes(b"whole")
         elif "venv" in command:
             (llamacpp.cache_dir() / "build" / llamacpp.key() / "env").mkdir(exist_ok=True)
-        elif title == "fetching":
+        elif "download" in command:
             packed = Path(command[command.index("-d") + 1])
             (packed / "pack" / "llama").mkdir(parents=True)
             subprocess.run(["tar", "czf", "../s.tar.gz", "llama"], cwd=packed / "pack", check=True)

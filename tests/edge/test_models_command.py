@@ -99,7 +99,7 @@ def test_the_list_tells_what_is_here_what_could_be_and_what_fits(
     assert (rows[0]["name"], rows[0]["here"], rows[0]["fits"]) == ("toy", True, True)
     assert rows[0]["size"] == gguf.stat().st_size
     shown = invoke("list").stdout.splitlines()
-    assert shown[0].split() == ["toy", "1", "MB", "here"]
+    assert shown[0].split() == ["toy", str(round(gguf.stat().st_size / 1e3)), "kB", "here"]
     assert shown[1].startswith(f"* {DEFAULT_MODEL}")
     assert "lucie models add" in shown[-1]
 
