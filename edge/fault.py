@@ -12,14 +12,15 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-__all__ = ["fault_text"]
+__all__ = ["BOUNDS", "fault_text"]
 
-_BOUNDS = {
+BOUNDS = {
     "greater_than": ("gt", ">"),
     "greater_than_equal": ("ge", "≥"),
     "less_than": ("lt", "<"),
     "less_than_equal": ("le", "≤"),
 }
+"""For pydantic's types of error about bounds: the name of the bound in its context, and a sign."""
 _KINDS = {
     "int": "whole",
     "float": "number",
@@ -56,8 +57,8 @@ def _reason(found: ErrorDetails) -> str:
     kind, facts = found["type"], found.get("ctx", {})
     if kind == "value_error":  # ours, told by whoever raised it
         return one_line(facts["error"])
-    if kind in _BOUNDS:
-        name, sign = _BOUNDS[kind]
+    if kind in BOUNDS:
+        name, sign = BOUNDS[kind]
         bound = facts[name]
         shown = count_text(bound) if isinstance(bound, int) else f"{bound:g}"
         return text("fault.bound", bound=f"{sign} {shown}")

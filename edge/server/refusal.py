@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import ContextFullError, EngineError, LucieError, UsageError
+from edge.fault import BOUNDS
 from edge.messages import LANGUAGES, text
 
 if TYPE_CHECKING:
@@ -108,12 +109,6 @@ def _openai_code(error: LucieError) -> str:
     return error.code.partition(".")[2].replace("-", "_")
 
 
-_RELATIONS = {
-    "greater_than": ("gt", ">"),
-    "greater_than_equal": ("ge", "≥"),
-    "less_than": ("lt", "<"),
-    "less_than_equal": ("le", "≤"),
-}
 _JSON_TYPES = {
     "string_type": "string",
     "int_type": "integer",
@@ -138,8 +133,8 @@ def from_validation(failure: ValidationError, body: Any) -> UsageError:
         return UsageError("server.unknown-parameter", param=param)
     if kind == "missing":
         return UsageError("server.missing-parameter", param=param)
-    if kind in _RELATIONS:
-        key, sign = _RELATIONS[kind]
+    if kind in BOUNDS:
+        key, sign = BOUNDS[kind]
         return UsageError("server.out-of-range", param=param, bound=f"{sign} {context[key]:.10g}")
     if kind in _JSON_TYPES:
         here = (detail["type"] for detail in found if _param(detail, body) == param)
