@@ -128,14 +128,16 @@ def _card(bench: _Bench, root: Path, model: Bundle, order: Order) -> Path:
     shutil.copytree(debian.BOARD / "boot", given / "boot")
     settings = given / "boot" / "lucie.toml"
     text = settings.read_text(encoding="utf-8")
-    chosen = rf'\1"{order.language}"'
-    text = re.sub(r'^# (language = )"\w+"', chosen, text, flags=re.MULTILINE)
+    spoken = rf'\1"{order.language}"'
+    text = re.sub(r'^# (language = )"\w+"', spoken, text, flags=re.MULTILINE)
     settings.write_text(text, encoding="utf-8")
-    home = given / "data" / "lucie"
-    shutil.copytree(model.path, home / "data" / "models" / model.manifest.name)
-    (home / "model").write_text(f"LUCIE_MODEL={model.manifest.name}\n", encoding="utf-8")
+    chosen = given / "data" / "lucie" / "model"
+    chosen.parent.mkdir(parents=True)
+    chosen.write_text(f"LUCIE_MODEL={model.manifest.name}\n", encoding="utf-8")
+    models = "/given/data/lucie/data/models"
     card.mkdir()
-    binds = {"/given": given, "/system": root, "/out": card}
+    binds = {"/given": given, f"{models}/{model.manifest.name}": model.path,
+             "/system": root, "/out": card}  # fmt: skip
     bench.run("disk", "/given", "/system", "/out", binds=binds)
     name = f"lucie-{order.board.name}-{model.manifest.name}"
     bench.run("publish", "/out", name, binds=binds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -68,8 +69,7 @@ def packages(log: Path) -> Path:
         pins.write_text(_PINS, encoding="utf-8")
         _mmdebstrap(
             *(log, "--variant=extract", "--architectures=arm64", f"--include={','.join(wanted)}"),
-            f'--setup-hook=mkdir -p "$1/etc/apt/preferences.d"; '
-            f"cp '{pins}' \"$1/etc/apt/preferences.d/backports\"",
+            f"--setup-hook=upload {shlex.quote(str(pins))} /etc/apt/preferences.d/backports",
             *(_SUITE, str(folder / "packages.tar")),
             f"deb {_MIRROR} {_SUITE} {kinds}",
             f"deb {_MIRROR} {_SUITE}-updates {kinds}",

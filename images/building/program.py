@@ -51,7 +51,7 @@ def wheels(log: Path) -> Path:
     Raises:
         BuildError: it failed.
     """
-    pinned = sorted(set(_pins("lucie-edge")))
+    pinned = sorted(set(_pins("lucie-edge", "board")))
     platforms = [f"--platform=manylinux_2_{n}_aarch64" for n in _GLIBC]
 
     def make(folder: Path) -> None:
@@ -68,9 +68,9 @@ def wheels(log: Path) -> Path:
     return kept("wheels", [_PYTHON, pinned], make) / "site"
 
 
-def _pins(name: str) -> Iterator[str]:
+def _pins(name: str, extra: str = "") -> Iterator[str]:
     """What a distribution needs on a board, and what these need, as NAME==VERSION."""
-    board = {"python_version": _PYTHON, "platform_machine": "aarch64", "extra": ""}
+    board = {"python_version": _PYTHON, "platform_machine": "aarch64", "extra": extra}
     for line in requires(name) or ():
         needed = Requirement(line)
         if needed.name == "llama-cpp-python" or not (

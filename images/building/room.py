@@ -44,9 +44,18 @@ def as_root(*namespaces: str) -> list[str]:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder that may hold files of other users."""
-    if folder.exists():
-        subprocess.run([*as_root("--mount"), "rm", "-rf", str(folder)], check=True)
+    """Remove a folder that may hold files of other users.
+
+    Raises:
+        ImageError: it is still there.
+    """
+    if not folder.exists():
+        return
+    command = [*as_root("--mount"), "rm", "-rf", str(folder)]
+    ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    if ended.returncode != 0:
+        reason = (ended.stderr.strip().splitlines() or [f"exit {ended.returncode}"])[-1]
+        raise ImageError("build.no-remove", path=str(folder), reason=reason)
 
 
 class Room:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from images.building.room import Room, as_root, remove
+from images.errors import ImageError
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +57,9 @@ def test_a_folder_is_removed_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "some/deep").mkdir(parents=True)
     remove(tmp_path / "some")
     assert not (tmp_path / "some").exists()
+
+
+def test_a_folder_that_stays_is_told_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(ImageError, match="refusing to remove"):
+        remove(tmp_path / "a" / "..")  # rm does not, whoever asks
