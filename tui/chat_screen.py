@@ -63,6 +63,7 @@ class ChatScreen(Screen[None]):
         system: the system prompt of new conversations.
         resume: go on with the last conversation.
         url: the server, where it is not one of this machine's own.
+        notice: what those who look after this machine tell; it follows what is reopened.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -82,6 +83,7 @@ class ChatScreen(Screen[None]):
         system: str | None = None,
         resume: bool = False,
         url: str | None = None,
+        notice: str = "",
     ) -> None:
         super().__init__()
         self.dialogue = Dialogue(system)
@@ -96,6 +98,7 @@ class ChatScreen(Screen[None]):
         self._describe = describe
         self._system = system
         self._url = url
+        self._notice: list[Entry] = [Remark(notice, ".remark")] if notice else []
         self._resuming = resume
         self.prompt.free = not resume
         self._begun = False
@@ -236,7 +239,7 @@ class ChatScreen(Screen[None]):
         self.dialogue = dialogue
         where = say("chat.remote", url=self._url) if self._url else say("chat.local")
         welcome: list[Entry] = [Remark(f"{say('chat.ai')}\n{where}", ".welcome")]
-        self.transcript.show(welcome + entries_of(dialogue))
+        self.transcript.show(welcome + entries_of(dialogue) + self._notice)
         status = self.status_line.status
         self.status_line.status = replace(status, used=dialogue.tokens, speed=None)
         self._update_lines()

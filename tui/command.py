@@ -6,11 +6,13 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edge import streams
+from edge.commands.paths import AnyPath
 from edge.errors import LucieError, UsageError
 from tui.words import say
 
@@ -19,15 +21,25 @@ if TYPE_CHECKING:
 
 __all__ = ["chat"]
 
+_LONGEST_NOTICE = 4000
+"""Characters of it that are shown."""
+
 
 @click.command(help=say("command.help"), epilog=say("command.example"))
 @click.option("-m", "--model", metavar=say("command.model-value"), help=say("command.model"))
 @click.option("--server", metavar="URL", help=say("command.server"))
 @click.option("--new/--continue", "new", default=True, help=say("command.new"))
 @click.option("--system", metavar=say("command.text-value"), help=say("command.system"))
+@click.option("--notice", type=AnyPath(), metavar=say("command.file-value"),
+              help=say("command.notice"))  # fmt: skip
 @click.pass_context
 def chat(
-    ctx: click.Context, model: str | None, server: str | None, new: bool, system: str | None
+    ctx: click.Context,
+    model: str | None,
+    server: str | None,
+    new: bool,
+    system: str | None,
+    notice: Path | None,
 ) -> None:
     """Open the chat; the exit code is 0, 1 where messages were lost, 128 + n after signal n."""
     _require_terminal()
@@ -57,6 +69,7 @@ def chat(
         system=system,
         resume=not new,
         url=None if server is None or on_this_machine(server) else shown_address(server),
+        notice="" if notice is None else _read(notice),
     )
     app = ChatApp(screen)
     with leaving_on_signals(app.leave_soon):
@@ -73,6 +86,19 @@ def _require_terminal() -> None:
         raise UsageError("chat.no-terminal")
     if os.environ.get("TERM") == "dumb":
         raise UsageError("chat.dumb-terminal")
+
+
+def _read(notice: Path) -> str:
+    """What there is to tell; a file that is not there says that there is nothing."""
+    from tui.untrusted import visible
+
+    try:
+        with notice.open(encoding="utf-8", errors="replace") as file:
+            return visible(file.read(_LONGEST_NOTICE)).strip()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise UsageError("chat.no-notice", path=str(notice), reason=error.strerror) from error
 
 
 def _known(model: str | None, server: str | None, info: ModelInfo) -> Sequence[tuple[str, str]]:

@@ -437,3 +437,17 @@ async def test_a_crash_of_the_screen_loses_nothing(chatting: Chatting, path: Pat
             chat.app.call_next(fail)
             await chat.pilot.pause()
     assert kept(path)[0][1] == ("assistant", "Half", "stopped")
+
+
+async def test_what_the_machine_has_to_tell_stands_below_what_is_reopened(
+    chatting: Chatting,
+) -> None:
+    async with chatting() as chat:
+        await chat.say("Hello")
+        await chat.until_answered()
+    async with chatting(resume=True, notice="Wi-Fi “Lucie”\npassword of 8") as chat:
+        await chat.until(lambda: "A tree is a plant." in chat.text)
+        assert chat.text.index("A tree is a plant.") < chat.text.index("Wi-Fi “Lucie”")
+        await chat.pilot.press("ctrl+n")
+        await chat.until(lambda: "A tree is a plant." not in chat.text)
+        assert "password of 8" in chat.text
