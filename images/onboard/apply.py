@@ -1,4 +1,7 @@
-"""What a board does with its settings at each start; the root file system forgets them again.
+"""What the files of settings come to on this board, written for `lucie-settings` to lay it out.
+
+    lucie.toml, rpi-preseed.toml ──▶ settings ──▶ files of the root file system, units, a notice
+             └── passwords ──▶ a file that root alone reads
 
 The boot waits for this, and the chat for the boot: what a board need not do is not imported.
 """
@@ -6,82 +9,134 @@ The boot waits for this, and the chat for the boot: what a board need not do is 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from edge import streams
-from edge.messages import LANGUAGES
+from edge.messages import LANGUAGES, text
+from images.onboard import account
+from images.onboard.network import ADDRESS, radio
+from images.onboard.secrets import kept_in, settle, without_passwords
 from images.onboard.settings import Complaint, Locale, Settings, read
+from images.onboard.tree import File, Link, Tree
+from images.onboard.writing import replace
+from images.words import FOLDER
 
-__all__ = ["FILES", "KEYMAPS", "apply", "main", "unheeded"]
+__all__ = ["FILES", "KEYMAPS", "main", "notice", "tree", "unheeded"]
 
 FILES = ("rpi-preseed.toml", "lucie.toml")
 """On the boot partition: that of Raspberry Pi Imager first, so that ours wins."""
 KEYMAPS = dict(zip(LANGUAGES, ("us", "fr"), strict=True))
 """The keyboard of those who name a language only."""
+_BOOT = Path("/boot/firmware")
 
-Run = Callable[[Sequence[str]], object]
 
-
-def apply(settings: Settings, root: Path, run: Run) -> None:
-    """Make a board what `settings` say.
+def tree(settings: Settings, root: Path) -> Tree:
+    """What is laid over the root file system.
 
     Args:
-        settings: as read.
-        root: the file system that is changed.
-        run: starts a program and waits for its end.
+        settings: with the passwords that hold.
+        root: of this board.
     """
-    _write(root / "etc/hostname", settings.system.hostname + "\n")
-    _write(root / "proc/sys/kernel/hostname", settings.system.hostname)
-    _locale(settings.locale, root, run)
-
-
-def _locale(locale: Locale, root: Path, run: Run) -> None:
-    _write(root / "run/lucie-settings/environment", f"LUCIE_LANG={locale.language}\n")
-    zone = root / "usr/share/zoneinfo" / locale.timezone
-    if zone.is_file():
-        link = root / "etc/localtime"
-        link.unlink(missing_ok=True)
-        link.symlink_to(f"/usr/share/zoneinfo/{locale.timezone}")
-    keymap = root / f"usr/share/keymaps/{locale.keymap or KEYMAPS[locale.language]}.map.gz"
-    if keymap.is_file():
-        run(["loadkeys", "-q", str(keymap)])
-
-
-def _write(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
-
-
-def unheeded(settings: Settings, root: Path) -> list[Complaint]:
-    """What is well written, and changes nothing on this board."""
-    locale = settings.locale
-    zone = root / "usr/share/zoneinfo" / locale.timezone
-    keymap = root / f"usr/share/keymaps/{locale.keymap}.map.gz"
-    here = {"locale.timezone": zone.is_file(), "locale.keymap": keymap.is_file()}
-    if locale.keymap is None:
-        del here["locale.keymap"]
-    asked = {
-        "wlan.ssid": settings.wlan.ssid or settings.wlan.ssid_hex,
-        "class.enabled": settings.class_.enabled,
-        "user.password": settings.user.password,
-        "ssh.enabled": settings.ssh.enabled,
+    name = settings.system.hostname
+    system = {
+        "etc/hostname": File(f"{name}\n"),
+        "etc/hosts": File(f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {name}\n"),
     }
-    return [
-        *(
-            Complaint("absent", FILES[-1], field=field)
-            for field, found in here.items()
-            if not found
-        ),
-        *(Complaint("not-yet", FILES[-1], field=field) for field, value in asked.items() if value),
-    ]
+    return (
+        Tree(system)
+        | _locale(settings.locale, root)
+        | account.account(settings, root)
+        | radio(settings)
+    )
 
 
-def main() -> int:
-    """At the start of a board; what is wrong is said, and stops nothing."""
+def _locale(locale: Locale, root: Path) -> Tree:
+    files: dict[str, File | Link] = {
+        "run/lucie-settings/environment": File(f"LUCIE_LANG={locale.language}\n")
+    }
+    zone = f"/usr/share/zoneinfo/{locale.timezone}"
+    if (root / zone[1:]).is_file():
+        files["etc/localtime"] = Link(zone)
+    keymap = f"/usr/share/keymaps/{locale.keymap or KEYMAPS[locale.language]}.map.gz"
+    if (root / keymap[1:]).is_file():
+        files["run/lucie-settings/keymap"] = Link(keymap)
+    return Tree(files)
+
+
+def unheeded(settings: Settings, root: Path) -> Iterator[Complaint]:
+    """What is well written, and changes nothing on this board."""
+    locale, file = settings.locale, FILES[-1]
+    if not (root / "usr/share/zoneinfo" / locale.timezone).is_file():
+        yield Complaint("absent", file, field="locale.timezone")
+    if locale.keymap and not (root / f"usr/share/keymaps/{locale.keymap}.map.gz").is_file():
+        yield Complaint("absent", file, field="locale.keymap")
+    yield from account.unheeded(settings, root, file)
+    if settings.class_.enabled and (settings.wlan.ssid or settings.wlan.ssid_hex):
+        yield Complaint("one-radio", file, field="wlan.ssid")
+
+
+def notice(settings: Settings, complaints: Iterable[Complaint]) -> str:
+    """What the chat tells those who stand before it, in lines."""
+    language = settings.locale.language
+    lines = [complaint.say(language) for complaint in complaints]
+    if settings.class_.enabled:
+        own = settings.class_
+        facts = {"ssid": own.ssid, "password": own.password, "address": f"http://{ADDRESS}"}
+        lines.append(text("settings.class-here", lang=language, folder=FOLDER, **facts))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Read the settings of this board.
+
+    Args:
+        arguments: a folder, which is made, and the file of passwords.
+    """
+    draft, secrets = map(Path, arguments)
     root = Path("/")
-    settings, complaints = read([root / "boot/firmware" / name for name in FILES])
-    for complaint in [*complaints, *unheeded(settings, root)]:
-        streams.tell(complaint.say(settings.locale.language))
-    apply(settings, root, lambda command: subprocess.run(command, check=False))
+    files = [_BOOT / name for name in FILES if (_BOOT / name).is_file()]
+    settings, complaints = read(files)
+    known = kept_in(secrets)
+    settings, kept = settle(settings, known, _hashed)
+    try:
+        if kept != known:
+            replace(secrets, kept.model_dump_json().encode(), 0o600)
+        _take_passwords_out(files, complaints)
+    except (OSError, ValueError) as error:
+        complaints.append(Complaint("stays", FILES[-1], reason=str(error)))
+    complaints += unheeded(settings, root)
+    told = File(notice(settings, complaints))
+    (tree(settings, root) | Tree({"run/lucie-settings/notice": told})).write(draft)
     return 0
+
+
+def _take_passwords_out(files: Iterable[Path], complaints: Sequence[Complaint]) -> None:
+    rid = {file: without_passwords(file, complaints) for file in files}
+    if any(content is not None for content in rid.values()):
+        with _writable(_BOOT):
+            for file, content in rid.items():
+                if content is not None:
+                    replace(file, content, wipe=True)
+
+
+@contextmanager
+def _writable(partition: Path) -> Iterator[None]:
+    _run("mount", "-o", "remount,rw", str(partition))
+    try:
+        yield
+    finally:
+        _run("mount", "-o", "remount,ro", str(partition))
+
+
+def _hashed(password: str) -> str:
+    """What crypt(5) writes; the password is on no command line."""
+    return _run("busybox", "mkpasswd", "-m", "sha512", "-P", "0", given=f"{password}\n").strip()
+
+
+def _run(*command: str, given: str = "") -> str:
+    """What a program says; raises `OSError` where it fails."""
+    ended = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    if ended.returncode != 0:
+        raise OSError(f"{command[0]}: {ended.stderr.strip() or ended.returncode}")
+    return ended.stdout

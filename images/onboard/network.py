@@ -8,14 +8,34 @@ from __future__ import annotations
 
 import hashlib
 
-from images.onboard.settings import Class, Wlan
+from images.onboard.settings import Class, Settings, Wlan
+from images.onboard.tree import File, Tree
 
-__all__ = ["ADDRESS", "access_point", "join", "networkd", "psk"]
+__all__ = ["ADDRESS", "access_point", "join", "networkd", "psk", "radio"]
 
 ADDRESS = "10.42.0.1"
 """Of the board, in the network that it opens."""
+_DRIVER = "brcmfmac"
+"""Of the radio of every Raspberry Pi."""
 _CHANNEL_6 = 2437
 """In MHz: one that is allowed everywhere, and that the oldest devices know."""
+
+
+def radio(settings: Settings) -> Tree:
+    """What opens the network of a class, or joins another; without either there is no radio."""
+    serving = settings.class_.enabled
+    if serving:
+        supplicant = access_point(settings.class_, settings.wlan.country)
+    elif settings.wlan.ssid or settings.wlan.ssid_hex:
+        supplicant = join(settings.wlan)
+    else:
+        return Tree()
+    files = {
+        "etc/wpa_supplicant/wpa_supplicant-wlan0.conf": File(supplicant, 0o600),
+        "etc/systemd/network/20-wlan0.network": File(networkd(serving=serving)),
+    }
+    units = ["wpa_supplicant@wlan0.service", "systemd-networkd.service", "systemd-resolved.service"]
+    return Tree(files, (*units, *["lucie-class.socket"] * serving), (_DRIVER,))
 
 
 def psk(passphrase: str, ssid: bytes) -> str:

@@ -75,8 +75,8 @@ class User(_Section):
 
     name: Annotated[str, Text(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] = "lucie"
     """The account."""
-    password: Annotated[Line, AfterValidator(_hashed)] | None = None
-    """In clear, or as crypt(5) writes it."""
+    password: Annotated[Line, AfterValidator(_hashed)] | Literal[""] | None = None
+    """In clear, or as crypt(5) writes it; the empty one is the end of the one before."""
     password_encrypted: bool = False
     """It is hashed already."""
     groups: tuple[Annotated[str, Text(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")], ...] = ()
@@ -152,7 +152,17 @@ class Settings(_Section):
 class Complaint:
     """What of a file is not heeded, and why."""
 
-    code: Literal["unreadable", "no-toml", "unknown", "wrong", "absent", "not-yet"]
+    code: Literal[
+        "unreadable",
+        "no-toml",
+        "unknown",
+        "wrong",
+        "absent",
+        "taken",
+        "nobody",
+        "one-radio",
+        "stays",
+    ]
     file: str
     line: int = 0
     """Counted from 1."""

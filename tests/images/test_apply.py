@@ -1,38 +1,56 @@
-"""What a board does with its settings when it starts."""
+"""What the settings of a board come to."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from images.onboard.apply import apply, unheeded
-from images.onboard.settings import Settings
+from images.onboard.apply import notice, tree, unheeded
+from images.onboard.network import ADDRESS
+from images.onboard.settings import Complaint, Settings
+from images.onboard.tree import File, Link, Tree
+
+UNITS = Path("images/board/system/usr/lib/systemd/system")
+CLASS = {"class": {"enabled": True, "ssid": "Salle 12", "password": "of 8 letters"}}
+KEY = "ssh-ed25519 AAAA anne"
+HASH = "$5$abcdefgh$defghijk"
 
 
 @pytest.fixture
 def board(tmp_path: Path) -> Path:
     """The part of a board's file system that settings are about."""
-    for name in ("etc", "proc/sys/kernel", "run", "usr/share/keymaps", "usr/share/zoneinfo/Europe"):
+    for name in ("etc", "usr/share/keymaps", "usr/share/zoneinfo/Europe"):
         (tmp_path / name).mkdir(parents=True)
     for keymap in ("fr", "us", "de"):
         (tmp_path / f"usr/share/keymaps/{keymap}.map.gz").touch()
     for zone in ("Paris", "Berlin"):
         (tmp_path / f"usr/share/zoneinfo/Europe/{zone}").touch()
-    (tmp_path / "etc/localtime").symlink_to("/usr/share/zoneinfo/Europe/Paris")
+    (tmp_path / "etc/passwd").write_text(
+        "root:x:0:0::/root:/bin/bash\ndaemon:x:1:1::/:/bin/false\n"
+    )
     return tmp_path
 
 
-def applied(board: Path, **sections: dict[str, object]) -> list[Sequence[str]]:
-    ran: list[Sequence[str]] = []
-    apply(Settings.model_validate(sections), board, ran.append)
-    return ran
+def settings(sections: dict[str, dict[str, object]]) -> Settings:
+    return Settings.model_validate(sections)
+
+
+def made(board: Path, **sections: dict[str, object]) -> Tree:
+    return tree(settings(sections), board)
+
+
+def content(tree: Tree, path: str) -> str:
+    entry = tree.files[path]
+    assert isinstance(entry, File)
+    return entry.text
 
 
 def test_the_chat_speaks_the_language_that_was_chosen(board: Path) -> None:
-    applied(board, locale={"language": "en"})
-    assert (board / "run/lucie-settings/environment").read_text() == "LUCIE_LANG=en\n"
+    chosen = made(board, locale={"language": "en"})
+    assert content(chosen, "run/lucie-settings/environment") == "LUCIE_LANG=en\n"
 
 
 @pytest.mark.parametrize(
@@ -46,38 +64,159 @@ def test_the_chat_speaks_the_language_that_was_chosen(board: Path) -> None:
 def test_the_keyboard_is_that_of_the_language_unless_one_is_named(
     board: Path, locale: dict[str, object], keymap: str
 ) -> None:
-    ran = applied(board, locale=locale)
-    assert ran == [["loadkeys", "-q", str(board / f"usr/share/keymaps/{keymap}.map.gz")]]
+    chosen = made(board, locale=locale).files["run/lucie-settings/keymap"]
+    assert chosen == Link(f"/usr/share/keymaps/{keymap}.map.gz")
 
 
-def test_the_time_zone_replaces_the_one_before(board: Path) -> None:
-    applied(board, locale={"timezone": "Europe/Berlin"})
-    assert str((board / "etc/localtime").readlink()) == "/usr/share/zoneinfo/Europe/Berlin"
+def test_the_time_zone_is_a_link_as_programs_expect(board: Path) -> None:
+    chosen = made(board, locale={"timezone": "Europe/Berlin"}).files["etc/localtime"]
+    assert chosen == Link("/usr/share/zoneinfo/Europe/Berlin")
 
 
-def test_the_name_is_told_to_the_kernel_and_to_programs(board: Path) -> None:
-    applied(board, system={"hostname": "salle-12"})
-    assert (board / "etc/hostname").read_text() == "salle-12\n"
-    assert (board / "proc/sys/kernel/hostname").read_text() == "salle-12"
+def test_the_name_is_told_and_can_be_looked_up(board: Path) -> None:
+    named = made(board, system={"hostname": "salle-12"})
+    assert content(named, "etc/hostname") == "salle-12\n"
+    assert "127.0.1.1 salle-12\n" in content(named, "etc/hosts")
 
 
 def test_what_the_board_does_not_have_is_said_and_changes_nothing(board: Path) -> None:
     chosen = {"timezone": "Europe/Nowhere", "keymap": "klingon"}
-    settings = Settings.model_validate({"locale": chosen})
-    ran = applied(board, locale=dict(chosen))
-    told = [(each.code, each.field) for each in unheeded(settings, board)]
-    assert told == [("absent", "locale.timezone"), ("absent", "locale.keymap")]
-    assert ran == []
-    assert str((board / "etc/localtime").readlink()) == "/usr/share/zoneinfo/Europe/Paris"
+    told = list(unheeded(settings({"locale": dict(chosen)}), board))
+    assert [(each.code, each.field) for each in told] == [
+        ("absent", "locale.timezone"),
+        ("absent", "locale.keymap"),
+    ]
+    files = made(board, locale=dict(chosen)).files
+    assert not {"etc/localtime", "run/lucie-settings/keymap"} & set(files)
 
 
-@pytest.mark.parametrize("lang", ["en", "fr"])
-def test_what_is_not_applied_yet_is_told(board: Path, lang: str) -> None:
-    sections = {"class": {"enabled": True}, "wlan": {"ssid": "École"}}
-    told = unheeded(Settings.model_validate(sections), board)
-    assert [each.field for each in told] == ["wlan.ssid", "class.enabled"]
-    assert all("lucie.toml" in each.say(lang) and each.field in each.say(lang) for each in told)
+def test_of_what_is_shipped_all_is_heeded_and_nothing_is_started(board: Path) -> None:
+    assert list(unheeded(Settings(), board)) == []
+    shipped = tree(Settings(), board)
+    assert (shipped.units, shipped.modules) == ((), ()), "no radio, no way in"
+    assert not any("ssh" in path or "sysusers" in path for path in shipped.files)
+    assert notice(Settings(), []) == ""
 
 
-def test_of_what_is_shipped_all_is_heeded(board: Path) -> None:
-    assert unheeded(Settings(), board) == []
+# --- who looks after it
+
+
+def test_an_account_has_a_hash_that_only_root_reads(board: Path) -> None:
+    files = made(board, user={"name": "anne", "password": HASH, "groups": ["video"]}).files
+    secret = files["run/lucie-settings/credentials/passwd.hashed-password.anne"]
+    assert secret == File(HASH, 0o600)
+    told = content(Tree(files), "etc/sysusers.d/account.conf").splitlines()
+    assert told[0].startswith("u anne - ")
+    assert told[1:] == [f"m anne {group}" for group in ("sudo", "systemd-journal", "video")]
+    assert not any("sudoers" in path or "ssh" in path for path in files)
+
+
+@pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="no systemd here")
+def test_systemd_makes_the_account(board: Path) -> None:
+    chosen = made(board, user={"name": "anne", "password": HASH})
+    chosen.write(board)
+    (board / "etc/group").write_text("root:x:0:\nsudo:x:27:\n")
+    (board / "etc/shadow").write_text("root:!*:20000::::::\n")
+    credentials = board / "run/lucie-settings/credentials"
+    subprocess.run(
+        ["systemd-sysusers", f"--root={board}", str(board / "etc/sysusers.d/account.conf")],
+        env={"CREDENTIALS_DIRECTORY": str(credentials)},
+        check=True,
+    )
+    [line] = [x for x in (board / "etc/passwd").read_text().splitlines() if x.startswith("anne:")]
+    assert line.endswith(":/data/home/anne:/bin/bash")
+    assert f"anne:{HASH}:" in (board / "etc/shadow").read_text()
+    assert "sudo:x:27:anne" in (board / "etc/group").read_text()
+
+
+def test_a_key_lets_in_and_nothing_else_does(board: Path) -> None:
+    let_in = made(board, user={"name": "anne"}, ssh={"enabled": True, "authorized_keys": [KEY]})
+    assert let_in.units == ("ssh.service",)
+    assert content(let_in, "etc/ssh/authorized_keys.d/anne") == f"{KEY}\n"
+    told = content(let_in, "etc/ssh/sshd_config.d/lucie.conf").splitlines()
+    assert {"PasswordAuthentication no", "PermitRootLogin no", "AllowUsers anne"} <= set(told)
+    assert "HostKey /data/ssh/ssh_host_ed25519_key" in told, "a layer in memory would forget it"
+
+
+@pytest.mark.parametrize(
+    ("user", "ssh", "open_"),
+    [
+        ({}, {"enabled": True}, False),
+        ({"password": HASH}, {"enabled": True}, False),
+        ({"password": HASH}, {"enabled": True, "password_authentication": True}, True),
+        ({}, {"enabled": True, "password_authentication": True}, False),
+        ({}, {"authorized_keys": [KEY]}, False),
+    ],
+)
+def test_the_way_in_is_open_only_if_somebody_can_take_it(
+    board: Path, user: dict[str, object], ssh: dict[str, object], open_: bool
+) -> None:
+    assert ("ssh.service" in made(board, user=user, ssh=ssh).units) is open_
+    told = [each.code for each in unheeded(settings({"user": user, "ssh": ssh}), board)]
+    assert told == (["nobody"] if ssh.get("enabled") and not open_ else [])
+
+
+def test_an_account_of_the_system_is_not_given_away(board: Path) -> None:
+    sections: dict[str, dict[str, object]] = {"user": {"name": "root", "password": HASH}}
+    assert [each.code for each in unheeded(settings(sections), board)] == ["taken"]
+    files = made(board, **sections).files
+    assert not any("root" in path or "sysusers" in path for path in files)
+
+
+# --- networks
+
+
+def test_a_network_that_is_named_is_joined(board: Path) -> None:
+    joined = made(board, wlan={"ssid": "École", "password": "of 8 letters", "country": "FR"})
+    conf = joined.files["etc/wpa_supplicant/wpa_supplicant-wlan0.conf"]
+    assert isinstance(conf, File)
+    assert conf.mode == 0o600
+    assert "DHCP=yes" in content(joined, "etc/systemd/network/20-wlan0.network")
+    assert joined.modules == ("brcmfmac",)
+    assert joined.units[0] == "wpa_supplicant@wlan0.service"
+    assert "lucie-class.socket" not in joined.units
+
+
+def test_a_class_has_a_network_an_address_and_a_line_on_the_screen(board: Path) -> None:
+    opened = made(board, **CLASS)
+    assert "lucie-class.socket" in opened.units
+    assert f"Address={ADDRESS}/24" in content(opened, "etc/systemd/network/20-wlan0.network")
+    socket = (UNITS / "lucie-class.socket").read_text()
+    assert f"ListenStream={ADDRESS}:80\n" in socket, "where the screen sends them"
+    for lang in ("fr", "en"):
+        [line] = notice(settings({**CLASS, "locale": {"language": lang}}), []).splitlines()
+        assert all(part in line for part in ("Salle 12", "of 8 letters", f"http://{ADDRESS}"))
+
+
+def test_there_is_one_radio(board: Path) -> None:
+    both = {**CLASS, "wlan": {"ssid": "École", "password": "of 8 letters"}}
+    assert [each.code for each in unheeded(settings(both), board)] == ["one-radio"]
+    conf = content(made(board, **both), "etc/wpa_supplicant/wpa_supplicant-wlan0.conf")
+    assert "École".encode().hex() not in conf
+
+
+def test_what_is_wrong_reaches_the_screen() -> None:
+    told = Complaint("nobody", "lucie.toml", field="ssh.enabled")
+    [line] = notice(Settings(), [told]).splitlines()
+    assert "lucie.toml" in line
+    assert "ssh.enabled" in line
+
+
+# --- how it is laid out
+
+
+def test_it_is_laid_over_the_root_file_system(board: Path, tmp_path: Path) -> None:
+    """As `lucie-settings` does it, by the line that is in it."""
+    script = Path("images/board/system/usr/lib/lucie-settings").read_text()
+    [copies] = [line for line in script.splitlines() if line.startswith("cp ")]
+    draft, root = tmp_path / "draft", tmp_path / "root"
+    (Tree(modules=("a", "b")) | made(board, **CLASS)).write(draft)
+    (root / "etc").mkdir(parents=True)
+    (root / "etc/localtime").symlink_to("/usr/share/zoneinfo/UTC")
+    copies = copies.replace("$tree", str(draft)).removesuffix(" /") + f" {root}"
+    subprocess.run(["sh", "-c", copies], check=True)
+    assert str((root / "etc/localtime").readlink()) == "/usr/share/zoneinfo/Europe/Paris"
+    conf = root / "etc/wpa_supplicant/wpa_supplicant-wlan0.conf"
+    assert conf.stat().st_mode & 0o777 == 0o600
+    assert (root / "run/lucie-settings/modules").read_text() == "a\nb\nbrcmfmac\n"
+    assert "lucie-class.socket\n" in (root / "run/lucie-settings/units").read_text()

@@ -99,7 +99,6 @@ def test_the_later_file_wins_field_by_field(tmp_path: Path) -> None:
         ("[system]\nhostname = 7", "system.hostname"),
         ('[user]\nname = "root:x"', "user.name"),
         ('[user]\npassword = "a\\nroot:b"', "user.password"),
-        ('[user]\npassword = ""', "user.password"),
         ('[user]\npassword = "$6$salt$a:b:0:0"', "user.password"),
         ('[ssh]\nenabled = "maybe"', "ssh.enabled"),
         ('[ssh]\nauthorized_keys = ["ssh-rsa A\\nssh-rsa B"]', "ssh.authorized_keys"),
