@@ -1,4 +1,4 @@
-"""One turn of the chat on a machine's console, as a person would have it.
+"""Turns of the chat on a machine's console, as a person would have them.
 
 The screen is read as a terminal shows it; how things stand is told by the colour of the dot in its
 last lines (`tui/status.py`), whatever the language.
@@ -16,40 +16,54 @@ import pyte
 
 from images.errors import ImageError
 
-__all__ = ["Turn", "one_turn"]
+__all__ = ["Talk", "Turn", "talk"]
 
 COLUMNS, ROWS = 80, 24
 _READY, _BUSY = "green", "brown"
 _EVERY_S = 0.2
+_TOLD_APART = 40
+"""Letters of a question that fit on the first of its lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What was seen, in seconds since the machine was started or since the question was asked."""
+    """A question and its answer, in seconds since it was asked."""
+
+    first_s: float
+    """Until the first word of the answer."""
+    answer_s: float
+    """Until its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """What was seen, in seconds since the machine was started."""
 
     screen_s: float
     """Until the chat shows itself."""
     ready_s: float
     """Until it can be asked."""
-    first_s: float
-    """From the question to the first word of the answer."""
-    answer_s: float
-    """From the question to the end of the answer."""
+    turns: tuple[Turn, ...]
     screen: str
     """How the screen looks in the end."""
 
 
 class _Console:
-    def __init__(self, command: Sequence[str], record: Path, deadline: float) -> None:
+    def __init__(self, command: Sequence[str], record: Path, patience_s: float) -> None:
         self._record = record.open("w", encoding="utf-8")
         self._child = pexpect.spawn(
             command[0], list(command[1:]), encoding="utf-8", codec_errors="replace",
             dimensions=(ROWS, COLUMNS), timeout=None,
         )  # fmt: skip
         self._child.logfile_read = self._record
-        self._deadline = deadline
+        self._patience_s = patience_s
+        self.wait_anew()
         self.screen = pyte.Screen(COLUMNS, ROWS)
         self._stream = pyte.Stream(self.screen)
+
+    def wait_anew(self) -> None:
+        """Patience begins again."""
+        self._deadline = time.monotonic() + self._patience_s
 
     def until(self, seen: Callable[[], bool], wanted: str) -> float:
         """Show what comes, until `seen`; the time when that was."""
@@ -82,7 +96,7 @@ class _Console:
     def answering(self, question: str) -> bool:
         """Whether there is a word of an answer below the question; a counter is none."""
         lines = [line.strip() for line in self.screen.display[: ROWS - 4]]
-        asked = [n for n, line in enumerate(lines) if question in line]
+        asked = [n for n, line in enumerate(lines) if question[:_TOLD_APART] in line]
         return any(line and "/" not in line for line in lines[asked[-1] + 1 :]) if asked else False
 
     def type(self, text: str) -> None:
@@ -97,26 +111,42 @@ class _Console:
         self._record.close()
 
 
-def one_turn(command: Sequence[str], question: str, record: Path, patience_s: float) -> Turn:
-    """Start a machine, wait for the chat, ask, and wait for the answer.
+def talk(
+    command: Sequence[str],
+    questions: Sequence[str],
+    record: Path,
+    patience_s: float,
+    answered: Callable[[Turn, str], object] = lambda *_: None,
+) -> Talk:
+    """Start a machine, wait for the chat, and ask one question after the other.
 
     Args:
         record: takes all that the console says.
-        patience_s: for all of it.
+        patience_s: for the start, and for each answer.
+        answered: called after each answer, with the screen.
 
     Raises:
         ImageError: the machine ended, or it took too long; the text shows the screen.
     """
     began = time.monotonic()
-    console = _Console(command, record, began + patience_s)
+    console = _Console(command, record, patience_s)
     try:
         screen = console.until(lambda: console.mood() is not None, "chat")
         ready = console.until(lambda: console.mood() == _READY, "ready")
-        asked = time.monotonic()
-        console.type(question)
-        console.until(lambda: console.mood() == _BUSY, "question")
-        first = console.until(lambda: console.answering(question), "first token")
-        done = console.until(lambda: console.mood() == _READY, "answer")
-        return Turn(screen - began, ready - began, first - asked, done - asked, console.shown())
+        turns = []
+        for question in questions:
+            turns.append(_turn(console, question))
+            answered(turns[-1], console.shown())
+        return Talk(screen - began, ready - began, tuple(turns), console.shown())
     finally:
         console.close()
+
+
+def _turn(console: _Console, question: str) -> Turn:
+    console.wait_anew()
+    asked = time.monotonic()
+    console.type(question)
+    console.until(lambda: console.mood() == _BUSY, "question")
+    first = console.until(lambda: console.answering(question), "first token")
+    done = console.until(lambda: console.mood() == _READY, "answer")
+    return Turn(first - asked, done - asked)

@@ -28,16 +28,22 @@ _MACHINES = ("raspi3b", "virt-a53", "virt-a72", "virt-a76")
 @click.option("--machine", type=click.Choice(_MACHINES), default="virt-a72", show_default=True,
               help=say("boot-machine"))  # fmt: skip
 @click.option("--test", "test", is_flag=True, help=say("boot-test"))
-@click.option("--ask", default=say("boot-question"), show_default=True, help=say("boot-ask"))
+@click.option("--ask", "questions", multiple=True, default=[say("boot-question")],
+              show_default=True, metavar="TEXT", help=say("boot-ask"))  # fmt: skip
 @click.option("--patience", type=Whole(1), default=1200, show_default=True, metavar="SECONDS",
               help=say("boot-patience"))  # fmt: skip
 @click.pass_context
 def boot(
-    ctx: click.Context, image: Path, machine: str, test: bool, ask: str, patience: int
+    ctx: click.Context,
+    image: Path,
+    machine: str,
+    test: bool,
+    questions: tuple[str, ...],
+    patience: int,
 ) -> None:
     """Start an image in an emulator."""
     from images.booting.machine import MACHINES, start
-    from images.booting.turn import one_turn
+    from images.booting.turn import talk
 
     logs = cache_dir() / "images"
     with tempfile.TemporaryDirectory(prefix="lucie-boot-", dir="/var/tmp") as folder:
@@ -47,16 +53,12 @@ def boot(
             click.echo(say("boot-leave"), err=True)
             ctx.exit(subprocess.run(started.command(), check=False).returncode)
         click.echo(say("boot-starting", machine=machine), err=True)
-        turn = one_turn(started.command(), ask, logs / "console.log", patience)
-    click.echo(turn.screen)
-    click.echo(_times(turn), err=True)
+        had = talk(started.command(), questions, logs / "console.log", patience, _tell)
+    click.echo(had.screen)
+    start_s = {"screen": decimal_text(had.screen_s, 1), "ready": decimal_text(had.ready_s, 1)}
+    click.echo(say("boot-times", **start_s), err=True)
 
 
-def _times(turn: Turn) -> str:
-    seconds = {
-        "screen": turn.screen_s,
-        "ready": turn.ready_s,
-        "first": turn.first_s,
-        "answer": turn.answer_s,
-    }
-    return say("boot-times", **{name: decimal_text(value, 1) for name, value in seconds.items()})
+def _tell(turn: Turn, _screen: str) -> None:
+    times = {"first": decimal_text(turn.first_s, 1), "answer": decimal_text(turn.answer_s, 1)}
+    click.echo(say("boot-turn", **times), err=True)

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from images.booting.machine import MACHINES, Started
-from images.booting.turn import one_turn
+from images.booting.turn import Talk, talk
 from images.building.room import Room
 from images.errors import ImageError
 
-# Busy, ready; a question; waiting, a counter, two words, ready.
+# Busy, ready; for each question: waiting, a counter, two words, ready.
 CHAT = r"""
 import sys, time, tty
 tty.setraw(0)
@@ -30,38 +31,45 @@ def state(colour, text):
 
 print("booting\r")
 state(33, "connecting"); state(32, "ready")
-asked = ""
-while not asked.endswith("\r"): asked += sys.stdin.read(1)
-line(4, "▌ " + asked.strip())
-state(33, "waiting"); line(6, "Reading your text 3/9"); time.sleep(0.5)
-line(6, "Bread"); time.sleep(0.5); line(6, "Bread and wine."); state(32, "ready 3/99")
+for row in (4, 10):
+    asked = ""
+    while not asked.endswith("\r"): asked += sys.stdin.read(1)
+    line(row, "▌ " + asked.strip()[:60])
+    state(33, "waiting"); line(row + 2, "Reading your text 3/9"); time.sleep(0.5)
+    line(row + 2, "Bread"); time.sleep(0.5); line(row + 2, f"{row} breads."); state(32, "ready")
 time.sleep(60)
 """
+QUESTIONS = ("What is there?", "And what else is there to be had for those who are hungry, too?")
 
 
-def turn(program: str, tmp_path: Path, patience: float = 30):
+def talked(program: str, tmp_path: Path, patience: float = 30, **more: Any) -> Talk:
     command = [sys.executable, "-u", "-c", program]
-    return one_turn(command, "What is there?", tmp_path / "console.log", patience)
+    return talk(command, QUESTIONS, tmp_path / "console.log", patience, **more)
 
 
 def test_what_is_seen_is_timed_and_shown(tmp_path: Path) -> None:
-    seen = turn(CHAT, tmp_path)
+    screens: list[str] = []
+    seen = talked(CHAT, tmp_path, answered=lambda _, screen: screens.append(screen))
     assert 0 < seen.screen_s < seen.ready_s
-    assert 1 < seen.first_s < seen.answer_s, "neither waiting nor a counter is a word"
-    assert "Bread and wine." in seen.screen
+    assert len(seen.turns) == 2
+    for turn in seen.turns:
+        assert 1 < turn.first_s < turn.answer_s, "neither waiting nor a counter is a word"
+    assert "4 breads." in screens[0]
+    assert "10 breads." not in screens[0]
+    assert "10 breads." in seen.screen
     assert "booting" in (tmp_path / "console.log").read_text()
 
 
 def test_a_machine_that_ends_is_told_with_what_was_on_its_screen(tmp_path: Path) -> None:
     with pytest.raises(ImageError) as caught:
-        turn("print('Kernel panic')", tmp_path)
+        talked("print('Kernel panic')", tmp_path)
     assert "Kernel panic" in str(caught.value)
     assert str(tmp_path / "console.log") in str(caught.value)
 
 
 def test_patience_ends(tmp_path: Path) -> None:
     with pytest.raises(ImageError) as caught:
-        turn("print('still starting'); import time; time.sleep(60)", tmp_path, patience=1)
+        talked("print('still starting'); import time; time.sleep(60)", tmp_path, patience=1)
     assert "still starting" in str(caught.value)
     assert "--patience" in str(caught.value)
 
