@@ -96,13 +96,14 @@ def main(arguments: Sequence[str]) -> int:
     draft, secrets = map(Path, arguments)
     root = Path("/")
     files = [_BOOT / name for name in FILES if (_BOOT / name).is_file()]
-    settings, complaints = read(files)
+    written, complaints = read(files)
     known = kept_in(secrets)
-    settings, kept = settle(settings, known, _hashed)
+    settings, kept = settle(written, known, _hashed)
     try:
         if kept != known:
             replace(secrets, kept.model_dump_json().encode(), 0o600)
-        _take_passwords_out(files, complaints)
+        if written.user.password or written.wlan.password or written.class_.password:
+            _take_passwords_out(files, complaints)
     except (OSError, ValueError) as error:
         complaints.append(Complaint("stays", FILES[-1], reason=str(error)))
     complaints += unheeded(settings, root)
@@ -112,12 +113,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _take_passwords_out(files: Iterable[Path], complaints: Sequence[Complaint]) -> None:
-    rid = {file: without_passwords(file, complaints) for file in files}
-    if any(content is not None for content in rid.values()):
-        with _writable(_BOOT):
-            for file, content in rid.items():
-                if content is not None:
-                    replace(file, content, wipe=True)
+    with _writable(_BOOT):
+        for file in files:
+            if (content := without_passwords(file, complaints)) is not None:
+                replace(file, content, wipe=True)
 
 
 @contextmanager
