@@ -7,49 +7,20 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from edge.bundle import Bundle
-from edge.paths import cache_dir
 from images.commands import image
 from images.errors import ImageError
 from images.flashing.source import open_image
 from images.unpacking import unpack
+from tests.images.conftest import lucie_image
 
-pytestmark = pytest.mark.long("images/board/*", "images/building/*", "images/onboard",
-                              "images/booting", "images/checking.py")  # fmt: skip
-
-# What is built is kept in the user's own cache, before a test moves LUCIE_HOME.
-_KEPT = cache_dir() / "images"
-
-
-def lucie_image(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(image, [str(each) for each in arguments], catch_exceptions=False)
-
-
-def _keep(home: Path) -> None:
-    _KEPT.mkdir(parents=True, exist_ok=True)
-    (home / "cache").mkdir(exist_ok=True)
-    (home / "cache" / "images").symlink_to(_KEPT)
-
-
-@pytest.fixture(autouse=True)
-def _kept(home: Path) -> None:
-    _keep(home)
-
-
-@pytest.fixture(scope="module")
-def built(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle of an image for the Pi 3."""
-    out = tmp_path_factory.mktemp("image") / "pi3"
-    with pytest.MonkeyPatch.context() as patch:
-        home = tmp_path_factory.mktemp("home")
-        _keep(home)
-        patch.setenv("LUCIE_HOME", str(home))
-        made = lucie_image("build", "--board", "pi3", "--lang", "en", "--model",
-                           model_path.parent, "--output", out)  # fmt: skip
-    assert made.exit_code == 0, made.output
-    return out
+pytestmark = [
+    pytest.mark.long("images/board/*", "images/building/*", "images/onboard", "images/booting",
+                     "images/checking.py"),
+    pytest.mark.usefixtures("kept"),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
