@@ -12,6 +12,8 @@ __all__ = ["account", "unheeded"]
 
 _HOMES = "/data/home"
 """On the partition that outlives a start."""
+_UID = 1000
+"""Whoever it is: homes lie on the partition that outlives systems, too."""
 _GROUPS = ("sudo", "systemd-journal")
 _SHELL = "/bin/bash"
 
@@ -26,7 +28,7 @@ def account(settings: Settings, root: Path) -> Tree:
     user = settings.user
     if not _has_account(settings) or user.name in _names(root):
         return Tree()
-    lines = [f'u {user.name} - "Lucie" {_HOMES}/{user.name} {_SHELL}']
+    lines = [f'u {user.name} {_UID} "Lucie" {_HOMES}/{user.name} {_SHELL}']
     lines += [f"m {user.name} {group}" for group in sorted({*_GROUPS, *user.groups})]
     files = {
         "etc/sysusers.d/account.conf": File("\n".join(lines) + "\n"),

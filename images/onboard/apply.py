@@ -58,9 +58,10 @@ def _locale(locale: Locale, root: Path) -> Tree:
     zone = f"/usr/share/zoneinfo/{locale.timezone}"
     if (root / zone[1:]).is_file():
         files["etc/localtime"] = Link(zone)
-    keymap = f"/usr/share/keymaps/{locale.keymap or KEYMAPS[locale.language]}.map.gz"
-    if (root / keymap[1:]).is_file():
-        files["run/lucie-settings/keymap"] = Link(keymap)
+    for name in (KEYMAPS[locale.language], locale.keymap):
+        keymap = f"/usr/share/keymaps/{name}.map.gz"
+        if (root / keymap[1:]).is_file():
+            files["run/lucie-settings/keymap"] = Link(keymap)
     return Tree(files)
 
 

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from images.onboard.writing import replace
-
 __all__ = ["File", "Link", "Tree"]
 
 
@@ -61,8 +59,9 @@ class Tree:
         }
         for path, entry in {**self.files, **lists}.items():
             place = folder / path
+            place.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(entry, Link):
-                place.parent.mkdir(parents=True, exist_ok=True)
                 place.symlink_to(entry.target)
             else:
-                replace(place, entry.text.encode(), entry.mode)
+                place.touch(entry.mode)
+                place.write_text(entry.text, encoding="utf-8")
