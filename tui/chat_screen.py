@@ -98,7 +98,7 @@ class ChatScreen(Screen[None]):
         self._describe = describe
         self._system = system
         self._url = url
-        self._notice: list[Entry] = [Remark(notice, ".remark")] if notice else []
+        self._notice: list[Entry] = [Remark(notice, ".notice")] if notice else []
         self._resuming = resume
         self.prompt.free = not resume
         self._begun = False

@@ -45,7 +45,7 @@ class Transcript(ScrollView, can_focus=False):
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "bar-done", "bar-left", "error", "md-block", "md-code", "md-em", "md-heading", "md-link",
-        "md-mark", "md-quote", "md-strike", "md-strong", "md-title", "remark", "user",
+        "md-mark", "md-quote", "md-strike", "md-strong", "md-title", "notice", "remark", "user",
         "user-mark", "welcome",
     }  # fmt: skip
 

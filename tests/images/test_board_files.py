@@ -13,9 +13,7 @@ BOARD = Path("images/board")
 UNITS = BOARD / "system/usr/lib/systemd/system"
 SCRIPTS = [
     BOARD / "init",
-    BOARD / "system/usr/lib/lucie-font",
-    BOARD / "system/usr/lib/lucie-grow",
-    BOARD / "system/usr/lib/lucie-settings",
+    *sorted((BOARD / "system/usr/lib").glob("lucie-[gs]*")),
     *sorted(Path("images/building/steps").glob("*.sh")),
 ]
 

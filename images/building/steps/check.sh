@@ -55,7 +55,12 @@ services() {
         multi-user.target.wants/lucie-settings data.mount.wants/lucie-grow; do
         [ -h "$root/etc/systemd/system/$unit.service" ] || { echo "$unit" && return 1; }
     done
-    systemd-analyze --root="$root" --man=no verify lucie-serve.service lucie-settings.service lucie-grow.service
+    for unit in ssh systemd-networkd systemd-resolved wpa_supplicant@; do # by lucie.toml
+        [ -e "$root/usr/lib/systemd/system/$unit.service" ] || { echo "$unit" && return 1; }
+    done
+    [ -s "$root/etc/ssh/sshd_config" ] || { echo sshd_config && return 1; }
+    systemd-analyze --root="$root" --man=no verify lucie-serve.service lucie-settings.service lucie-grow.service \
+        lucie-class.socket lucie-class.service
 }
 
 passwords() {
