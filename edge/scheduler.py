@@ -80,6 +80,7 @@ class Scheduler:
         self._waiting: deque[Ticket] = deque()
         self._active: list[Running] = []
         self._closing = False
+        self._step_began: float | None = None
         self.end: Future[None] = Future()
         """Done when its thread has ended; holds what it died of, if it was not closed."""
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -138,6 +139,11 @@ class Scheduler:
             idle=self._sequences.idle(),
             free_cells=self._engine.free_cells(),
         )
+
+    def step_s(self) -> float:
+        """For how long the engine has been at the step at hand, in seconds; 0 between steps."""
+        began = self._step_began
+        return 0.0 if began is None else time.perf_counter() - began
 
     # -- the engine's thread -------------------------------------------------------------
 
@@ -231,7 +237,7 @@ class Scheduler:
             if not self._give_way():
                 return
             batch = self._plan()
-        began = time.perf_counter()
+        began = self._step_began = time.perf_counter()
         try:
             steady = any(not running.ticket.request.reuse for running, _ in batch)
             rows = self._engine.step([chunk for _, chunk in batch], steady=steady)
@@ -243,6 +249,8 @@ class Scheduler:
         except LucieError as error:
             self._fail_all(error)
             return
+        finally:
+            self._step_began = None
         self._pace(sum(len(chunk.ids) for _, chunk in batch), time.perf_counter() - began)
         for (running, chunk), row in zip(batch, rows, strict=True):
             self._advance(running, chunk, row)

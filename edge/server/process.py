@@ -21,6 +21,7 @@ from edge.server.lease import Lease
 from edge.server.listen import Listener
 from edge.server.protocol import PatientProtocol
 from edge.server.service import Loaded, Service
+from edge.server.watchdog import notify, watched
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -133,6 +134,8 @@ class _Process:
             self._service.loaded = loaded = loading.result()
             loaded.scheduler.end.add_done_callback(self._ended)
             self._watcher.ready(self._listener.address, loaded.name)
+            notify("READY=1")
+            self._watched = self._loop.create_task(watched(loaded.scheduler.step_s))
         elif isinstance(error, LucieError) and lease is not None:
             # Those who are here hear why; who comes later starts a new server.
             self._service.failure = error

@@ -52,8 +52,15 @@ def test_the_server_has_no_right_that_it_does_not_need() -> None:
     assert service["IPAddressDeny"] == "any"
     assert service["IPAddressAllow"] == "localhost"
     assert service["NoNewPrivileges"] == "yes"
-    assert service["Restart"] == "always"
     assert service["MemoryMax"].endswith("%")
+
+
+def test_a_server_that_hangs_is_started_again() -> None:
+    service = unit(UNITS / "lucie-serve.service")["Service"]
+    assert service["Restart"] == "always"
+    assert service["Type"] == "notify", "else systemd takes no notice of its watchdog"
+    assert service["WatchdogSec"] == "5min"
+    assert service["TimeoutStartSec"] == "infinity", "a model may take minutes to load"
 
 
 @pytest.mark.parametrize("console", ["getty@tty1.service.d", "serial-getty@.service.d"])
