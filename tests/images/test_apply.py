@@ -167,7 +167,9 @@ def test_an_account_of_the_system_is_not_given_away(board: Path) -> None:
 
 
 def test_a_network_that_is_named_is_joined(board: Path) -> None:
-    joined = made(board, wlan={"ssid": "École", "password": "of 8 letters", "country": "FR"})
+    wlan: dict[str, object] = {"ssid": "École", "password": "of 8 letters", "country": "FR"}
+    joined = made(board, wlan=wlan)
+    assert list(unheeded(settings({"wlan": wlan}), board)) == []
     conf = joined.files["etc/wpa_supplicant/wpa_supplicant-wlan0.conf"]
     assert isinstance(conf, File)
     assert conf.mode == 0o600
