@@ -28,10 +28,24 @@ from edge.bootstrap.build import BuildError, run, say
 from edge.errors import LucieError
 from edge.messages import text
 
-__all__ = ["FLAGS", "VERSION", "cache_dir", "jobs", "key", "locked", "python", "sdist", "wheel"]
+__all__ = [
+    "FLAGS",
+    "LLAMA_CPP_COMMIT",
+    "SDIST_SHA256",
+    "VERSION",
+    "cache_dir",
+    "jobs",
+    "key",
+    "locked",
+    "python",
+    "sdist",
+    "wheel",
+]
 
 VERSION = "0.3.36"
 SDIST_SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
+LLAMA_CPP_COMMIT = "0c1e57098"
+"""What it has of llama.cpp, by its CHANGELOG.md."""
 
 FLAGS = (
     "-DLLAVA_BUILD=OFF",  # pictures: not used

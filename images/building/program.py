@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
-from importlib.metadata import distribution, requires, version
+from importlib.metadata import distribution, metadata, requires, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -23,7 +23,12 @@ _PYTHON = "3.13"
 _GLIBC = range(17, 42)
 """The C libraries that a wheel may ask for: up to trixie's 2.41."""
 _OURS = ("edge", "tui", "images")
-_NOT_ON_BOARD = ("__pycache__", "bootstrap", "building", "board", "flashing", "tests", "*.pyi")
+_NOT_ON_BOARD = (
+    *("__pycache__", "bootstrap", "building", "board", "flashing", "publishing"),
+    *("tests", "*.pyi"),
+)
+_TOLD = ("Summary", "Author-email", "License", "License-Expression", "Project-URL")
+"""Of a package, beside its name and version."""
 
 
 def engine(room: Room, log: Path, title: str) -> Path:
@@ -101,9 +106,11 @@ def lay_out(target: Path, engine: Path, wheels: Path) -> None:
 
 
 def _describe(target: Path, name: str, of: str) -> Path:
-    """Say which version is there, as an installer would."""
+    """Say what is there, as an installer would."""
     info = target / f"{name.replace('-', '_')}-{of}.dist-info"
     info.mkdir()
-    told = f"Metadata-Version: 2.1\nName: {name}\nVersion: {of}\n"
+    here = metadata(name)
+    more = [f"{field}: {value}\n" for field in _TOLD for value in here.get_all(field) or ()]
+    told = f"Metadata-Version: 2.4\nName: {name}\nVersion: {of}\n{''.join(more)}"
     (info / "METADATA").write_text(told, encoding="utf-8")
     return info
