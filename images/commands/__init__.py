@@ -8,6 +8,7 @@ from edge.commands.words import end_as_by_ctrl_c
 from images.commands.boards import boards
 from images.commands.boot import boot
 from images.commands.build import build
+from images.commands.catalog import catalog
 from images.commands.check import check
 from images.commands.flash import flash
 from images.commands.words import HELP, say
@@ -21,5 +22,5 @@ def image() -> None:
     end_as_by_ctrl_c()
 
 
-for command in (boards, boot, build, check, flash):
+for command in (boards, boot, build, catalog, check, flash):
     image.add_command(command)

@@ -7,5 +7,5 @@ from images.words import FOLDER
 
 __all__ = ["HELP", "WORDS", "say", "stages", "words"]
 
-WORDS = CommandWords(FOLDER, in_bytes={"write", "verify"})
+WORDS = CommandWords(FOLDER, in_bytes={"bundle", "verify", "write"})
 say, words, stages = WORDS.say, WORDS.words, WORDS.stages
