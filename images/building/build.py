@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,18 +22,23 @@ from edge.header import read_model
 from edge.manifest import Manifest, Parent
 from edge.plan import plan
 from edge.workshop import software, workshop
-from images.boards import Board
+from images.boards import Board, boards
 from images.building import debian, program
 from images.building.kept import digest, kept
+from images.building.papers import papers
 from images.building.room import STEPS, Room
 from images.errors import ImageError
+from images.publishing.catalog import catalog, write_catalog
+from images.publishing.imager import MANIFEST
 
 if TYPE_CHECKING:
     from edge.store import Model
 
-__all__ = ["Order", "build"]
+__all__ = ["Order", "build", "imager_manifest"]
 
 Say = Callable[[str], object]
+_SYSTEM, _SITE = "system", "program"
+"""Where the system is put together, and where in it what it has of Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ class Order:
 
 
 def build(order: Order, out: Path, log: Path, say: Say, title: Callable[[str], str]) -> Bundle:
-    """Make the image bundle `out`.
+    """Make the image bundle `out`, and beside it what Raspberry Pi Imager is started with.
 
     Args:
         log: where the work is told.
@@ -70,9 +76,19 @@ def build(order: Order, out: Path, log: Path, say: Say, title: Callable[[str], s
         wheels = program.wheels(log)
         root = _root(bench, packages, engine, wheels)
         card = _card(bench, root, model, order)
+        say("papers")
+        parts = debian.components(packages, bench.room)
+        papers(card, parts, folder / _SYSTEM / _SITE, model, _tags(order.model), order.language)
         say("hash")
         files = {file.name: file for file in sorted(card.iterdir()) if file.suffix != ".img"}
-        return Bundle.write(out, _manifest(order, model, out.name), files, move=True)
+        made = Bundle.write(out, _manifest(order, model, out.name), files, move=True)
+    write_catalog(catalog([made]), imager_manifest(out))
+    return made
+
+
+def imager_manifest(out: Path) -> Path:
+    """The file beside the bundle `out` that Raspberry Pi Imager is started with."""
+    return out.with_name(f"{out.name}{MANIFEST}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +126,9 @@ def _bundle(order: Order) -> Bundle:
 
 def _root(bench: _Bench, packages: Path, engine: Path, wheels: Path) -> Path:
     """The root file system and what the firmware starts."""
-    given = bench.folder / "system"
+    given = bench.folder / _SYSTEM
     shutil.copytree(debian.BOARD, given)
-    program.lay_out(given / "program", engine, wheels)
+    program.lay_out(given / _SITE, engine, wheels)
     made_of = [packages.parent.name, engine.name, digest(given), digest(STEPS / "root.sh")]
 
     def make(folder: Path) -> None:
@@ -142,6 +158,16 @@ def _card(bench: _Bench, root: Path, model: Bundle, order: Order) -> Path:
     name = f"lucie-{order.board.name}-{model.manifest.name}"
     bench.run("publish", "/out", name, binds=binds)
     return card
+
+
+def _tags(model: Model) -> list[str]:
+    """Imager's of the boards that have room for it: the card is the same for all of them."""
+    header, found = read_model(model.weights), dict[str, None]()
+    for board in boards().values():
+        with suppress(MemoryRefusedError):
+            plan(header, board.device(board.memory[-1]))
+            found |= dict.fromkeys(board.imager)
+    return list(found)
 
 
 def _manifest(order: Order, model: Bundle, name: str) -> Manifest:

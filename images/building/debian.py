@@ -11,8 +11,10 @@ from edge.bootstrap.build import run
 from images.building.kept import kept
 from images.building.room import EPOCH, Room, remove
 from images.errors import ImageError
+from images.publishing.component import Component
+from images.publishing.packages import installed, unpacked
 
-__all__ = ["BOARD", "packages", "tools"]
+__all__ = ["BOARD", "components", "packages", "tools"]
 
 BOARD = Path(__file__).parents[1] / "board"
 """What a board's file system has beside its packages, and lists of what it has of them."""
@@ -25,6 +27,8 @@ _TOOLS = (
     "g++-aarch64-linux-gnu", "python3", "qemu-system-arm", "systemd", "xkb-data", "xz-utils",
     "zstd",
 )  # fmt: skip
+_TAKEN = ("console-setup-linux", "xkb-data")
+"""Those of them that a board has something of: letters for its screen, keyboards."""
 # Of trixie itself, Linux has no driver for the card of a Raspberry Pi 5.
 _PINS = f"""\
 Package: linux-* firmware-* raspi-firmware
@@ -38,6 +42,18 @@ _SMALL = (
     "--dpkgopt=path-include=/usr/share/doc/*/copyright",
     "--dpkgopt=path-exclude=/usr/share/locale/*",
 )  # fmt: skip
+_LIST = "Packages"
+_TOLD = f"/var/cache/apt/{_LIST}"
+# There is no dpkg to ask afterwards: control fields and hashes are read off the archives.
+_TELL = f"""\
+for deb in "$1"/var/cache/apt/archives/*.deb; do
+    dpkg-deb -f "$deb" || exit
+    echo "Filename: ${{deb##*/}}"
+    echo "Size: $(stat -c %s "$deb")"
+    echo "SHA256: $(sha256sum "$deb" | cut -d' ' -f1)"
+    echo
+done > "$1{_TOLD}"
+"""
 
 
 def tools(log: Path) -> Room:
@@ -70,6 +86,9 @@ def packages(log: Path) -> Path:
         _mmdebstrap(
             *(log, "--variant=extract", "--architectures=arm64", f"--include={','.join(wanted)}"),
             f"--setup-hook=upload {shlex.quote(str(pins))} /etc/apt/preferences.d/backports",
+            f"--extract-hook={_TELL}",
+            f"--extract-hook=download {_TOLD} {shlex.quote(str(folder / _LIST))}",
+            f'--extract-hook=rm "$1{_TOLD}"',
             *(_SUITE, str(folder / "packages.tar")),
             f"deb {_MIRROR} {_SUITE} {kinds}",
             f"deb {_MIRROR} {_SUITE}-updates {kinds}",
@@ -77,7 +96,18 @@ def packages(log: Path) -> Path:
             f"deb {_MIRROR.removesuffix('debian')}debian-security {_SUITE}-security {kinds}",
         )
 
-    return kept("packages", [_SUITE, wanted, _PINS, _SMALL], make) / "packages.tar"
+    return kept("packages", [_SUITE, wanted, _PINS, _SMALL, _TELL], make) / "packages.tar"
+
+
+def components(archive: Path, room: Room) -> list[Component]:
+    """The packages of which a board has something.
+
+    Args:
+        archive: of `packages`.
+        room: of `tools`.
+    """
+    listed = archive.with_name(_LIST)
+    return [*unpacked(listed, archive, _SUITE), *installed(room.root, _TAKEN, _SUITE)]
 
 
 def _mmdebstrap(log: Path, *arguments: str) -> None:

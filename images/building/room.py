@@ -66,7 +66,7 @@ class Room:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
 
     def command(self, program: Sequence[str], binds: Mapping[str, Path]) -> list[str]:
         """What runs `program` in it.
@@ -81,7 +81,7 @@ class Room:
         if shutil.which("unshare") is None:
             raise ImageError("build.no-unshare")
         bound = [word for place, folder in binds.items() for word in (str(folder), place)]
-        enter = ["sh", "-c", _ENTER, "sh", str(self._root), *bound, "--", *program]
+        enter = ["sh", "-c", _ENTER, "sh", str(self.root), *bound, "--", *program]
         return [*as_root("--mount", "--net", "--pid", "--fork", "--kill-child"), *enter]
 
     def run(

@@ -27,7 +27,7 @@ __all__ = ["build"]
 def build(board: str, model: str | None, lang: str | None, output: Path | None) -> None:
     """Build an image."""
     from edge.store import Store
-    from images.building.build import Order
+    from images.building.build import Order, imager_manifest
     from images.building.build import build as make
 
     order = Order(boards()[board], Store().find(model), lang or language())
@@ -45,5 +45,6 @@ def build(board: str, model: str | None, lang: str | None, output: Path | None) 
         raise InterruptedByUserError("models.interrupted") from None
     for name, file in made.manifest.files.items():
         click.echo(f"{out / name}  {size_text(file.size)}")
+    click.echo(imager_manifest(out))
     took = duration_text(time.monotonic() - began)
     click.echo(say("built", time=took, image=next(out.glob("*.img.xz")), log=log), err=True)

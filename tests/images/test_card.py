@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -17,8 +18,8 @@ from images.unpacking import unpack
 from tests.images.conftest import lucie_image
 
 pytestmark = [
-    pytest.mark.long("images/board/*", "images/building/*", "images/onboard", "images/booting",
-                     "images/checking.py"),
+    pytest.mark.long("images/board/*", "images/building/*", "images/publishing",
+                     "images/onboard", "images/booting", "images/checking.py"),
     pytest.mark.usefixtures("kept"),
 ]  # fmt: skip
 
@@ -37,6 +38,30 @@ def test_the_bundle_says_where_it_comes_from_and_is_whole(built: Path, model_pat
     assert [parent.sha256 for parent in found.parents] == [model.sha256]
     assert found.data == model.manifest.data
     subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=built, check=True)
+
+
+def test_it_lists_what_it_is_made_of(built: Path) -> None:
+    [cdx] = built.glob("*.cdx.json")
+    components = json.loads(cdx.read_text(encoding="utf-8"))["components"]
+    there = {each["name"]: each for each in components}
+    wanted = Path("images/board/packages").read_text(encoding="utf-8").split()
+    wanted += ["textual", "numpy", "llama-cpp-python", "lucie-edge", "smollm2-135m-instruct"]
+    assert [name for name in wanted if name not in there] == []
+    # All but one body of text, of which it is not known.
+    assert [name for name, each in there.items() if "licenses" not in each] == ["The Stack"]
+    [spdx] = built.glob("*.spdx.json")
+    packages = json.loads(spdx.read_text(encoding="utf-8"))["packages"]
+    assert there.keys() <= {each["name"] for each in packages}
+
+
+def test_raspberry_pi_imager_can_offer_it(built: Path, card: Path) -> None:
+    manifest = built.with_name("pi3.rpi-imager-manifest")
+    [entry] = json.loads(manifest.read_text(encoding="utf-8"))["os_list"]
+    assert entry["url"] == next(built.glob("*.img.xz")).as_uri()
+    assert entry["extract_size"] == card.stat().st_size
+    with card.open("rb") as file:
+        assert entry["extract_sha256"] == hashlib.file_digest(file, "sha256").hexdigest()
+    assert entry["devices"] == ["pi5-64bit", "pi4-64bit", "pi3-64bit"]
 
 
 def test_it_is_as_small_as_was_asked_for(built: Path) -> None:

@@ -44,7 +44,13 @@ def test_it_has_what_it_runs_and_nothing_that_builds(laid_out: Path) -> None:
     assert (laid_out / "llama_cpp/lib/libllama.so").exists()
     assert (laid_out / "images/onboard/apply.py").exists()
     assert (laid_out / "edge/locale/cli.toml").exists()
-    for left_out in ("images/building", "edge/bootstrap", "numpy/tests", "numpy/__init__.pyi"):
+    for left_out in (
+        "images/building",
+        "images/publishing",
+        "edge/bootstrap",
+        "numpy/tests",
+        "numpy/__init__.pyi",
+    ):
         assert not (laid_out / left_out).exists()
 
 

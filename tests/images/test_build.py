@@ -1,0 +1,34 @@
+"""The steps from a board and a model to a bundle, but for those that take minutes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge.store import Model
+from images.building.build import _tags, imager_manifest
+from tests.edge.gguf_files import U32, Value, tiny
+
+
+# By hand: the largest models of the boards have 16, 8, 1 and 0.5 GB.
+@pytest.mark.parametrize(
+    ("gigabytes", "tags"),
+    [(0, ["pi5-64bit", "pi4-64bit", "pi3-64bit"]), (3, ["pi5-64bit", "pi4-64bit"]),
+     (9, ["pi5-64bit"])],
+)  # fmt: skip
+def test_imager_offers_an_image_for_every_board_that_has_room_for_its_model(
+    gigabytes: int, tags: list[str], tmp_path: Path
+) -> None:
+    model, wide = tiny("llama", n_layer=64), (gigabytes << 30) // (64 * 3 * 64 * 4)
+    if wide:  # three tensors of each layer have most of the weights, in F32
+        model.pairs["llama.feed_forward_length"] = Value(U32, wide)
+        for name, tensor in model.tensors.items():
+            if ".ffn_" in name and 96 in tensor.shape:
+                tensor.shape = tuple(wide if size == 96 else size for size in tensor.shape)
+    path = model.write(tmp_path / "model.gguf")
+    assert _tags(Model("model", path, None)) == tags
+
+
+def test_what_imager_is_started_with_lies_beside_the_bundle(tmp_path: Path) -> None:
+    assert imager_manifest(tmp_path / "v1.2") == tmp_path / "v1.2.rpi-imager-manifest"
