@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FOLDER", "LANGUAGES", "language", "text", "translate"]
+__all__ = ["FOLDER", "LANGUAGES", "entries", "grouped", "language", "text", "translate"]
 
 LANGUAGES = ("en", "fr")
 _FRENCH_SPACE = "\N{NO-BREAK SPACE}"
@@ -60,15 +60,28 @@ def translate(
         KeyError: there is no such entry, or a placeholder without a fact.
     """
     subject, entry = code.split(".", 1)
-    said = _subject(folder, subject)[entry][lang or language()]
-    return said.format_map({name: _Fact(value) for name, value in facts.items()})
+    lang = lang or language()
+    said = _subject(folder, subject)[entry][lang]
+    return said.format_map({name: _Fact(value, lang) for name, value in facts.items()})
+
+
+def entries(subject: str, lang: str, *, folder: Path = FOLDER) -> dict[str, str]:
+    """All texts of one subject in one language, with the placeholders that stand in them."""
+    return {entry: texts[lang] for entry, texts in _subject(folder, subject).items()}
+
+
+def grouped(value: int, lang: str) -> str:
+    """A whole number with its thousands apart: 2,048 in English, 2 048 in French."""
+    # A no-break space, as French has it; the Linux console knows no narrow one.
+    return f"{value:,}".replace(",", _FRENCH_SPACE if lang == "fr" else ",")
 
 
 class _Fact:
     """A value in a text; `{n:,}` sets a number's thousands apart as the language does."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, lang: str) -> None:
         self._value = value
+        self._lang = lang
 
     def __str__(self) -> str:
         return str(self._value)
@@ -78,8 +91,7 @@ class _Fact:
             return format(self._value, spec)
         if not isinstance(self._value, int):  # of a server that says what it likes
             return str(self._value)
-        shown = f"{self._value:,}"
-        return shown.replace(",", _FRENCH_SPACE) if language() == "fr" else shown
+        return grouped(self._value, self._lang)
 
 
 def text(code: str, /, *, lang: str | None = None, folder: Path = FOLDER, **facts: Any) -> str:

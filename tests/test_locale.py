@@ -74,12 +74,11 @@ def test_french_numbers_are_not_torn_apart(file: Path) -> None:
 
 def test_every_text_of_the_chat_is_said_somewhere() -> None:
     source = "\n".join(file.read_text(encoding="utf-8") for file in TUI.glob("*.py"))
-    # Codes that are put together: a server's stage, a key and what it does, a provenance.
+    # Codes that are put together: a server's stage, a key and what it does.
     built = {
         "chat.loading", "chat.starting", "status.loading", "status.starting",
         "status.key-enter", "status.key-esc", "status.key-delete",
         "status.open", "status.rename", "status.delete", "status.back",
-        "about.recorded", "about.declared", "about.unknown",
     }  # fmt: skip
     codes = {f"{file.stem}.{name}" for file in TUI.glob("locale/*.toml") for name in entries(file)}
     assert built <= codes

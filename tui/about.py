@@ -11,11 +11,13 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Static
 
+from edge.about import server_facts
 from edge.errors import LucieError
+from edge.messages import language, text
 from tui.sizes import fit
 from tui.status import KeyLine
 from tui.untrusted import visible
-from tui.words import mebibytes, number, say
+from tui.words import say
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -49,14 +51,14 @@ class About(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """One scrolling area."""
-        yield Static(say("about.title"), id="title", markup=False)
+        yield Static(text("about.title"), id="title", markup=False)
         yield self._facts
         yield self._keys
 
     def on_mount(self) -> None:
         """Say what the server said; what the disk says comes after it."""
         self._keys.keys = [(say("status.key-esc"), say("status.back"))]
-        self._facts.mount(Static(say("chat.ai"), classes="fact", markup=False))
+        self._facts.mount(Static(text("about.ai"), classes="fact", markup=False))
         if self._info is None:
             self._facts.mount(self._not_yet)
         else:
@@ -74,7 +76,7 @@ class About(Screen[None]):
             self._show(info)
 
     def _show(self, info: ModelInfo) -> None:
-        self._add(_server_facts(info))
+        self._add(server_facts(info, language()))
         self.run_worker(self._read(info))
 
     async def _read(self, info: ModelInfo) -> None:
@@ -82,7 +84,7 @@ class About(Screen[None]):
             more = await asyncio.to_thread(self._describe, info)
         except LucieError as error:  # the model has been removed meanwhile, and runs on
             more = [("", str(error))]
-        self._add(more or [("", say("about.nothing"))])
+        self._add(more or [("", text("about.nothing"))])
 
     def _add(self, facts: Sequence[tuple[str, str]]) -> None:
         self._facts.mount_all(
@@ -93,14 +95,3 @@ class About(Screen[None]):
             )
             for label, value in facts
         )
-
-
-def _server_facts(info: ModelInfo) -> list[tuple[str, str]]:
-    facts = [(say("about.name"), info.name)]
-    if info.n_params is not None:
-        facts.append((say("about.parameters"), number(info.n_params)))
-    if info.n_ctx is not None:
-        facts.append((say("about.window"), say("about.tokens", count=number(info.n_ctx))))
-    if info.memory_bytes is not None:
-        facts.append((say("about.memory"), mebibytes(info.memory_bytes)))
-    return facts

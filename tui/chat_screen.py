@@ -21,6 +21,7 @@ from textual.widgets import Static
 from textual.worker import Worker, WorkerError
 
 from edge.errors import HistoryError, LucieError
+from edge.messages import text
 from tui.archive import Archive
 from tui.dialogue import Dialogue
 from tui.entries import Answer, Entry, Remark, Said
@@ -238,7 +239,7 @@ class ChatScreen(Screen[None]):
     def _show(self, dialogue: Dialogue) -> None:
         self.dialogue = dialogue
         where = say("chat.remote", url=self._url) if self._url else say("chat.local")
-        welcome: list[Entry] = [Remark(f"{say('chat.ai')}\n{where}", ".welcome")]
+        welcome: list[Entry] = [Remark(f"{text('about.ai')}\n{where}", ".welcome")]
         self.transcript.show(welcome + entries_of(dialogue) + self._notice)
         status = self.status_line.status
         self.status_line.status = replace(status, used=dialogue.tokens, speed=None)

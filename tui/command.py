@@ -103,14 +103,15 @@ def _read(notice: Path) -> str:
 
 def _known(model: str | None, server: str | None, info: ModelInfo) -> Sequence[tuple[str, str]]:
     """What this machine knows of the model that answers; nothing, where another one runs it."""
+    from edge.about import known_of
     from edge.http_client import on_this_machine
+    from edge.messages import language
     from edge.store import Store
-    from tui.provenance import known_of
 
     if server is None:
-        return known_of(model)
+        return known_of(Store().find(model), language())
     if on_this_machine(server) and Store().holds(info.name):
-        return known_of(info.name)
+        return known_of(Store().find(info.name), language())
     return ()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edge.messages import language, text
+from edge.messages import grouped, language, text
 
 __all__ = ["decimal", "mebibytes", "number", "say"]
 
@@ -19,8 +19,7 @@ def say(code: str, **facts: Any) -> str:
 
 def number(value: int) -> str:
     """A whole number with its thousands apart: 2,048 in English, 2 048 in French."""
-    # A no-break space, as French has it; the Linux console knows no narrow one.
-    return f"{value:,}".replace(",", "\u00a0" if language() == "fr" else ",")
+    return grouped(value, language())
 
 
 def decimal(value: float) -> str:
@@ -30,5 +29,4 @@ def decimal(value: float) -> str:
 
 def mebibytes(size: int) -> str:
     """A size in MiB, or Mio, the same unit in French."""
-    unit = "Mio" if language() == "fr" else "MiB"
-    return f"{number(round(size / 2**20))}\u00a0{unit}"
+    return text("about.mebibytes", size=round(size / 2**20))

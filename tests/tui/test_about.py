@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from textual.widgets import Static
 
+from edge.about import known_of
 from edge.errors import UnknownModelError
+from edge.store import Store
 from tests.tui.conftest import Chat, Chatting
 from tests.tui.scripted import Pause, ScriptedServer
-from tui.provenance import known_of
 
 
 def facts(chat: Chat) -> str:
@@ -67,18 +68,13 @@ async def test_a_model_removed_while_it_runs(chatting: Chatting) -> None:
 def test_of_a_plain_file_nothing_is_known(tmp_path: Path, model_path: Path) -> None:
     plain = tmp_path / "model.gguf"
     shutil.copy(model_path, plain)
-    assert known_of(str(plain)) == []
+    assert known_of(Store().find(str(plain)), "en") == []
 
 
 @pytest.mark.parametrize("lang", ["en", "fr"])
-def test_of_a_bundle_its_manifest_is_told(
-    model_path: Path, monkeypatch: pytest.MonkeyPatch, lang: str
-) -> None:
-    from edge.store import Store
-
-    monkeypatch.setenv("LUCIE_LANG", lang)
+def test_of_a_bundle_its_manifest_is_told(model_path: Path, lang: str) -> None:
     Store().add(f"file:{model_path}", name="smollm2-135m-instruct")
-    told = dict(known_of("smollm2-135m-instruct"))
+    told = dict(known_of(Store().find("smollm2-135m-instruct"), lang))
     label = {"en": "Licence", "fr": "Licence"}[lang]
     assert label in told
     assert {"en": "Trained on", "fr": "Entraîné sur"}[lang] in told
