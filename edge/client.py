@@ -23,6 +23,7 @@ __all__ = [
     "ModelInfo",
     "Notice",
     "Progress",
+    "Queued",
     "Reply",
     "Starting",
     "size_in_request",
@@ -67,6 +68,13 @@ class Starting:
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """All places are taken; so many requests come first."""
+
+    ahead: int
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """Prefill: `done` of `total` prompt tokens, of which `reused` were not computed."""
 
@@ -106,7 +114,7 @@ class Done:
     seed: int | None
 
 
-Reply = Progress | Delta | Notice | Done
+Reply = Queued | Progress | Delta | Notice | Done
 
 
 class Client(Protocol):

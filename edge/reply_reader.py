@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from edge.client import Delta, Done, Notice, Progress, Reply
+from edge.client import Delta, Done, Notice, Progress, Queued, Reply
 from edge.errors import (
     EngineError,
     LucieError,
@@ -62,7 +62,10 @@ class ReplyReader:
         if data == "[DONE]":
             return
         content = parse_object(data, self._address)
-        if event == "lucie.progress":
+        if event == "lucie.queue":
+            if (ahead := _int(content, "ahead")) is not None:
+                yield Queued(ahead)
+        elif event == "lucie.progress":
             done, total, reused = (_int(content, key) for key in ("done", "total", "reused"))
             if done is not None and total is not None:
                 yield Progress(done, total, reused or 0)

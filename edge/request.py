@@ -15,6 +15,7 @@ __all__ = [
     "Finished",
     "Load",
     "Prefilled",
+    "Queued",
     "Request",
     "Timings",
     "Token",
@@ -67,6 +68,13 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """All places are taken: it waits, behind so many others."""
+
+    ahead: int
+
+
+@dataclass(frozen=True, slots=True)
 class Prefilled:
     """Prompt tokens known so far: `done` of `total`, of which `reused` were not computed."""
 
@@ -98,4 +106,4 @@ class Failed:
     error: LucieError
 
 
-Event = Prefilled | Token | Finished | Failed
+Event = Queued | Prefilled | Token | Finished | Failed

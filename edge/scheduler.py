@@ -162,6 +162,8 @@ class Scheduler:
             while self._wait_for_work():
                 self._drop_cancelled()
                 self._admit()
+                for ahead, ticket in enumerate(self._waiting):
+                    ticket.tell_queued(ahead)
                 if self._active:
                     self._step()
         finally:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from edge.engine import Chunk, Sampler
-from edge.request import Event, Finished, Prefilled, Request, Timings
+from edge.request import Event, Finished, Prefilled, Queued, Request, Timings
 from edge.sequences import Held
 
 __all__ = ["Running", "Ticket"]
@@ -28,11 +28,18 @@ class Ticket:
         self.first = 0.0
         self.reused = 0
         self.evaluated = 0
+        self._ahead: int | None = None
 
     @property
     def chosen(self) -> int:
         """Tokens chosen so far."""
         return len(self.known) - len(self.request.prompt)
+
+    def tell_queued(self, ahead: int) -> None:
+        """Say how many are before it, where that has changed; not after it gave way."""
+        if ahead != self._ahead and not self.chosen and not self.cancelled:
+            self._ahead = ahead
+            self.emit(Queued(ahead))
 
     def tell_prefill(self, done: int) -> None:
         """Say how much of the prompt is known; not while it is read again after giving way."""

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from edge.client import Delta, Done, ModelInfo, Notice, Progress, Reply, Starting
+from edge.client import Delta, Done, ModelInfo, Notice, Progress, Queued, Reply, Starting
 from edge.errors import LucieError, UsageError
 from edge.messages import text
 from tui.dialogue import Dialogue, Turn
@@ -27,9 +27,6 @@ __all__ = ["Answering", "connect"]
 
 _CODE = re.compile(r"[a-z-]+\.[a-z-]+")
 _TOO_LONG = ("engine.prompt-too-long", "prompt.context-full", "server.prompt-too-long")
-_NOTES = {"length": "chat.length", "content_filter": "chat.filtered"}
-"""What is said of an answer that ended for such a reason."""
-
 
 class Answering:
     """Fills one turn of a dialogue, its entry in the transcript, and the status line."""
@@ -46,7 +43,7 @@ class Answering:
         self.turn: Turn = dialogue.answer()
         self._pace = Pace()
         self.entry = Answer()
-        self.entry.doing(say("chat.thinking"))
+        self.entry.doing(text("talk.thinking"))
         transcript.add(self.entry)
 
     async def run(self) -> None:
@@ -84,7 +81,7 @@ class Answering:
         if self.turn.state == "writing":
             self.turn.state = "stopped"
             self._count()
-            self._end(f"{say('chat.stopped')} {say('chat.ask-again')}", ".remark")
+            self._end(f"{text('talk.stopped')} {say('chat.ask-again')}", ".remark")
 
     def _fail(self, error: LucieError) -> None:
         self.turn.state = "failed"
@@ -97,6 +94,9 @@ class Answering:
 
     def _take(self, reply: Reply) -> None:
         match reply:
+            case Queued(ahead):
+                self.entry.doing(text("talk.queue", ahead=number(ahead)))
+                self._transcript.changed()
             case Progress():
                 self._reading(reply)
             case Delta(words, tokens):
@@ -138,8 +138,7 @@ class Answering:
         if done.memory_bytes is not None:
             status = replace(status, memory=done.memory_bytes)
         self._show(status)
-        note = say(_NOTES[done.reason]) if done.reason in _NOTES else ""
-        self._end(note if self.turn.content else say("chat.empty"), ".remark")
+        self._end(_note(done.reason) if self.turn.content else text("talk.empty"), ".remark")
 
     def _count(self) -> None:
         """An answer that is broken off counts as far as it came."""
@@ -202,6 +201,13 @@ async def connect(source: Source, line: StatusLine, idle: Callable[[], bool]) ->
 def _known(status: Status, info: ModelInfo) -> Status:
     memory = info.memory_bytes if status.memory is None else status.memory
     return replace(status, model=info.name, window=info.n_ctx, memory=memory)
+
+
+def _note(reason: str) -> str:
+    """What is said of an answer that ended for such a reason."""
+    if reason == "length":
+        return text("talk.length")
+    return say("chat.filtered") if reason == "content_filter" else ""
 
 
 def _starting(status: Status, report: Starting) -> Status:

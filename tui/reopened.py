@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edge.messages import text
 from tui.dialogue import Dialogue, Turn
 from tui.entries import Answer, Entry, Said
 from tui.words import say
@@ -22,7 +23,7 @@ def _entry(turn: Turn, last: bool) -> Entry:
     answer = Answer(turn.content)
     again = f" {say('chat.ask-again')}" if last else ""
     if turn.state == "stopped":
-        answer.end(say("chat.stopped") + again, ".remark")
+        answer.end(text("talk.stopped") + again, ".remark")
     elif turn.refused:
         answer.end(say("chat.refused"), ".error")
     elif turn.state == "failed":
@@ -30,5 +31,5 @@ def _entry(turn: Turn, last: bool) -> Entry:
     elif turn.state == "writing":
         answer.end(say("chat.interrupted") + again, ".remark")
     elif not turn.content:
-        answer.end(say("chat.empty"), ".remark")
+        answer.end(text("talk.empty"), ".remark")
     return answer

@@ -21,6 +21,7 @@ from edge.client import (
     ModelInfo,
     Notice,
     Progress,
+    Queued,
     Starting,
 )
 from edge.commands.numbers import Real, Whole
@@ -169,6 +170,8 @@ async def _answer(
                     if isinstance(reply, Delta):
                         show.clear()
                         out.add(reply.text)
+                    elif isinstance(reply, Queued):
+                        show.waiting(reply)
                     elif isinstance(reply, Progress):
                         show.reading(reply)
                     elif isinstance(reply, Notice):
@@ -261,6 +264,10 @@ class _Status:
     def starting(self, state: Starting) -> None:
         """The server is not ready."""
         self._show(text(f"run.{state.stage}", percent=round(state.fraction * 100)))
+
+    def waiting(self, queued: Queued) -> None:
+        """Others are answered first."""
+        self._show(text("talk.queue", ahead=queued.ahead))
 
     def reading(self, progress: Progress) -> None:
         """The prompt is being read."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from edge.engine import Sampled, Tokenizer
 from edge.errors import LucieError
-from edge.request import Event, Finished, Prefilled, Timings, Token
+from edge.request import Event, Finished, Prefilled, Queued, Timings, Token
 from edge.server.logprobs import LogprobFormat
 from edge.text import StopStrings, StreamDecoder
 
@@ -46,6 +46,8 @@ class Answer:
         self.n_prompt = n_prompt
         self.n_tokens = 0
         """Tokens chosen so far."""
+        self.ahead: int | None = None
+        """Requests before it; None where it does not wait for a place."""
         self.progress = Prefilled(0, n_prompt, 0)
         self.reason: Literal["stop", "length"] | None = None
         """Why it ended; None while it grows, and when it failed."""
@@ -58,7 +60,10 @@ class Answer:
         for event in events:
             if isinstance(event, Token):
                 self._add(event.sampled)
+            elif isinstance(event, Queued):
+                self.ahead = event.ahead
             elif isinstance(event, Prefilled):
+                self.ahead = None
                 self.progress = event
                 self._prefilled = time.perf_counter()
             elif isinstance(event, Finished):

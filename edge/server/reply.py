@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from edge.messages import translate
 from edge.server import mailbox
 from edge.server.answer import Answer, timings_body, usage_body
 from edge.server.mailbox import EventStream
@@ -128,7 +129,7 @@ class WholeReply(Reply):
             **self._extra(),
         }
         if self._job.events:
-            notices = [{"code": code, "facts": facts} for code, facts in self._job.notices]
+            notices = [_told(code, facts, self._lang) for code, facts in self._job.notices]
             body["lucie"]["notices"] = notices
         return body
 
@@ -171,7 +172,7 @@ class StreamedReply(Reply):
         if not self._job.events:
             return b""
         return b"".join(
-            named_event("lucie.notice", {"code": code, "facts": facts})
+            named_event("lucie.notice", _told(code, facts, self._lang))
             for code, facts in self._job.notices
         )
 
@@ -180,7 +181,11 @@ class StreamedReply(Reply):
         text, logprobs = answer.take()
         if text or logprobs is not None:
             return writer.text(text, logprobs, answer.n_tokens)
-        if self._job.events and answer.n_tokens == 0 and answer.progress.done:
+        if not self._job.events:
+            return b""
+        if answer.ahead is not None:
+            return named_event("lucie.queue", {"ahead": answer.ahead})
+        if answer.n_tokens == 0 and answer.progress.done:
             progress = answer.progress
             return named_event(
                 "lucie.progress",
@@ -194,6 +199,11 @@ class StreamedReply(Reply):
             error = answer.error
             return writer.error(error_body(error, self._lang)) if error is not None else b""
         return writer.finish(answer.reason, self._extra()) + writer.usage(usage_body(answer)) + DONE
+
+
+def _told(code: str, facts: dict[str, Any], lang: str) -> dict[str, Any]:
+    """A notice as data, and in words for clients that have none of ours."""
+    return {"code": code, "facts": facts, "message": translate(code, facts, lang=lang)}
 
 
 async def _watch(receive: Receive, events: EventStream) -> None:

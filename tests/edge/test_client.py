@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from edge import http_client
-from edge.client import Delta, Done, Message, Notice, Progress, Reply
+from edge.client import Delta, Done, Message, Notice, Progress, Queued, Reply
 from edge.errors import (
     ContextFullError,
     EngineError,
@@ -84,6 +84,24 @@ async def test_dropped_turns_are_a_notice(server: Running) -> None:
     replies = await ask(client, [*turns, *HELLO], max_tokens=1)
     (notice,) = [reply for reply in replies if isinstance(reply, Notice)]
     assert notice.code == "server.turns-dropped"
+    await client.aclose()
+
+
+async def test_who_waits_for_a_place_hears_of_it(server: Running) -> None:
+    client = HttpClient(server.address)
+    others = [asyncio.create_task(ask(client, max_tokens=4000)) for _ in range(4)]
+    while server.health()["active"] < 4:
+        await asyncio.sleep(0.02)
+    asking = asyncio.create_task(ask(client, max_tokens=1))
+    while server.health()["waiting"] == 0:
+        await asyncio.sleep(0.02)
+    others[0].cancel()
+    replies = await asking
+    assert replies[0] == Queued(0)
+    assert said(replies) == "a"
+    for other in others:
+        other.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
     await client.aclose()
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.edge.servers import scripted, until
+from tests.edge.servers import request, scripted, until
 from tests.edge.test_history import namespaces
 
 LUCIE = str(Path(sys.executable).with_name("lucie"))
@@ -322,6 +322,32 @@ def test_a_reader_that_goes_ends_it_quietly(home: Home) -> None:
         process.stdout.close()
         assert process.wait(60) == 1
         assert process.stderr.read() == ""
+
+
+def test_that_others_come_first_is_shown_on_a_terminal(tmp_path: Path) -> None:
+    hello = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4000}
+    asked = request("/v1/chat/completions", json.dumps({**hello, "stream": True}).encode())
+    with scripted(tmp_path, "--step-ms", "20") as server:
+        others = [server.connect() for _ in range(4)]
+        for other in others:
+            other.sendall(asked)
+        until(lambda: server.health()["active"] == 4)
+        ours, theirs = pty.openpty()
+        command = [LUCIE, "run", "--server", server.address, "--max-tokens", "3", "x"]
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs, text=True
+        ) as process:
+            os.close(theirs)
+            until(lambda: server.health()["waiting"] == 1)
+            others.pop().close()
+            out = process.communicate(timeout=120)[0]
+        for other in others:
+            other.close()
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert "Questions before yours: 0" in shown
+    assert shown.endswith("\r\x1b[K")
+    assert out == "abc\n"
 
 
 def test_progress_is_shown_on_a_terminal_only_and_wiped_out(home: Home) -> None:

@@ -85,6 +85,34 @@ def test_our_own_events_come_where_they_are_asked_for(server: Running) -> None:
     assert last["lucie"]["memory_bytes"] > 10_000_000
 
 
+def test_who_waits_for_a_place_hears_how_many_are_before(tmp_path: Path) -> None:
+    asked = json.dumps({**LONG, "stream": True, "lucie": {"events": True}}).encode()
+
+    def heard(opened: socket.socket, what: bytes) -> bytes:
+        seen = b""
+        while what not in seen:
+            part = opened.recv(4096)
+            assert part, seen
+            seen += part
+        return seen
+
+    with scripted(tmp_path, "--step-ms", "20") as server:
+        opened = [server.connect() for _ in range(6)]
+        for n, one in enumerate(opened):
+            one.sendall(request(CHAT, asked))
+            until(lambda n=n: server.health()["active"] + server.health()["waiting"] == n + 1)
+        queued = b'event: lucie.queue\ndata: {"ahead":%d}\n\n'
+        assert queued % 1 not in heard(opened[4], queued % 0)
+        heard(opened[5], queued % 1)
+        opened[0].close()
+        assert b"lucie.queue" not in heard(opened[4], b'"content":"a')
+        heard(opened[5], queued % 0)
+        opened[1].close()
+        heard(opened[5], b'"content":"a')
+        for one in opened:
+            one.close()
+
+
 def test_dropped_turns_are_told(server: Running) -> None:
     turns = []
     for _ in range(4):
@@ -97,6 +125,7 @@ def test_dropped_turns_are_told(server: Running) -> None:
     (notice,) = [data for name, data in events if name == "lucie.notice"]
     assert notice["code"] == "server.turns-dropped"
     assert notice["facts"]["turns"] > 0
+    assert notice["message"].startswith("The conversation no longer fits the window of 60,000")
     told = f"server.turns-dropped; turns={notice['facts']['turns']}; window=60000"
     for streamed in (False, True):  # clients that know no events of ours have a header
         plain = {"messages": messages, "max_tokens": 1, "stream": streamed}
@@ -148,8 +177,12 @@ def test_what_cannot_be_done_is_refused_in_openais_shape(
 
 
 def test_errors_speak_the_language_that_is_asked_for(server: Running) -> None:
-    response = server.post(CHAT, {**HELLO, "foo": 1}, headers={"Accept-Language": "fr-FR,en"})
+    french = {"Accept-Language": "fr-FR,en"}
+    response = server.post(CHAT, {**HELLO, "foo": 1}, headers=french)
     assert "ne connaît pas" in response.json()["error"]["message"]
+    long = {"messages": [{"role": "user", "content": "x" * 70_000}]}
+    response = server.post(CHAT, long, headers=french)
+    assert "60\u00a0000" in response.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(

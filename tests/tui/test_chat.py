@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.client import Delta, ModelInfo, Notice, Progress, Starting
+from edge.client import Delta, ModelInfo, Notice, Progress, Queued, Starting
 from edge.errors import ContextFullError, EngineError, ServerError
 from tests.tui.conftest import Chatting, kept
 from tests.tui.scripted import INFO, WORDS, Pause, ScriptedServer, done
@@ -101,6 +101,17 @@ async def test_reading_a_long_text_shows_how_far_it_is(chatting: Chatting) -> No
         pause.go_on.set()
         await chat.until_answered()
         assert "Reading your text" not in chat.text
+
+
+async def test_waiting_for_others_is_told(chatting: Chatting) -> None:
+    pause = Pause()
+    async with chatting(ScriptedServer([Queued(3), pause, *WORDS])) as chat:
+        await chat.say("Hello")
+        await pause.reached.wait()
+        await chat.until_shown("Questions before yours: 3")
+        pause.go_on.set()
+        await chat.until_answered()
+        assert "Questions before" not in chat.text
 
 
 async def test_escape_stops_the_answer_and_keeps_what_there_is(
