@@ -28,6 +28,7 @@ __all__ = ["Answering", "connect"]
 _CODE = re.compile(r"[a-z-]+\.[a-z-]+")
 _TOO_LONG = ("engine.prompt-too-long", "prompt.context-full", "server.prompt-too-long")
 
+
 class Answering:
     """Fills one turn of a dialogue, its entry in the transcript, and the status line."""
 

@@ -1,4 +1,4 @@
-"""`lucie serve`: a model for other programs, by OpenAI's API."""
+"""`lucie serve`: a model for people, by a page, and for programs, by OpenAI's API."""
 
 from __future__ import annotations
 
@@ -103,6 +103,7 @@ def _listen(context: click.Context, host: str, port: int, socket: Path | None) -
         listener = listen_tcp(host, port)
         if listener.hosts is None:
             click.echo(text("serve.open-to-all", address=listener.address), err=True)
+        click.echo(text("serve.page", address=listener.page), err=True)
         return listener
     given = (context.get_parameter_source(name) for name in ("host", "port"))
     if ParameterSource.COMMANDLINE in given:

@@ -4,6 +4,9 @@ POST /v1/chat/completions    OpenAI's chat API, streamed or not
 POST /v1/completions         plain continuation of a text or of token ids
 GET  /v1/models[/NAME]       the one model that is loaded
 GET  /health                 200, or 503 with the progress while the model loads
+GET  /about                  what is known of the model, as lines for a person
+GET  /[?lang=L]              a page to chat on, in the reader's language; there before the model
+GET  /page/FILE              what the page is made of
 GET  /lease                  held open by each user of a server that lives for its users
 """
 
@@ -18,9 +21,12 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from edge.client import OURS
+from edge.about import Fact, known_of, server_facts
+from edge.client import OURS, ModelInfo
 from edge.errors import LucieError, UnknownModelError
+from edge.messages import text, translate
 from edge.server.body import ClientGoneError, parse, read_body
+from edge.server.page.files import page, page_file
 from edge.server.prepare import Job, chat_job, completion_job
 from edge.server.refusal import (
     HostRefusedError,
@@ -31,7 +37,7 @@ from edge.server.refusal import (
 )
 from edge.server.reply import StreamedReply, WholeReply, error_response
 from edge.server.schema import ChatRequest, CompletionRequest
-from edge.server.service import Loaded, Service
+from edge.server.service import Loaded, Service, resident_bytes
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -54,6 +60,9 @@ def build_app(service: Service, hosts: frozenset[str] | None) -> Starlette:
         Route("/v1/models", _Models(service).all),
         Route("/v1/models/{name:path}", _Models(service).one),
         Route("/health", _health(service)),
+        Route("/about", _about(service)),
+        Route("/", page),
+        Route("/page/{name}", page_file),
     ]
     if service.lease is not None:
         routes.append(Route("/lease", _Leases(service), methods=["GET"]))
@@ -144,6 +153,29 @@ def _health(service: Service) -> Callable[[Request], Any]:
         return JSONResponse(service.health(), 503 if service.loaded is None else 200)
 
     return health
+
+
+def _about(service: Service) -> Callable[[Request], Any]:
+    async def about(request: Request) -> Response:
+        loaded, lang = service.model(), _language(request.scope)
+        spec = loaded.engine.spec
+        info = ModelInfo(loaded.name, spec.n_ctx, spec.n_params, resident_bytes())
+        told = server_facts(info, lang) + await _known(service, loaded, lang)
+        facts = [{"label": label, "value": value} for label, value in told]
+        return JSONResponse({"facts": facts}, headers={"cache-control": "no-store"})
+
+    return about
+
+
+async def _known(service: Service, loaded: Loaded, lang: str) -> list[Fact]:
+    """What this device knows of the model, or that it knows nothing."""
+    nothing = [("", text("about.nothing", lang=lang))]
+    if loaded.model is None:
+        return nothing
+    try:
+        return await service.prepare(known_of, loaded.model, lang) or nothing
+    except LucieError as error:  # it has been removed meanwhile, and runs on
+        return [("", translate(error.code, error.facts, lang=lang))]
 
 
 class _Leases:

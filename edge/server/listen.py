@@ -27,6 +27,8 @@ class Listener:
     """For the reader and for our clients: a URL, or `unix:PATH`."""
     hosts: frozenset[str] | None
     """Names that a Host header may say; None where any will do."""
+    page: str | None = None
+    """URL of the page to chat on, for a browser; None where none reaches it."""
     path: Path | None = None
     """The Unix socket's file."""
     inode: int = 0
@@ -68,8 +70,23 @@ def listen_tcp(host: str, port: int) -> Listener:
     bound, port = opened.getsockname()[:2]
     named = f"[{bound}]" if family == socket.AF_INET6 else bound
     hosts = {"localhost", "127.0.0.1", "[::1]", host.lower(), named}
-    loopback = ip_address(bound).is_loopback
-    return Listener(opened, f"http://{named}:{port}", frozenset(hosts) if loopback else None)
+    at = ip_address(bound)
+    reached = _of_this_machine(family) if at.is_unspecified else bound
+    page = f"http://[{reached}]:{port}/" if ":" in reached else f"http://{reached}:{port}/"
+    return Listener(
+        opened, f"http://{named}:{port}", frozenset(hosts) if at.is_loopback else None, page
+    )
+
+
+def _of_this_machine(family: socket.AddressFamily) -> str:
+    """The address by which others most likely reach this machine."""
+    outside = "2001:db8::1" if family == socket.AF_INET6 else "192.0.2.1"
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((outside, 9))  # of a datagram socket: finds a route and sends nothing
+        except OSError:
+            return "localhost"
+        return str(probe.getsockname()[0])
 
 
 def listen_unix(path: Path) -> Listener:
@@ -98,7 +115,7 @@ def listen_unix(path: Path) -> Listener:
         raise
     finally:
         os.umask(umask)
-    return Listener(opened, f"unix:{path}", None, path, path.stat().st_ino)
+    return Listener(opened, f"unix:{path}", None, None, path, path.stat().st_ino)
 
 
 def _remove_stale(path: Path) -> None:

@@ -21,6 +21,7 @@ from edge.scheduler import Scheduler
 from edge.server.lease import Lease
 from edge.server.mailbox import EventStream, Mailbox
 from edge.server.refusal import BusyError, LoadingError
+from edge.store import Model
 
 __all__ = ["MAX_ANSWERS", "Loaded", "Service", "resident_bytes"]
 
@@ -43,6 +44,8 @@ class Loaded:
     """When it was loaded, Unix time in seconds."""
     sampling: Sampling = field(default_factory=Sampling)
     """What holds where a request says nothing."""
+    model: Model | None = None
+    """Where it is on this device, to tell what is known of it."""
 
 
 class Service:

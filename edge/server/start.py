@@ -38,6 +38,7 @@ def load_model(model: Model, chosen: Chosen, tell: Callable[[float], None]) -> L
         chat=Chat(engine.tokenizer, engine.tokenizer.template),
         created=int(time.time()),
         sampling=_sampling(model),
+        model=model,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,9 @@ def test_it_says_where_it_answers_and_warns_where_others_can_reach_it(model_path
     with subprocess.Popen(command + options, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("Warning: anyone who can reach http://0.0.0.0:")
+        assert re.search(
+            r"chat on, for browsers: http://[^0][^/]*:\d+/$", process.stderr.readline()
+        )
         assert "answers at http://0.0.0.0:" in process.stderr.readline()
         process.terminate()
         assert process.wait(30) == 0
