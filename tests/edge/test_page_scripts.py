@@ -63,14 +63,14 @@ def test_what_is_marked_in_a_text(run: Any, text: str, parts: list[Any]) -> None
 
 def test_blocks_are_those_of_commonmark(run: Any) -> None:
     text = (
-        "# Head\nline 1\nline 2\n\n- a\n  - b\n- c\n\n  more\n\n3. one\n4. two\n"
+        "# Head\nline 1\nline 2\n\n- a\n  - b\n    - b2\n- c\n\n  more\n\n3. one\n4. two\n"
         "```py\nx = 1\n\n- y\n```\n> q\n> r\n\n| a | b |\n|---|---|\n***\n~~~\nopen"
     )
     found = run(f"tell(blocks({json.dumps(text)}))")
     assert [(b["tag"], b.get("text"), b.get("items")) for b in found] == [
         ("h3", "Head", None),
         ("p", "line 1\nline 2", None),
-        ("ul", None, ["a\n- b", "c\n\nmore\n"]),
+        ("ul", None, ["a\n- b\n  - b2", "c\n\nmore\n"]),
         ("ol", None, ["one", "two"]),
         ("pre", "x = 1\n\n- y", None),
         ("blockquote", "q\nr", None),
@@ -93,12 +93,13 @@ def test_hostile_text_costs_no_more_than_its_length(run: Any) -> None:
         '["*a", "**a", "_a ", "`", "`a", "[", "[](", "> ", "- ", "- a\\n", "# ", "\\\\", "```\\n", '
         '"| ", "1. ", "**", "~~~\\n", "* * ", " "].map((each) => each.repeat(20000) + "x")'
     )
+    unclosed = '[" **a", " *a", " __a"].map((each) => each.repeat(150000))'
     deep = 'Array.from({ length: 1000 }, (_, n) => " ".repeat(n) + "- a").join("\\n")'
     statements = (
-        f"let n = 0; for (const text of [...{hostile}, {deep}])"
+        f"let n = 0; for (const text of [...{hostile}, ...{unclosed}, {deep}])"
         "{ blocks(text); inline(text); n += 1; } tell(n)"
     )
-    assert run(statements) == 20
+    assert run(statements) == 23
 
 
 def test_events_are_read_once_however_they_are_cut(run: Any) -> None:
