@@ -34,6 +34,9 @@ def radio(settings: Settings) -> Tree:
         "etc/wpa_supplicant/wpa_supplicant-wlan0.conf": File(supplicant, 0o600),
         "etc/systemd/network/20-wlan0.network": File(networkd(serving=serving)),
     }
+    if serving:
+        # What pupils write stays in memory: no KV state of it goes to the card.
+        files["run/lucie-settings/server"] = File("LUCIE_KV_CACHE_MB=0\n")
     units = ["wpa_supplicant@wlan0.service", "systemd-networkd.service", "systemd-resolved.service"]
     return Tree(files, (*units, *["lucie-class.socket"] * serving), (_DRIVER,))
 

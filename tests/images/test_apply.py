@@ -182,6 +182,8 @@ def test_a_network_that_is_named_is_joined(board: Path) -> None:
 def test_a_class_has_a_network_an_address_and_a_line_on_the_screen(board: Path) -> None:
     opened = made(board, **CLASS)
     assert "lucie-class.socket" in opened.units
+    assert content(opened, "run/lucie-settings/server") == "LUCIE_KV_CACHE_MB=0\n"
+    assert "run/lucie-settings/server" in (UNITS / "lucie-serve.service").read_text()
     assert f"Address={ADDRESS}/24" in content(opened, "etc/systemd/network/20-wlan0.network")
     socket = (UNITS / "lucie-class.socket").read_text()
     assert f"ListenStream={ADDRESS}:80\n" in socket, "where the screen sends them"
