@@ -56,14 +56,13 @@ def _writes(log: Path) -> Iterator[Write]:
         at, end = sector, log.stat().st_size
         while at + sector <= end:
             file.seek(at)
-            where, count, flags, size = _ENTRY.unpack(file.read(_ENTRY.size))
+            where, count, flags, _ = _ENTRY.unpack(file.read(_ENTRY.size))
             at += sector
-            if where == count == flags == size == 0:
+            if where == count == flags == 0:
                 return  # not written any more
-            if flags & _DISCARD:
-                size = 0
+            size = 0 if flags & _DISCARD else count * sector
             yield Write(where * sector, at, size, bool(flags & _FLUSH), bool(flags & _FUA))
-            at += -(-size // sector) * sector
+            at += size
 
 
 def cut(card: Path, log: Path, found: list[Write], after: int, chance: random.Random) -> None:
