@@ -27,6 +27,7 @@ from typing import Self
 from pydantic import BaseModel, ValidationError
 
 from edge.errors import DamagedModelError, ModelError, StoreError
+from edge.fault import fault_text
 from edge.manifest import FORMAT, MANIFEST, File, Manifest, inside
 from edge.progress import Count, Progress
 
@@ -187,13 +188,8 @@ def _parse(path: Path, raw: bytes) -> Manifest:
             raise ModelError("bundle.newer-format", path=str(path), format=version, known=FORMAT)
         return Manifest.model_validate_json(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "-"
         raise DamagedModelError(
-            "bundle.bad-manifest",
-            path=str(path),
-            field=_shown(field[:200]),
-            reason=_shown(first["msg"][:300]),
+            "bundle.bad-manifest", path=str(path), fault=fault_text(error)
         ) from None
 
 

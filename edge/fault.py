@@ -37,8 +37,10 @@ _ENTRIES = {
     "missing": "missing",
     "extra_forbidden": "unknown",
     "string_pattern_mismatch": "form",
+    "string_too_long": "long-text",
     "too_short": "short",
     "too_long": "long",
+    "json_invalid": "json",
 }
 _UNION = ("int", "list[int]")
 """What pydantic puts behind a field that may be one or several; nobody has written it."""

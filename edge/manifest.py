@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import date
 from pathlib import PurePosixPath
 from typing import Annotated, Final, Literal, get_args
 
@@ -15,6 +16,8 @@ from pydantic import (
     StringConstraints,
 )
 
+from edge.messages import text
+
 __all__ = [
     "FORMAT",
     "LONGEST",
@@ -26,6 +29,7 @@ __all__ = [
     "Parent",
     "Provenance",
     "all_of",
+    "dated",
     "inside",
     "least_known",
 ]
@@ -79,15 +83,28 @@ def inside(path: str) -> str:
         or not path.isprintable()
         or path == MANIFEST
     ):
-        raise ValueError(f"not a path inside the bundle: {path!r}")
+        raise ValueError(text("fault.path"))
     return path
 
 
-def _printable(text: str) -> str:
+def dated(day: str) -> str:
+    """`day`, written YYYY-MM-DD, YYYY-MM or YYYY, if there is one such.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        date.fromisoformat(f"{day}-01-01"[:10])
+    except ValueError:
+        raise ValueError(text("fault.date")) from None
+    return day
+
+
+def _printable(said: str) -> str:
     # It is shown on terminals, which control characters would steer.
-    if not text.isprintable():
-        raise ValueError("control characters are not allowed")
-    return text
+    if not said.isprintable():
+        raise ValueError(text("fault.printable"))
+    return said
 
 
 Text = Annotated[str, StringConstraints(max_length=LONGEST), AfterValidator(_printable)]
@@ -95,7 +112,9 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,95}$")]
 RelativePath = Annotated[str, StringConstraints(max_length=1024), AfterValidator(inside)]
 Size = Annotated[int, Field(ge=0)]
-Date = Annotated[str, StringConstraints(pattern=r"^\d{4}(-\d{2}(-\d{2})?)?$")]
+Date = Annotated[
+    str, StringConstraints(pattern=r"^\d{4}(-\d{2}(-\d{2})?)?$"), AfterValidator(dated)
+]
 
 
 class _Part(BaseModel):

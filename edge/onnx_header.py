@@ -22,6 +22,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.errors import DamagedModelError, ModelError
+from edge.fault import fault_text
 from edge.text import one_line
 
 __all__ = ["OnnxHeader", "read_onnx"]
@@ -154,10 +155,9 @@ def read_onnx(path: Path) -> OnnxHeader:
     try:
         shape = _Shape.model_validate(_json(config))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        reason = one_line(f"{where}: {first['msg']}")
-        raise DamagedModelError("onnx.bad-file", path=str(config), reason=reason) from None
+        raise DamagedModelError(
+            "onnx.bad-file", path=str(config), reason=fault_text(error)
+        ) from None
     try:
         files = (path, *_weights(path))
         size = sum(file.stat().st_size for file in files)

@@ -18,12 +18,11 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from edge.bundle import Bundle
-from edge.manifest import LONGEST, MANIFEST
+from edge.manifest import LONGEST, MANIFEST, dated
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.split import HELD_OUT, held_out, text_key
 
@@ -223,12 +222,10 @@ def _document(row: Mapping[str, Any], path: Path, number: int, default_id: str) 
 def _day(moment: str) -> str:
     """The day of a moment as ISO 8601 writes it, or what there is of one; empty: it is neither."""
     found = re.match(r"\d{4}(-\d{2}(-\d{2})?)?(?=$|[T ])", moment)
-    day = found[0] if found else ""
     try:
-        date.fromisoformat(f"{day}-01-01"[:10])
+        return dated(found[0]) if found else ""
     except ValueError:
         return ""
-    return day
 
 
 def _parquet(path: Path) -> Iterator[Document]:

@@ -22,6 +22,7 @@ from distill.errors import DistillError
 from distill.words import say
 from edge.conversation import PlainMessage, read_messages
 from edge.errors import UsageError
+from edge.fault import fault_text
 from edge.manifest import DataSource, Text
 from edge.text import one_line
 
@@ -96,10 +97,7 @@ def _prompts(path: Path) -> Iterator[Prompt]:
             row = _Row.model_validate_json(line)
             messages = read_messages(row.asked())
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            said = first["msg"].removeprefix("Value error, ")
-            raise _wrong(path, number, f"{where}: {said}" if where else said) from None
+            raise _wrong(path, number, fault_text(error)) from None
         except UsageError as error:
             raise _wrong(path, number, error) from error
         yield Prompt(messages, path, number, row.language, row.licence, row.source)

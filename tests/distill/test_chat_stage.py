@@ -253,7 +253,7 @@ def test_a_disk_that_fills_up_is_one_line(stage: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("{", "EOF"),
+        ("{", "JSON"),
         ("[1]", "object"),
         ('{"prompt": 1}', "prompt"),
         ('{"question": "?"}', "`prompt` or `messages`"),

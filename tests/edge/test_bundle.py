@@ -158,6 +158,7 @@ def test_a_manifest_cannot_name_a_file_elsewhere(bundle: Bundle, name: str) -> N
         {"files": {"a": {"sha256": "0" * 64, "size": 1, "mode": 7}}},
         {"metrics": {"loss": float("nan")}},
         {"data": [{"name": "x", "first_date": "last year"}]},
+        {"data": [{"name": "x", "last_date": "9999-99-99"}]},
         {"parents": [{"name": "a"}]},
         {"licence": "MIT\x1b[2J"},
         {"languages": ["x" * 9999]},
@@ -278,3 +279,5 @@ def test_errors_speak_french(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("LUCIE_LANG", "fr")
     (bundle.path / "toy.gguf").unlink()
     assert "il manque toy.gguf" in str(refused(bundle.path))
+    rewrite(bundle, licence=7)
+    assert "licence : doit être un texte" in str(refused(bundle.path))
