@@ -29,7 +29,7 @@ from edge.errors import LucieError
 from edge.messages import text
 from edge.text import one_line
 
-__all__ = ["STOPPED", "DiedError", "Tell", "attend", "attended", "left_alone"]
+__all__ = ["STOPPED", "DiedError", "Tell", "attend", "attended", "left_alone", "signal_name"]
 
 STOPPED = 3
 """The exit code of work that was stopped, and can be taken up."""
@@ -62,11 +62,17 @@ class DiedError(Exception):
     def facts(self) -> dict[str, str]:
         """For a sentence: `how` it ended, by its exit code or a signal's name; its last `words`."""
         if self.status < 0:
-            how = text("attended.signal", name=signal.Signals(-self.status).name)
+            how = text("attended.signal", name=signal_name(-self.status))
         else:
             how = text("attended.code", status=self.status)
         reason = self.reason.removesuffix(".")
         return {"how": how, "words": text("attended.words", reason=reason) if reason else ""}
+
+
+def signal_name(number: int) -> str:
+    """As `kill -l` has it, also of a real-time signal, of which Python names two."""
+    known = {each.value: each.name for each in signal.Signals}
+    return known.get(number, f"SIGRTMIN{number - signal.SIGRTMIN:+d}")
 
 
 def attend(

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge.attended import signal_name
 from edge.errors import EngineError
 from edge.messages import text
 from edge.text import one_line
@@ -89,7 +90,7 @@ class Child:
             return EngineError("local.killed")
         line = last_line(self._log)
         if status < 0:
-            name = signal.Signals(-status).name
+            name = signal_name(-status)
             return EngineError("local.crashed", signal=name, words=last_words(self._log))
         if status > 0 and line.startswith(_SAID):
             return EngineError("local.said", line=line.removeprefix(_SAID))

@@ -9,12 +9,14 @@ import pytest
 from edge.attended import DiedError, attend
 
 KILLS_ITSELF = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+REAL_TIME = KILLS_ITSELF.replace("SIGTERM", "SIGRTMIN + 6")
 
 
 @pytest.mark.parametrize(
     ("program", "lang", "how", "words"),
     [
         (KILLS_ITSELF, "en", "signal SIGTERM", ""),
+        (REAL_TIME, "en", "signal SIGRTMIN+6", ""),
         ("import sys; sys.exit('No room.\\n---')", "en", "exit code 1", ": No room"),
         ("import sys; sys.exit('Non.')", "fr", "code 1", " : Non"),
     ],
