@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from edge import cgroup
 from edge.messages import text
@@ -118,6 +118,30 @@ class Device:
     `-before`, what held since the start; None where only heat or nothing is told."""
     pressure: float | None
     """Share of the last 10 s in which something waited for memory (PSI), in percent."""
+
+    @classmethod
+    def started(
+        cls, board: str, arch: str, processor: str, flags: frozenset[str], *, total: int, taken: int
+    ) -> Self:
+        """A board of four cores as the runtime finds it after a start, for those who have none.
+
+        Args:
+            board: its name.
+            arch: as `uname -m`.
+            processor: its name.
+            flags: its features, by Linux's names.
+            total: its main memory, in bytes.
+            taken: what the system takes of it, in bytes.
+        """
+        left = max(0, total - taken)
+        return cls(
+            board=board,
+            cpu=Cpu(arch, processor, cores=4, threads=4, online=4, flags=flags),
+            memory=Memory(total, left, limited=False, swap_total=0, swap_used=0, zram=False),
+            temperature=None,
+            throttled=None,
+            pressure=None,
+        )
 
     @property
     def is_pi(self) -> bool:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from edge.catalog import Entry, catalog
-from edge.device import Cpu, Device, Memory
+from edge.device import Device
 from edge.plan import budget
 
 __all__ = ["Board", "boards"]
@@ -43,15 +43,9 @@ class Board:
             memory: in GB of 2³⁰ bytes.
         """
         total = int(memory * _GB)
-        return Device(
-            board=self.title,
-            cpu=Cpu("aarch64", self.processor, cores=4, threads=4, online=4, flags=self.flags),
-            memory=Memory(total, max(0, total - _SYSTEM), limited=False, swap_total=0,
-                          swap_used=0, zram=True),
-            temperature=None,
-            throttled=None,
-            pressure=None,
-        )  # fmt: skip
+        return Device.started(
+            self.title, "aarch64", self.processor, self.flags, total=total, taken=_SYSTEM
+        )
 
     def models(self, memory: float) -> list[Entry]:
         """Those of the catalogue that one with so much memory runs, the smallest first."""

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from edge.device import Cpu, Device, Memory
+from edge.device import Device
 
 __all__ = ["Board", "boards"]
 
@@ -53,15 +53,9 @@ class Board(BaseModel):
             memory_gb: its main memory, in GB of 10⁹ bytes.
         """
         total = int(memory_gb * _GB)
-        return Device(
-            board=self.title,
-            cpu=Cpu(self.arch, self.title, cores=4, threads=4, online=4, flags=self.flags),
-            memory=Memory(total, max(0, total - _SYSTEM), limited=False, swap_total=0,
-                          swap_used=0, zram=False),
-            temperature=None,
-            throttled=None,
-            pressure=None,
-        )  # fmt: skip
+        return Device.started(
+            self.title, self.arch, self.title, self.flags, total=total, taken=_SYSTEM
+        )
 
 
 _SYSTEM = 120_000_000
