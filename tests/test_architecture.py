@@ -15,6 +15,7 @@ import click
 import pytest
 
 from edge import cli
+from edge.commands.paths import AnyPath
 from edge.entrypoints import entry_points
 from edge.messages import LANGUAGES
 
@@ -148,6 +149,21 @@ def test_a_command_can_be_imported_and_has_a_line_of_help(name: str) -> None:
     assert isinstance(command, click.Command)
     entries = tomllib.loads((ROOT / "edge/locale/cli.toml").read_text(encoding="utf-8"))
     assert name in entries
+
+
+def parameters(command: click.Command) -> Iterator[click.Parameter]:
+    yield from command.params
+    for each in command.commands.values() if isinstance(command, click.Group) else ():
+        yield from parameters(each)
+
+
+def test_no_command_takes_an_empty_path_for_the_folder_that_one_is_in() -> None:
+    paths = [each.type for each in parameters(cli.group()) if isinstance(each.type, click.Path)]
+    assert len(paths) > 30
+    assert not [path for path in paths if not (path.exists or isinstance(path, AnyPath))]
+    for each in paths:
+        with pytest.raises(click.BadParameter):
+            each.convert("", None, None)
 
 
 def test_what_is_installed_are_the_commands_of_pyproject() -> None:

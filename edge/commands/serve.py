@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from edge.commands.numbers import Real, Whole
+from edge.commands.paths import AnyPath
 from edge.errors import UsageError
 from edge.messages import text
 
@@ -44,7 +45,7 @@ def _help(name: str) -> str:
     show_default=True,
     help=_help("port"),
 )
-@click.option("--socket", type=click.Path(path_type=Path), metavar="PATH", help=_help("socket"))
+@click.option("--socket", type=AnyPath(), metavar="PATH", help=_help("socket"))
 @click.option("--parallel", type=Whole(1, 64), metavar="N", help=_help("parallel"))
 @click.option("--ctx-size", type=Whole(256), metavar="N", help=_help("ctx-size"))
 @click.option("--batch-size", type=Whole(1, 8192), metavar="N", help=_help("batch-size"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge.commands.paths import AnyPath
 from edge.markdown_table import markdown_table
 from edge.quantity import decimal_text, size_text
 from images.commands.words import say, stages, words
@@ -20,10 +21,10 @@ __all__ = ["flash"]
 
 
 @click.command("flash", **words("flash"))
-@click.argument("image", type=click.Path(path_type=Path), required=False)
-@click.argument("devices", nargs=-1, type=click.Path(path_type=Path), metavar="[DEVICE]...")
+@click.argument("image", type=AnyPath(), required=False)
+@click.argument("devices", nargs=-1, type=AnyPath(), metavar="[DEVICE]...")
 @click.option("--list", "listed", is_flag=True, help=say("flash-list"))
-@click.option("--bmap", "block_map", type=click.Path(path_type=Path), help=say("flash-bmap"))
+@click.option("--bmap", "block_map", type=AnyPath(), help=say("flash-bmap"))
 @click.option("-y", "--yes", is_flag=True, help=say("flash-yes"))
 def flash(
     image: Path | None, devices: tuple[Path, ...], listed: bool, block_map: Path | None, yes: bool

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge.commands.paths import AnyPath
 from edge.errors import InterruptedByUserError
 from edge.messages import text
 from edge.store import Store
@@ -34,7 +35,7 @@ __all__ = ["compare"]
 @options.chunks
 @options.threads
 @click.option("--speed/--no-speed", "timed", default=True, help=say("speed"))
-@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help=say("picture"))
+@click.option("--picture", type=AnyPath(), metavar="FILE", help=say("picture"))
 @click.option("--json", "as_json", is_flag=True, help=text("models.json"))
 def compare(
     reference: str,

@@ -9,6 +9,7 @@ import click
 
 from edge.bundle import Bundle
 from edge.commands.numbers import Real
+from edge.commands.paths import AnyPath
 from edge.quantity import decimal_text, size_text
 from quantize.commands import options
 from quantize.commands.words import say, stages, words
@@ -21,10 +22,10 @@ __all__ = ["dequantize", "gguf", "onnx", "report"]
 
 
 @click.command("gguf", **words("gguf"))
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("source", type=AnyPath())
+@click.argument("out", type=AnyPath())
 @click.option("--type", "kind", default="Q4_K_M", show_default=True, help=say("type"))
-@click.option("--imatrix", type=click.Path(path_type=Path), help=say("imatrix"))
+@click.option("--imatrix", type=AnyPath(), help=say("imatrix"))
 @click.option("--tensor-type", "overrides", multiple=True, metavar="RE=TYPE",
               help=say("tensor-type"))  # fmt: skip
 @click.option("--pure", is_flag=True, help=say("pure"))
@@ -92,14 +93,14 @@ def report(bundle: Bundle) -> None:
 
 
 @click.command("onnx", **words("onnx"))
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("source", type=AnyPath())
+@click.argument("out", type=AnyPath())
 @click.option("--bits", type=click.Choice(["4", "8", "16", "32"]), default="4",
               show_default=True, help=say("bits"))  # fmt: skip
 @click.option("--dynamic", is_flag=True, help=say("dynamic"))
 @click.option("--exporter", type=click.Choice(["lucie", "optimum"]), default="lucie",
               show_default=True, help=say("exporter"))  # fmt: skip
-@click.option("--imatrix", type=click.Path(path_type=Path), help=say("imatrix"))
+@click.option("--imatrix", type=AnyPath(), help=say("imatrix"))
 @options.texts
 @click.option("--max-kld", type=Real(min=0, min_open=True), metavar="NATS", help=say("max-kld"))
 @options.threads
@@ -138,7 +139,7 @@ def onnx(
 
 @click.command("dequantize", **words("dequantize"))
 @click.argument("source", metavar="MODEL")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=AnyPath())
 def dequantize(source: str, out: Path) -> None:
     """Write a GGUF file as a Hugging Face folder."""
     from quantize.model_bundle import dequantize_gguf

@@ -9,6 +9,7 @@ import click
 
 from edge.bundle import Bundle
 from edge.commands.numbers import Real, Whole
+from edge.commands.paths import AnyPath
 from edge.quantity import decimal_text
 from quantize.commands import options
 from quantize.commands.export import report
@@ -21,8 +22,8 @@ _TARGETS = ("Q4_0", "Q8_0", "ONNX-Q4")
 
 
 @click.command("heal", **words("heal"))
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("source", type=AnyPath())
+@click.argument("out", type=AnyPath())
 @click.option("--type", "target", type=click.Choice(_TARGETS, case_sensitive=False),
               default="Q4_0", show_default=True, metavar="|".join(_TARGETS),
               help=say("heal-type"))  # fmt: skip
@@ -37,7 +38,7 @@ _TARGETS = ("Q4_0", "Q8_0", "ONNX-Q4")
 @click.option("--calibration", multiple=True, metavar="[LANG=]TEXT", help=say("heal-text"))
 @options.texts
 @click.option("--max-kld", type=Real(min=0, min_open=True), metavar="NATS", help=say("max-kld"))
-@click.option("--work", type=click.Path(path_type=Path), help=say("heal-work"))
+@click.option("--work", type=AnyPath(), help=say("heal-work"))
 @click.option("--accelerate", is_flag=False, flag_value="", metavar="[CONFIG]",
               help=say("heal-accelerate"))  # fmt: skip
 @options.threads

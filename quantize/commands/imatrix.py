@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edge.commands.paths import AnyPath
 from edge.quantity import count_text
 from edge.store import Store
 from quantize.commands import options
@@ -17,7 +18,7 @@ __all__ = ["imatrix"]
 @click.command("imatrix", **words("imatrix"))
 @click.argument("model")
 @click.argument("texts", nargs=-1, metavar="[[LANG=]TEXT]...")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help=say("imatrix-output"))
+@click.option("-o", "--output", type=AnyPath(), help=say("imatrix-output"))
 @options.chunks
 @options.threads
 def imatrix(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge.commands.numbers import Real, Whole
+from edge.commands.paths import AnyPath
 from edge.quantity import decimal_text, size_text
 from quantize.commands import options
 from quantize.commands.export import report
@@ -21,12 +22,12 @@ __all__ = ["search"]
 
 
 @click.command("search", **words("search"))
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("source", type=AnyPath())
+@click.argument("out", type=AnyPath())
 @click.option("--budget-mb", type=Real(min=0, min_open=True), metavar="MB", help=say("budget-mb"))
 @click.option("--bpw", type=Real(min=0, min_open=True), metavar="BITS", help=say("bpw"))
 @click.option("--like", metavar="TYPE", help=say("like"))
-@click.option("--imatrix", type=click.Path(path_type=Path), help=say("imatrix"))
+@click.option("--imatrix", type=AnyPath(), help=say("imatrix"))
 @click.option("--types", metavar="TYPE,…", help=say("search-types"))
 @click.option("--chunks", type=Whole(1, 96), default=6, show_default=True, metavar="N",
               help=say("search-chunks"))  # fmt: skip
