@@ -53,9 +53,16 @@ FLAGS = (
     # falls 10 to 30 times. ggml's own thread pool does not.
     "-DGGML_OPENMP=OFF",
 )
+_CMAKE = """
 # llama-cpp-python forces this library on, as a cache entry; a plain variable wins over
 # that (CMake policy CMP0126). It is 40 % of the compile time and nothing here loads it.
-_NO_COMMON = "set(LLAMA_BUILD_COMMON OFF)\n"
+set(LLAMA_BUILD_COMMON OFF)
+# GCC 12 believes that _tile_loadconfig reads 8 of its 64 bytes, and drops the others: the
+# first multiplication with AMX is then an illegal instruction (llama.cpp pull request 26954).
+if(CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
+  add_compile_options(-mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
+endif()
+"""
 
 _JOB_BYTES = 700 << 20
 """Peak memory of one compiler process of this build."""
@@ -83,7 +90,7 @@ def key(cpuinfo: str | None = None) -> str:
     """
     if cpuinfo is None:
         cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    facts = [VERSION, FLAGS, _NO_COMMON, platform.machine(), platform.libc_ver(), _cpu(cpuinfo)]
+    facts = [VERSION, FLAGS, _CMAKE, platform.machine(), platform.libc_ver(), _cpu(cpuinfo)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
@@ -148,9 +155,9 @@ def _build(folder: Path) -> Path:
     log = folder.with_suffix(".log")
     log.unlink(missing_ok=True)
     source = sdist(folder, log)
-    no_common = folder / "no-common.cmake"
-    no_common.write_text(_NO_COMMON, encoding="utf-8")
-    flags = (*FLAGS, f"-DCMAKE_PROJECT_llama_cpp_INCLUDE={no_common}")
+    more = folder / "more.cmake"
+    more.write_text(_CMAKE, encoding="utf-8")
+    flags = (*FLAGS, f"-DCMAKE_PROJECT_llama_cpp_INCLUDE={more}")
     command = [
         *(str(python(folder, log)), "-m", "pip", "wheel", "-v", "--no-deps"),
         *("--no-build-isolation", "--disable-pip-version-check", "--no-cache-dir"),
