@@ -29,7 +29,9 @@ from edge.errors import LucieError
 from edge.messages import text
 from edge.text import one_line
 
-__all__ = ["STOPPED", "DiedError", "Tell", "attend", "attended", "left_alone", "signal_name"]
+__all__ = [
+    "STOPPED", "DiedError", "Tell", "attend", "attended", "how_ended", "left_alone", "signal_name",
+]  # fmt: skip
 
 STOPPED = 3
 """The exit code of work that was stopped, and can be taken up."""
@@ -61,18 +63,22 @@ class DiedError(Exception):
     @property
     def facts(self) -> dict[str, str]:
         """For a sentence: `how` it ended, by its exit code or a signal's name; its last `words`."""
-        if self.status < 0:
-            how = text("attended.signal", name=signal_name(-self.status))
-        else:
-            how = text("attended.code", status=self.status)
         reason = self.reason.removesuffix(".")
-        return {"how": how, "words": text("attended.words", reason=reason) if reason else ""}
+        words = text("attended.words", reason=reason) if reason else ""
+        return {"how": how_ended(self.status), "words": words}
 
 
 def signal_name(number: int) -> str:
     """As `kill -l` has it, also of a real-time signal, of which Python names two."""
     known = {each.value: each.name for each in signal.Signals}
     return known.get(number, f"SIGRTMIN{number - signal.SIGRTMIN:+d}")
+
+
+def how_ended(status: int) -> str:
+    """For a sentence: an exit code, or the signal that is meant by a negative one."""
+    if status < 0:
+        return text("attended.signal", name=signal_name(-status))
+    return text("attended.code", status=status)
 
 
 def attend(

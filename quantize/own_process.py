@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+from edge.attended import how_ended
 from edge.errors import LucieError
 
 __all__ = ["DiedError", "Tell", "in_own_process"]
@@ -23,8 +24,8 @@ class DiedError(Exception):
 
     def __init__(self, status: int | None) -> None:
         super().__init__()
-        self.status = status
-        """Its exit code; negative: the signal that ended it."""
+        self.how = how_ended(status or 0)
+        """By which exit code, or which signal."""
 
 
 def in_own_process(

@@ -107,7 +107,7 @@ def _reached(config: LlamaConfig, kind: str) -> _Reached:
         try:
             prefill, decode = in_own_process(_rates, path)
         except DiedError as error:
-            raise DistillError("plan.died", status=error.status) from error
+            raise DistillError("plan.died", how=error.how) from error
     read = bytes_per_token(config, kind) + _N_GEN / 2 * kv_bytes_per_token(config)
     operations = 2 * config.num_hidden_layers * config.layer_parameters
     return _Reached(decode * read / 1e9, prefill * operations / 1e9)

@@ -59,7 +59,7 @@ def measure_accuracy(
             _ask, folder, asked, threads, told=told
         )
     except DiedError as error:
-        raise DistillError("report.died", path=str(folder), status=error.status) from error
+        raise DistillError("report.died", path=str(folder), how=error.how) from error
     progress(total, total)  # answers of one token to one question are weighed at once
     return {
         name: Accuracy(

@@ -91,7 +91,7 @@ def quantize(
         in_own_process(_quantize, source, draft, options, told=progress)
         draft.rename(target)
     except DiedError as error:
-        raise QuantizeError("quantize.died", path=str(source), status=error.status) from error
+        raise QuantizeError("quantize.died", path=str(source), how=error.how) from error
     finally:
         draft.unlink(missing_ok=True)
 

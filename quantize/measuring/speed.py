@@ -75,7 +75,7 @@ def _run(model: Path, threads: int) -> tuple[Rates, int]:
     try:
         found: tuple[Rates, int] = in_own_process(_measure, model, threads)
     except DiedError as error:
-        raise QuantizeError("compare.died", path=str(model), status=error.status) from error
+        raise QuantizeError("compare.died", path=str(model), how=error.how) from error
     return found
 
 
