@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edge.engine import Tokenizer
 
-__all__ = ["StopStrings", "StreamDecoder", "one_line"]
+__all__ = ["StopStrings", "StreamDecoder", "in_lines", "one_line"]
 
 _MAX_REASON = 200
 
@@ -95,3 +96,8 @@ def one_line(reason: object, most: int = _MAX_REASON) -> str:
     line = " ".join(str(reason).split())
     shown = "".join(char if char.isprintable() else "\ufffd" for char in line[:most])
     return f"{shown}…" if len(line) > most else shown
+
+
+def in_lines(text: str, width: int) -> str:
+    """A text in lines of so many characters at most, none of its words broken."""
+    return fill(text, width, break_long_words=False, break_on_hyphens=False)

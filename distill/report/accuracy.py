@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from distill.errors import DistillError
-from distill.report.entries import Accuracy
+from distill.report.entries import Accuracy, Task
 from edge.progress import Progress
 from quantize.own_process import DiedError, Tell, in_own_process
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["TASKS", "measure_accuracy"]
 
 _FOLDER = Path(__file__).with_name("tasks")
-TASKS = ("agreement-en", "adjective-order-en", "agreement-it")
+TASKS: tuple[Task, ...] = get_args(Task)
 _BATCH = 16
 _LONGEST = 512
 """Tokens of an item at most; all are shorter."""
@@ -30,7 +30,7 @@ _LONGEST = 512
 
 def measure_accuracy(
     folder: Path, items: int, threads: int, progress: Progress
-) -> dict[str, Accuracy]:
+) -> dict[Task, Accuracy]:
     """What part of the items of each task a model answers right.
 
     Args:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from distill.errors import DistillError
+from edge.manifest import Text
 from pretrain.result import manifest_of
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Rates",
     "Report",
     "Role",
+    "Task",
     "read_report",
 ]
 
@@ -33,6 +35,8 @@ _MOST_BYTES = 16 << 20
 Role = Literal["teacher", "pruned", "distilled", "cross-entropy", "scratch"]
 """`cross-entropy` began with the weights of `pruned`, `scratch` with new ones in its shape; both
 learned from the text alone what `distilled` learned from the teacher, on the same tokens."""
+Task = Literal["agreement-en", "adjective-order-en", "agreement-it"]
+"""Those of `tasks/`."""
 Figure = Annotated[float, Field(ge=0)]
 
 
@@ -68,21 +72,21 @@ class Entry(_Part):
     """Number of the cut that it comes after; 0: the teacher, from which nothing is cut."""
     role: Role
     """What it is there for."""
-    shape: str
+    shape: Text
     """Layers × width, FFN, query/key heads × head size."""
     parameters: Annotated[int, Field(gt=0)]
     """Weights, a tied embedding once."""
     tokens: Annotated[int, Field(ge=0)] = 0
     """That it was trained on since the cut."""
-    bits_per_byte: dict[str, Figure] = {}
+    bits_per_byte: dict[Text, Figure] = {}
     """On held-out text, by language."""
-    accuracy: dict[str, Accuracy] = {}
+    accuracy: dict[Task, Accuracy] = {}
     """By task."""
     file_bytes: Annotated[int, Field(gt=0)]
     """Size of its GGUF file."""
     here: Rates | None = None
     """Measured on the machine that made the report."""
-    boards: dict[str, Rates] = {}
+    boards: dict[Text, Rates] = {}
     """Predicted, by board; of decode with a full context."""
 
 
@@ -91,7 +95,7 @@ class Point(_Part):
 
     tokens: Annotated[int, Field(ge=0)]
     """Read so far."""
-    bits_per_byte: dict[str, Figure]
+    bits_per_byte: dict[Text, Figure]
     """On held-out text, by language."""
 
 
@@ -109,14 +113,27 @@ class Curve(_Part):
 class Report(_Part):
     """All of them, in order."""
 
-    quantization: str
+    quantization: Text
     """Of which sizes and speeds are."""
     context: Annotated[int, Field(gt=0)]
     """Tokens in the KV cache for which decode is predicted."""
-    entries: tuple[Entry, ...]
+    entries: Annotated[tuple[Entry, ...], Field(min_length=1)]
     """The teacher, and for each cut the models after it."""
     curves: tuple[Curve, ...] = ()
     """Of each training."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """What the picture leans on; a file may have been edited."""
+        measured = [entry.bits_per_byte for entry in self.entries]
+        measured += [point.bits_per_byte for curve in self.curves for point in curve.points]
+        pruned = {entry.step for entry in self.entries if entry.role == "pruned"}
+        if not (
+            all(measured[0].keys() <= each.keys() for each in measured)
+            and {curve.step for curve in self.curves} <= pruned
+        ):
+            raise ValueError("something is missing")
+        return self
 
     @property
     def teacher(self) -> Entry:

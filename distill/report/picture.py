@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from distill.baselines import BASELINES
 from distill.errors import DistillError
 from distill.report.entries import Curve, Entry, Report, Role
-from distill.report.table import in_lines
 from distill.words import say
 from edge.quantity import decimal_text
-from edge.text import one_line
+from edge.text import in_lines, one_line
 from quantize.report.drawing import INK, LINE, PALE, drawing
 
 if TYPE_CHECKING:

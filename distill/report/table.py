@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from textwrap import fill
 
 from distill.planning.boards import boards
 from distill.planning.tables import megabytes
-from distill.report.entries import Accuracy, Entry, Rates, Report
+from distill.report.entries import Accuracy, Entry, Rates, Report, Task
 from distill.words import say
 from edge.markdown_table import markdown_table
 from edge.quantity import count_text, decimal_text
-from edge.text import one_line
+from edge.text import in_lines, one_line
 
-__all__ = ["in_lines", "table"]
+__all__ = ["table"]
 
 _NOTHING = "—"
 _NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -56,11 +55,6 @@ def table(report: Report, width: int | None = None) -> str:
         notes.append(say("report.left-out", columns=" · ".join(left_out)))
     told = " ".join(dict.fromkeys(notes))
     return f"{made}\n\n{told if width is None else in_lines(told, width)}"
-
-
-def in_lines(text: str, width: int) -> str:
-    """A text in lines of so many characters at most, none of its words broken."""
-    return fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def _columns(report: Report) -> list[_Column]:
@@ -113,7 +107,7 @@ def _bits(report: Report, language: str) -> Callable[[Entry], str]:
     return cell
 
 
-def _accuracy(task: str) -> Callable[[Entry], str]:
+def _accuracy(task: Task) -> Callable[[Entry], str]:
     return lambda entry: _share(entry.accuracy.get(task))
 
 

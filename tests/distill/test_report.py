@@ -16,9 +16,10 @@ from distill.commands import distill
 from distill.errors import DistillError
 from distill.report.accuracy import TASKS, measure_accuracy
 from distill.report.entries import FILE, Accuracy, Entry, Rates, Report, read_report
-from distill.report.table import in_lines, table
+from distill.report.table import table
 from edge.bundle import Bundle
 from edge.manifest import Manifest
+from edge.text import in_lines
 from pretrain.journal import read_journal
 
 Command = Callable[..., Result]
@@ -223,6 +224,36 @@ def test_a_report_that_was_changed_is_not_shown(tmp_path: Path) -> None:
     file.write_text(file.read_text(encoding="utf-8").replace("2 × 8", "9 × 8"), encoding="utf-8")
     with pytest.raises(DistillError) as raised:
         invoke("report", bundle.path)
+    assert raised.value.code == "report.damaged"
+
+
+TEACHER = {"step": 0, "role": "teacher", "shape": "2 × 8", "parameters": 9, "file_bytes": 9}
+BITS = {"bits_per_byte": {"en": 1.2}}
+CHESS = {"accuracy": {"chess": {"value": 1, "error": 0, "chance": 0, "items": 1}}}
+CURVE = {"step": 1, "role": "distilled", "points": [{"tokens": 9, **BITS}]}
+
+
+@pytest.mark.parametrize(
+    ("entries", "curves"),
+    [
+        ([], []),
+        ([TEACHER | {"shape": "\x1b[2J"}], []),
+        ([TEACHER | CHESS], []),
+        ([TEACHER | BITS, TEACHER | {"step": 1, "role": "pruned"}], []),
+        ([TEACHER | BITS], [CURVE]),
+        (
+            [TEACHER | BITS, TEACHER | BITS | {"step": 1, "role": "pruned"}],
+            [CURVE | {"points": [{"tokens": 9, "bits_per_byte": {"fr": 1}}]}],
+        ),
+    ],
+)
+def test_a_report_that_somebody_has_edited_is_one_line(
+    tmp_path: Path, entries: list[object], curves: list[object]
+) -> None:
+    given = {"quantization": "Q8_0", "context": 64, "entries": entries, "curves": curves}
+    (tmp_path / FILE).write_text(json.dumps(given), encoding="utf-8")
+    with pytest.raises(DistillError) as raised:
+        invoke("report", tmp_path, "--picture", tmp_path / "x.svg")
     assert raised.value.code == "report.damaged"
 
 
