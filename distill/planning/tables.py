@@ -20,7 +20,7 @@ from distill.words import say
 from edge.llama_config import LlamaConfig
 from edge.markdown_table import markdown_table
 from edge.quantity import count_text, decimal_text
-from edge.text import one_line
+from edge.text import in_lines, one_line
 
 __all__ = ["megabytes", "shape_text", "show"]
 
@@ -32,13 +32,17 @@ def show(plan: Plan, width: int | None = None) -> str:
 
     Args:
         plan: what was found.
-        width: characters of a line; boards that do not fit are left out. None: all of them.
+        width: characters of a line, for which columns are left out; None: all of them.
     """
     parts = [
-        _teacher(plan), _shapes(plan), _removed(plan), _sizes(plan, width), _steps(plan),
-        _cache(plan), _rules(plan),
+        _teacher(plan), _shapes(plan, width), _removed(plan, width), _sizes(plan, width),
+        _steps(plan, width), _cache(plan), _rules(plan),
     ]  # fmt: skip
-    return "\n\n".join(parts)
+    told = "\n\n".join(parts)
+    if width is None:
+        return told
+    lines = told.splitlines()
+    return "\n".join(line if line.startswith("|") else in_lines(line, width) for line in lines)
 
 
 def shape_text(config: LlamaConfig) -> str:
@@ -58,7 +62,7 @@ def _teacher(plan: Plan) -> str:
     )
 
 
-def _shapes(plan: Plan) -> str:
+def _shapes(plan: Plan, width: int | None) -> str:
     rows = [
         [
             student.letter,
@@ -75,30 +79,25 @@ def _shapes(plan: Plan) -> str:
         for student in plan.students
         if student.found.fault
     ]
-    return "\n\n".join([_table(("", "shape", "parameters", "kv", "why"), rows), *faults])
+    headings = ("", "shape", "parameters", "kv", "why")
+    told = _table(headings, rows, width, spare=("why", "kv", "parameters"))
+    return "\n\n".join([told, *faults])
 
 
-def _removed(plan: Plan) -> str:
+def _removed(plan: Plan, width: int | None) -> str:
     rows = [
         [one.letter, *(_percent(1 - part) for part in kept(plan.teacher, one.config).values())]
         for one in plan.students
         if not one.found.fault
     ]
     headings = ("", "layers", "width", "ffn", "heads", "kv-heads", "parameters")
-    return say("plan.removed") + "\n\n" + _table(headings, rows)
+    spare = ("kv-heads", "heads", "width", "layers")
+    return say("plan.removed") + "\n\n" + _table(headings, rows, width, spare=spare)
 
 
 def _sizes(plan: Plan, width: int | None) -> str:
     """Each student in each quantization; as many boards as there is room for."""
     shown = [plan.board, *(board for board in plan.boards if board != plan.board)]
-    while True:
-        told = _size_table(plan, shown)
-        if width is None or len(shown) == 1 or max(map(len, told.splitlines())) <= width:
-            return say("plan.sizes", context=count_text(plan.context)) + "\n\n" + told
-        shown.pop()
-
-
-def _size_table(plan: Plan, shown: Sequence[Board]) -> str:
     rows = []
     for student in plan.students:
         for kind in QUANTIZATIONS:
@@ -115,7 +114,10 @@ def _size_table(plan: Plan, shown: Sequence[Board]) -> str:
                 ]
             )
     headings = ("", "type", "file", "read", "memory")
-    return _table(headings, rows, [one_line(board.title) for board in shown])
+    boards = [one_line(board.title) for board in shown]
+    spare = (*reversed(boards[1:]), "memory", "read", "file")
+    told = _table(headings, rows, width, boards, spare=spare)
+    return say("plan.sizes", context=count_text(plan.context)) + "\n\n" + told
 
 
 def _rates(plan: Plan, student: Student, kind: str, board: Board) -> str:
@@ -128,7 +130,7 @@ def _rates(plan: Plan, student: Student, kind: str, board: Board) -> str:
     return f"{decimal_text(speed.decode, 1)} / {prefill}"
 
 
-def _steps(plan: Plan) -> str:
+def _steps(plan: Plan, width: int | None) -> str:
     rows = []
     for student in plan.students:
         for n, step in enumerate(student.steps, 1):
@@ -145,7 +147,8 @@ def _steps(plan: Plan) -> str:
             ])  # fmt: skip
     headings = ("", "step", "shape", "billions", "kept", "tokens", "student-flops",
                 "teacher-flops", "h100")  # fmt: skip
-    return say("plan.steps") + "\n\n" + _table(headings, rows)
+    spare = ("student-flops", "teacher-flops", "kept", "tokens", "shape")
+    return say("plan.steps") + "\n\n" + _table(headings, rows, width, spare=spare)
 
 
 def _cache(plan: Plan) -> str:
@@ -184,12 +187,28 @@ def _rule_lines(plan: Plan) -> Iterator[str]:
 
 
 def _table(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], verbatim: Sequence[str] = ()
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int | None,
+    verbatim: Sequence[str] = (),
+    *,
+    spare: Sequence[str],
 ) -> str:
-    """Headings are entries of `plan.toml`, `column-…`; those of `verbatim` follow as they are."""
-    titles = [say(f"plan.column-{each}") if each else "" for each in headings]
-    left = {n for n, each in enumerate(headings) if each in ("", "shape", "why", "type")}
-    return markdown_table([*titles, *verbatim], rows, frozenset(left))
+    """Headings are entries of `plan.toml`, `column-…`; those of `verbatim` follow as they are.
+
+    Columns of `spare` go, the first of them first, until the table is no wider than `width`.
+    """
+    names = [*headings, *verbatim]
+    titles = [say(f"plan.column-{each}") if each else "" for each in headings] + [*verbatim]
+    going = list(spare)
+    while True:
+        shown = [n for n, name in enumerate(names) if name not in spare or name in going]
+        left = {at for at, n in enumerate(shown) if names[n] in ("", "shape", "why", "type")}
+        cells = [[row[n] for n in shown] for row in rows]
+        told = markdown_table([titles[n] for n in shown], cells, frozenset(left))
+        if width is None or not going or max(map(len, told.splitlines())) <= width:
+            return told
+        going.pop(0)
 
 
 def _percent(part: float) -> str:

@@ -13,6 +13,9 @@ from click.testing import CliRunner, Result
 from distill.commands import distill
 from distill.errors import DistillError, DistillUsageError
 from distill.planning.boards import Board
+from distill.planning.plan import make_plan
+from distill.planning.tables import show
+from distill.planning.target import parse
 from edge.bundle import Bundle
 from edge.commands.bar import Bar
 from edge.errors import CheckpointError, LucieError
@@ -199,6 +202,21 @@ def test_a_picture_that_cannot_be_written_leaves_nothing(
     with pytest.raises(DistillError, match="No space left on device"):
         lucie("lucie-7b", "1b", "--picture", "x.svg")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("lang", ["en", "fr"])
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_in_a_narrow_terminal_no_line_is_too_long_and_no_word_broken(
+    monkeypatch: pytest.MonkeyPatch, lang: str, width: int
+) -> None:
+    monkeypatch.setenv("LUCIE_LANG", lang)
+    plan = make_plan("lucie-7b", LUCIE, parse("1b"), context=2048, quantization="Q4_K_M")
+    whole, shown = show(plan), show(plan, width)
+    assert max(map(len, shown.splitlines())) <= width
+    assert shown.count("\n| ") == whole.count("\n| "), "all rows are there"
+    words = " ".join(line for line in whole.splitlines() if not line.startswith("|")).split()
+    told = " ".join(line for line in shown.splitlines() if not line.startswith("|")).split()
+    assert told == words
 
 
 def test_it_speaks_french(lucie: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
