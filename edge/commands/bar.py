@@ -35,7 +35,7 @@ class Bar:
         self._shown = sys.stderr.isatty()
         self._last = 0.0
         self._began: tuple[float, int] | None = None
-        """When and where it was called first."""
+        """When and where something was done first; work that is taken up begins in its middle."""
         self.figures = ""
         """What is shown behind the bar."""
 
@@ -55,7 +55,7 @@ class Bar:
 
     def _rest(self, now: float, done: int, total: int | None) -> str:
         """How long it will take, where that is long."""
-        if self._began is None:
+        if self._began is None or not self._began[1]:
             self._began = now, done
         since, before = self._began
         took = now - since

@@ -45,12 +45,12 @@ def test_a_bar_says_how_long_is_left_of_what_was_taken_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Forty of a hundred were there; ten more took twenty seconds."""
-    clock = iter([100.0, 105.0, 120.0, 130.0])
+    clock = iter([60.0, 100.0, 105.0, 120.0, 130.0])
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setattr(bar.time, "monotonic", lambda: next(clock))
     shown = bar.Bar("Training", str)
-    for done in (40, 42, 50, 100):
+    for done in (0, 40, 42, 50, 100):
         shown(done, 100)
     lines = capsys.readouterr().err.split("\r")[1:]
-    assert ["left" in line for line in lines] == [False, False, True, False]
-    assert "50 % 100 · 2 min left" in lines[2]
+    assert ["left" in line for line in lines] == [False, False, False, True, False]
+    assert "50 % 100 · 2 min left" in lines[3]
