@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from distill.words import say
-from pretrain.recipe import Recipe, below
+from pretrain.recipe import Place, Positive, Recipe, below
 
 __all__ = ["Cut", "DistillRecipe", "Reporting", "ShrinkRecipe", "Teaching"]
 
@@ -38,9 +38,9 @@ class _Part(BaseModel):
 class Teaching(_Part):
     """Who teaches, and how."""
 
-    model: str
+    model: Place
     """Folder of the teacher, in Hugging Face's layout."""
-    cache: str | None = None
+    cache: Place | None = None
     """What the teacher has said of this text, made by `lucie distill cache`; where none is named,
     the teacher reads along."""
     divergence: Literal[
@@ -111,7 +111,7 @@ class Cut(_Part):
 class CalibrationText(_Part):
     """A text on which importance is measured."""
 
-    path: str
+    path: Place
     """A file of plain text."""
     language: Annotated[str, Field(pattern=r"^[a-z]{2,8}$")] = "text"
     """By which reports name it: two to eight lower-case letters."""
@@ -139,7 +139,7 @@ class Baselines(_Part):
     """Whether the pruned model is also trained on the text alone, without the teacher."""
     scratch: bool = False
     """Whether a new model of the same shape is trained on the text."""
-    scratch_rate: Annotated[float, Field(gt=0)] | None = None
+    scratch_rate: Positive | None = None
     """Highest learning rate of the new one; `schedule.rate`, where it is not given."""
 
 

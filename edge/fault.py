@@ -37,6 +37,7 @@ _ENTRIES = {
     "missing": "missing",
     "extra_forbidden": "unknown",
     "string_pattern_mismatch": "form",
+    "string_too_short": "empty",
     "string_too_long": "long-text",
     "too_short": "short",
     "too_long": "long",

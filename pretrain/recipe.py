@@ -26,6 +26,7 @@ Unknown keys are refused. What is written beside the weights is the whole of it,
 from __future__ import annotations
 
 import hashlib
+import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +48,8 @@ __all__ = [
     "Model",
     "Optimizer",
     "Parallel",
+    "Place",
+    "Positive",
     "Recipe",
     "Schedule",
     "below",
@@ -56,7 +59,9 @@ __all__ = [
 Count = Annotated[int, Field(gt=0, le=1 << 40)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=1e12)]
+Place = Annotated[str, Field(min_length=1)]
+"""A path, relative to the recipe's folder; that folder itself is `.`."""
 
 
 class _Part(BaseModel):
@@ -83,11 +88,11 @@ class BaseRecipe(_Part):
 class Model(_Part):
     """What is trained: a folder's weights, or new ones in the shape that is given."""
 
-    start: str | None = Field(default=None, alias="from")
+    start: Place | None = Field(default=None, alias="from")
     """Folder of the model to go on with, in Hugging Face's layout; its shape is kept."""
-    like: str | None = None
+    like: Place | None = None
     """Folder of a model whose shape a new one takes, all of it, instead of the fields below."""
-    tokenizer: str | None = None
+    tokenizer: Place | None = None
     """Folder, or `tokenizer.json`, of the tokenizer; that of `from`, where none is named."""
     hidden_size: Count | None = None
     """Width of the residual stream."""
@@ -158,7 +163,7 @@ class Model(_Part):
 class Ingredient(_Part):
     """One part of the mixture."""
 
-    path: str
+    path: Place
     """A corpus bundle, a Parquet or JSONL file, or a folder of such or of texts."""
     languages: tuple[str, ...] = ()
     """Only documents in these (ISO 639-1, or `code`); all, where none is named."""
@@ -178,7 +183,7 @@ class Data(_Part):
     """Tokens of a sequence, T; documents are laid end to end and cut into such."""
     separator: str | None = None
     """Token behind each document; the tokenizer's end of text, where none is named."""
-    evaluation: tuple[str, ...] = ()
+    evaluation: tuple[Place, ...] = ()
     """Where held-out text is read; the held-out parts of the mixture's corpora, where none is
     named."""
 
@@ -344,7 +349,8 @@ def read_recipe(kind: type[R], path: Path, settings: Sequence[str] = ()) -> R:
     for setting in settings:
         _set(raw, setting)
     try:
-        recipe = kind.model_validate(raw)
+        # As JSON, in which a list may be a tuple, and neither `true` nor "1" is a number.
+        recipe = kind.model_validate_json(json.dumps(raw, default=str), strict=True)
     except ValidationError as error:
         raise _wrong(error, str(path)) from None
     return recipe.below(path.parent)

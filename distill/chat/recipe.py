@@ -13,12 +13,11 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field
 
-from pretrain.recipe import BaseRecipe, Schedule, below
+from pretrain.recipe import BaseRecipe, Place, Positive, Schedule, below
 
 __all__ = ["ChatRecipe"]
 
 Count = Annotated[int, Field(gt=0, le=1 << 31)]
-Positive = Annotated[float, Field(gt=0)]
 
 
 class ChatRecipe(BaseRecipe):
@@ -26,11 +25,11 @@ class ChatRecipe(BaseRecipe):
 
     watching: ClassVar[dict[str, Any]] = {"threads": True, "save_every_s": True}
 
-    student: str
+    student: Place
     """Folder of the model that learns, with a chat template."""
-    teacher: str
+    teacher: Place
     """Folder of the model that it learns from, with the same tokenizer."""
-    prompts: tuple[str, ...] = Field(min_length=1)
+    prompts: tuple[Place, ...] = Field(min_length=1)
     """JSONL files; a line has `prompt`, a text, or `messages`, as OpenAI's API has them."""
     steps: Count
     """Steps of the training."""
