@@ -324,6 +324,8 @@ class Recipe(BaseRecipe):
 
 
 R = TypeVar("R", bound=BaseRecipe)
+_MOST_BYTES = 1 << 20
+"""Of a recipe; who names another file by mistake should not wait for all of it."""
 
 
 def read_recipe(kind: type[R], path: Path, settings: Sequence[str] = ()) -> R:
@@ -338,13 +340,13 @@ def read_recipe(kind: type[R], path: Path, settings: Sequence[str] = ()) -> R:
         PretrainUsageError: it cannot be read, or something in it is wrong.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = _parsed(path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise PretrainUsageError("recipe.unreadable", path=str(path), reason=reason) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise PretrainUsageError(
-            "recipe.unreadable", path=str(path), reason=one_line(str(error))
+            "recipe.unreadable", path=str(path), reason=one_line(error)
         ) from error
     for setting in settings:
         _set(raw, setting)
@@ -354,6 +356,14 @@ def read_recipe(kind: type[R], path: Path, settings: Sequence[str] = ()) -> R:
     except ValidationError as error:
         raise _wrong(error, str(path)) from None
     return recipe.below(path.parent)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise ValueError(f"> {_MOST_BYTES >> 20} MiB")
+    return tomllib.loads(content.decode("utf-8"))
 
 
 def below(folder: Path, path: str | None) -> str | None:

@@ -93,9 +93,11 @@ def _chunks(text: LabelledText, tokens: Callable[[str], array[int]], size: int) 
 
 def _read(path: Path) -> str:
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        with path.open("rb") as file:  # whose size may not be known before, as of <(…)
+            raw = file.read(_MOST_BYTES + 1)
+        if len(raw) > _MOST_BYTES:
             raise QuantizeError("calibration.too-long", path=str(path))
-        return path.read_bytes().decode("utf-8")  # line ends as they are
+        return raw.decode("utf-8")  # line ends as they are
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise QuantizeError("calibration.unreadable", path=str(path), reason=reason) from error

@@ -98,7 +98,8 @@ def test_why_it_is_wrong_is_told_in_the_readers_language(
 
 
 def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
-    for content in (b"\xff\xfe", b"[model", b""):
+    too_much = b"#" * ((1 << 20) + 1)
+    for content in (b"\xff\xfe", b"[model", b"", b"x = " + b"[" * 100_000, too_much):
         path = tmp_path / "recipe.toml"
         path.write_bytes(content)
         with pytest.raises(PretrainUsageError) as raised:
@@ -106,6 +107,8 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
         assert str(path) in str(raised.value)
     with pytest.raises(PretrainUsageError):
         read_recipe(Recipe, tmp_path / "none.toml")
+    with pytest.raises(PretrainUsageError, match="> 1 MiB"):
+        read_recipe(Recipe, Path("/dev/zero"))
 
 
 def test_how_work_is_shared_is_not_what_is_learned(kitchen: Path) -> None:

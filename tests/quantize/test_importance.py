@@ -130,6 +130,12 @@ def test_equally_much_of_each_text(tiny_gguf: Path, text: LabelledText, tmp_path
     assert made.datasets == ("text.txt", "longer.txt")
 
 
+def test_a_text_without_end_is_not_read_to_its_end(tiny_gguf: Path, tmp_path: Path) -> None:
+    with pytest.raises(QuantizeError) as caught:
+        collect(tiny_gguf, [LabelledText("en", Path("/dev/zero"))], tmp_path / "out.gguf")
+    assert caught.value.code == "calibration.too-long"
+
+
 @pytest.mark.parametrize(
     ("content", "code"),
     [
