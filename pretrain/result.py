@@ -107,7 +107,7 @@ def lay_beside(source: Path, folder: Path) -> None:
 def recorded(recipe: Recipe) -> dict[str, Any]:
     """The recipe as a manifest holds it: without the folders of this computer."""
     fields: dict[str, Any] = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
-    for part in fields["data"]["mixture"]:
+    for part in (*fields["data"]["mixture"], *fields.get("importance", {}).get("texts", ())):
         part["path"] = _name(part["path"])
     fields["data"]["evaluation"] = [_name(path) for path in fields["data"]["evaluation"]]
     named = (("model", "from"), ("model", "like"), ("model", "tokenizer"),

@@ -14,6 +14,7 @@ from edge.messages import text
 from pretrain.errors import PretrainUsageError
 from pretrain.fields import fields, listing
 from pretrain.recipe import BaseRecipe, Recipe, read_recipe
+from pretrain.result import recorded
 from pretrain.words import FOLDER
 
 
@@ -144,3 +145,17 @@ def test_a_listing_is_toml_with_the_defaults(monkeypatch: pytest.MonkeyPatch) ->
     assert '\n#from = "…"\n' in shown
     monkeypatch.setenv("LUCIE_LANG", "fr")
     assert "# Ce qui est lu.\n[data]" in listing(Recipe)
+
+
+def test_a_manifest_tells_no_folder_of_this_computer(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(
+        'cuts = [{ ffn = 8 }]\nmodel = { from = "a/b" }\n'
+        'teacher = { model = "a/b", cache = "a/c" }\n'
+        'importance = { texts = [{ path = "a/d.txt" }] }\nschedule = { steps = 1 }\n'
+        'data = { mixture = [{ path = "a/e" }], evaluation = ["a/f"] }\n',
+        encoding="utf-8",
+    )
+    kept = recorded(read_recipe(ShrinkRecipe, tmp_path / "recipe.toml"))
+    assert kept["importance"]["texts"][0]["path"] == "d.txt"
+    assert str(tmp_path) not in str(kept)
+    assert "a/" not in str(kept)
