@@ -44,8 +44,10 @@ def parse(given: Sequence[str]) -> list[LabelledText]:
     for each in given:
         label, mark, path = each.partition("=")
         known = mark and label.isalpha() and len(label) <= 8
-        text = LabelledText(label if known else _UNNAMED, Path(path if known else each))
-        texts.append(text)
+        file = path if known else each
+        if not file:
+            raise QuantizeUsageError("calibration.none")
+        texts.append(LabelledText(label if known else _UNNAMED, Path(file)))
     return texts
 
 

@@ -183,3 +183,5 @@ def test_how_texts_are_named(tmp_path: Path) -> None:
     ]
     with pytest.raises(QuantizeUsageError):
         parse([])
+    with pytest.raises(QuantizeUsageError):
+        parse(["fr="])
