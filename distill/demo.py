@@ -35,8 +35,8 @@ def _steps(compared: bool) -> list[Step]:
         Step("quantize gguf student gguf --type Q8_0", "gguf"),
         Step("quantize onnx student onnx --bits 8", "onnx"),
         Step(f"distill report {'compared' if compared else 'student'} --picture report.svg"),
-        Step(f'run --model ./onnx --max-tokens 60 "{_QUESTION}"'),
-        Step(f'run --model ./gguf --max-tokens 60 "{_QUESTION}"'),
+        Step(f'run --model ./onnx --temperature 0 --max-tokens 60 "{_QUESTION}"'),
+        Step(f'run --model ./gguf --temperature 0 --max-tokens 60 "{_QUESTION}"'),
     ]
 
 
