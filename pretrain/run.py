@@ -134,9 +134,10 @@ class Run:
             PretrainError: it holds something else.
         """
         if self.recipe.exists():
+            known = self.read(type(recipe))
             # Where nothing has been trained yet, nothing is lost by another recipe.
             begun = self.checkpoints.exists() or self.result.exists()
-            if begun and self.read(type(recipe)).sha256() != recipe.sha256():
+            if begun and known.sha256() != recipe.sha256():
                 raise PretrainError("train.other-recipe", path=str(self.folder))
         elif any(self.folder.iterdir()):
             raise PretrainError("train.not-ours", path=str(self.folder))

@@ -15,10 +15,13 @@ from transformers import LlamaForCausalLM
 
 from distill.commands import distill
 from distill.errors import DistillError
+from distill.recipe import DistillRecipe, ShrinkRecipe
 from edge.bundle import Bundle
 from edge.errors import CheckpointError, LucieError
-from pretrain.errors import PretrainUsageError
+from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.journal import read_journal
+from pretrain.recipe import read_recipe
+from pretrain.run import Run
 
 RECIPE = """
 evaluate_every = 0
@@ -211,6 +214,21 @@ def test_a_cut_that_is_no_slice_is_refused_before_anything_is_made(
         lucie("run", recipe, "small")
     assert "72: the model to be pruned has 64," in str(raised.value), "not the teacher, with 80"
     assert not (tmp_path / "small-training").exists()
+
+
+def test_the_folder_of_a_run_is_no_place_to_train_in(
+    recipe: Path, teacher: Path, text: Path, tmp_path: Path
+) -> None:
+    shrinking = tmp_path / "shrink.toml"
+    shrinking.write_text(RECIPE.format(teacher=teacher, text=text) + CUTS, encoding="utf-8")
+    work = Run(tmp_path / "small-training")
+    work.make(tmp_path / "small")
+    work.begin(read_recipe(ShrinkRecipe, shrinking))
+    before = work.recipe.read_bytes()
+    with pytest.raises(PretrainError) as raised:
+        work.begin(read_recipe(DistillRecipe, recipe))
+    assert raised.value.code == "train.unread-recipe"
+    assert work.recipe.read_bytes() == before
 
 
 @pytest.mark.parametrize(
