@@ -59,7 +59,8 @@ __all__ = [
 Count = Annotated[int, Field(gt=0, le=1 << 40)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0, le=1e12)]
+Positive = Annotated[float, Field(gt=0, le=1e30)]
+"""Within what a float32 holds."""
 Place = Annotated[str, Field(min_length=1)]
 """A path, relative to the recipe's folder; that folder itself is `.`."""
 

@@ -72,7 +72,7 @@ def test_what_is_wrong_is_named(kitchen: Path, setting: str, said: str) -> None:
         ("schedule.steps=true", "schedule.steps : doit être un nombre entier."),
         ('schedule.steps="7"', "schedule.steps : doit être un nombre entier."),
         ("schedule.rate=true", "schedule.rate : doit être un nombre, et fini."),
-        ("schedule.rate=1e300", "schedule.rate : doit être ≤ 1e+12."),
+        ("schedule.rate=1e300", "schedule.rate : doit être ≤ 1e+30."),
         ("data.mixture=[{path=''}]", "data.mixture.0.path : ne doit pas être vide."),
         ("schedule.rate=inf", "schedule.rate : doit être un nombre, et fini."),
         ("schedule.kind=x", "doit être l’une de ces valeurs : 'cosine', 'wsd', 'linear'."),
