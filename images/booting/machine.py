@@ -26,8 +26,8 @@ class Machine:
 
     name: str
     """As QEMU knows it."""
-    console: str
-    """Its serial port, as Linux knows it."""
+    words: tuple[str, ...]
+    """For Linux: first of all which serial port it has."""
     arguments: tuple[str, ...]
     """For QEMU."""
     drive: str
@@ -36,14 +36,15 @@ class Machine:
 
 def _virt(cpu: str) -> Machine:
     arguments = ("-M", "virt", "-cpu", cpu, "-smp", "2", "-m", "1G")
-    return Machine(f"virt-{cpu.removeprefix('cortex-')}", "ttyAMA0", arguments, "virtio")
+    return Machine(f"virt-{cpu.removeprefix('cortex-')}", ("console=ttyAMA0",), arguments, "virtio")
 
 
 MACHINES: Mapping[str, Machine] = {
     machine.name: machine
     for machine in (
-        Machine("raspi3b", "ttyS1,115200", ("-M", "raspi3b", "-dtb", "bcm2837-rpi-3-b.dtb",
-                                            "-serial", "null"), "sd"),
+        # Its watchdog resets it as soon as it is set.
+        Machine("raspi3b", ("console=ttyS1,115200", "systemd.watchdog_sec=0"),
+                ("-M", "raspi3b", "-dtb", "bcm2837-rpi-3-b.dtb", "-serial", "null"), "sd"),
         *map(_virt, ("cortex-a53", "cortex-a72", "cortex-a76")),
     )
 }  # fmt: skip
@@ -61,7 +62,7 @@ class Started:
     def command(self) -> list[str]:
         """The program that is the machine; its console is stdin and stdout."""
         line = (self.folder / "cmdline.txt").read_text(encoding="utf-8").split()
-        line = [f"console={self.machine.console}", *(w for w in line if "console=" not in w)]
+        line = [*self.machine.words, *(word for word in line if "console=" not in word)]
         program = [
             *("qemu-system-aarch64", *self.machine.arguments),
             *("-display", "none", "-nic", "none", "-no-reboot", "-serial", "mon:stdio"),

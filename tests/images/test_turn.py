@@ -80,4 +80,5 @@ def test_a_machine_has_no_network_and_the_console_of_its_board(machine, tmp_path
     command = Started(Room(tmp_path), tmp_path, machine).command()
     assert command[command.index("-nic") + 1] == "none"
     line = command[command.index("-append") + 1]
-    assert line == f"console={machine.console} psi=1"
+    assert line == f"{' '.join(machine.words)} psi=1"
+    assert line.count("console=") == 1
