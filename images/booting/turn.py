@@ -93,11 +93,11 @@ class _Console:
                     return str(self.screen.buffer[row][column].fg)
         return None
 
-    def answering(self, question: str) -> bool:
-        """Whether there is a word of an answer below the question; a counter is none."""
+    def below(self, question: str) -> str:
+        """The first line below a question: what is waited for, then its answer."""
         lines = [line.strip() for line in self.screen.display[: ROWS - 4]]
         asked = [n for n, line in enumerate(lines) if question[:_TOLD_APART] in line]
-        return any(line and "/" not in line for line in lines[asked[-1] + 1 :]) if asked else False
+        return next(filter(None, lines[asked[-1] + 1 :]), "") if asked else ""
 
     def type(self, text: str) -> None:
         """Type it, as fast as a serial line takes it, and Enter."""
@@ -147,6 +147,14 @@ def _turn(console: _Console, question: str) -> Turn:
     asked = time.monotonic()
     console.type(question)
     console.until(lambda: console.mood() == _BUSY, "question")
-    first = console.until(lambda: console.answering(question), "first token")
+    remarks = {""}
+
+    def answered() -> bool:
+        line = console.below(question)
+        if "/" not in line and len(remarks) == 1:  # no counter: it says that it waits
+            remarks.add(line)
+        return console.mood() == _READY or not ("/" in line or line in remarks)
+
+    first = console.until(answered, "first token")
     done = console.until(lambda: console.mood() == _READY, "answer")
     return Turn(first - asked, done - asked)

@@ -16,7 +16,7 @@ from images.booting.turn import Talk, talk
 from images.building.room import Room
 from images.errors import ImageError
 
-# Busy, ready; for each question: waiting, a counter, two words, ready.
+# Busy, ready; for each question: it waits, counts, waits again, writes twice, and is ready.
 CHAT = r"""
 import sys, time, tty
 tty.setraw(0)
@@ -35,7 +35,8 @@ for row in (4, 10):
     asked = ""
     while not asked.endswith("\r"): asked += sys.stdin.read(1)
     line(row, "▌ " + asked.strip()[:60])
-    state(33, "waiting"); line(row + 2, "Reading your text 3/9"); time.sleep(0.5)
+    state(33, "waiting"); line(row + 2, "En attente du premier mot"); time.sleep(0.3)
+    line(row + 2, "Lecture 3/9"); line(row + 2, "En attente du premier mot"); time.sleep(0.5)
     line(row + 2, "Bread"); time.sleep(0.5); line(row + 2, f"{row} breads."); state(32, "ready")
 time.sleep(60)
 """
@@ -53,7 +54,7 @@ def test_what_is_seen_is_timed_and_shown(tmp_path: Path) -> None:
     assert 0 < seen.screen_s < seen.ready_s
     assert len(seen.turns) == 2
     for turn in seen.turns:
-        assert 1 < turn.first_s < turn.answer_s, "neither waiting nor a counter is a word"
+        assert 1.7 < turn.first_s < turn.answer_s, "neither waiting nor a counter is a word"
     assert "4 breads." in screens[0]
     assert "10 breads." not in screens[0]
     assert "10 breads." in seen.screen
