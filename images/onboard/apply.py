@@ -61,7 +61,8 @@ def _locale(locale: Locale, root: Path) -> Tree:
     for name in (KEYMAPS[locale.language], locale.keymap):
         keymap = f"/usr/share/keymaps/{name}.map.gz"
         if (root / keymap[1:]).is_file():
-            files["run/lucie-settings/keymap"] = Link(keymap)
+            # By its name: loadkeys goes by the ending of it.
+            files["run/lucie-settings/keymap"] = File(f"{keymap}\n")
     return Tree(files)
 
 

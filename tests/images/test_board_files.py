@@ -72,6 +72,13 @@ def test_a_console_opens_the_chat_and_no_login(console: str) -> None:
     assert "User=lucie-edge" in lines
 
 
+def test_the_screen_goes_on_with_the_last_conversation_and_no_serial_line_takes_it() -> None:
+    begin = unit(UNITS / "getty@tty1.service.d/begin.conf")["Service"]["Environment"]
+    assert begin == "LUCIE_BEGIN=--continue"
+    assert "chat $LUCIE_BEGIN " in (UNITS / "serial-getty@.service.d/lucie.conf").read_text()
+    assert not (UNITS / "serial-getty@.service.d/begin.conf").exists()
+
+
 def test_no_account_of_ours_has_a_password() -> None:
     [line] = [
         line

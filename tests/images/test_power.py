@@ -151,5 +151,4 @@ def test_a_board_starts_again_after_a_cut(run: Run) -> None:
     had = talk(
         again.command(), ["What is the capital of Germany?"], run.folder / "console2.log", 1200
     )
-    assert QUESTIONS[1] in had.screen, "it goes on with the conversation that was there"
     assert 0 < had.turns[0].first_s < had.turns[0].answer_s
