@@ -251,7 +251,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
 lucie, model = sys.argv[1:]
 command = [lucie, "serve", "--model", model, "--port", "0", "--ctx-size", "1024"]
 server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-ready = server.stderr.readline()
+ready = next(line for line in server.stderr if "answers at" in line)
 url = ready.split()[-1]
 with openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0) as client:
     answer = client.chat.completions.create(
