@@ -61,8 +61,9 @@ class Part:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-        if not self.size:
-            self.path.unlink(missing_ok=True)
+        # The file's own size: Ctrl-C can come between a write and its being counted.
+        if self.path.exists() and not self.path.stat().st_size:
+            self.path.unlink()
             self._note.unlink(missing_ok=True)
 
     @property
