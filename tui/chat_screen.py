@@ -10,6 +10,7 @@ No widget computes answers, speaks HTTP or waits for a disk.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -44,11 +45,14 @@ if TYPE_CHECKING:
     from edge.history import Conversation
     from tui.about import About
     from tui.answering import Answering
+    from tui.notices import Notices
 
 __all__ = ["ChatScreen", "Describe"]
 
 _CHECKPOINT_S = 2.0
 """A pulled plug loses at most this much of an answer."""
+_NOTICES_S = 2.0
+"""How often it is looked for notices."""
 
 Describe = Callable[["ModelInfo"], Sequence[tuple[str, str]]]
 """What is known of a model, as labels and values; may read files."""
@@ -64,7 +68,7 @@ class ChatScreen(Screen[None]):
         system: the system prompt of new conversations.
         resume: go on with the last conversation.
         url: the server, where it is not one of this machine's own.
-        notice: what those who look after this machine tell; it follows what is reopened.
+        notices: what those who look after this machine tell; they follow what is reopened.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -84,7 +88,7 @@ class ChatScreen(Screen[None]):
         system: str | None = None,
         resume: bool = False,
         url: str | None = None,
-        notice: str = "",
+        notices: Notices | None = None,
     ) -> None:
         super().__init__()
         self.dialogue = Dialogue(system)
@@ -99,7 +103,7 @@ class ChatScreen(Screen[None]):
         self._describe = describe
         self._system = system
         self._url = url
-        self._notice: list[Entry] = [Remark(notice, ".notice")] if notice else []
+        self._notices = notices
         self._resuming = resume
         self.prompt.free = not resume
         self._begun = False
@@ -139,6 +143,8 @@ class ChatScreen(Screen[None]):
         self._begun = True
         self.run_worker(self._open(), group="history")
         self.run_worker(self._connect(), group="connect")
+        if self._notices is not None:
+            self.run_worker(self._heed(self._notices), group="notices")
 
     async def may_leave(self) -> bool:
         """Stop and save; False where that fails and the user is asked."""
@@ -236,11 +242,25 @@ class ChatScreen(Screen[None]):
 
     # --- showing
 
+    async def _heed(self, notices: Notices) -> None:
+        """Tell what is new of them, as long as the chat is open."""
+        while True:
+            await asyncio.sleep(_NOTICES_S)
+            try:
+                found = await asyncio.to_thread(notices.look)
+            except LucieError as error:
+                self._tell(str(error), ".error")
+                return
+            for notice in found:
+                self._tell(notice, ".notice")
+
     def _show(self, dialogue: Dialogue) -> None:
         self.dialogue = dialogue
         where = say("chat.remote", url=self._url) if self._url else say("chat.local")
         welcome: list[Entry] = [Remark(f"{text('about.ai')}\n{where}", ".welcome")]
-        self.transcript.show(welcome + entries_of(dialogue) + self._notice)
+        notices = self._notices.texts if self._notices else ()
+        told: list[Entry] = [Remark(notice, ".notice") for notice in notices]
+        self.transcript.show(welcome + entries_of(dialogue) + told)
         status = self.status_line.status
         self.status_line.status = replace(status, used=dialogue.tokens, speed=None)
         self._update_lines()

@@ -18,11 +18,9 @@ from tui.words import say
 
 if TYPE_CHECKING:
     from edge.client import Connector, ModelInfo
+    from tui.notices import Notices
 
 __all__ = ["chat"]
-
-_LONGEST_NOTICE = 4000
-"""Characters of it that are shown."""
 
 
 @click.command(help=say("command.help"), epilog=say("command.example"))
@@ -30,7 +28,7 @@ _LONGEST_NOTICE = 4000
 @click.option("--server", metavar="URL", help=say("command.server"))
 @click.option("--new/--continue", "new", default=True, help=say("command.new"))
 @click.option("--system", metavar=say("command.text-value"), help=say("command.system"))
-@click.option("--notice", type=AnyPath(), metavar=say("command.file-value"),
+@click.option("--notice", type=AnyPath(), metavar=say("command.notice-value"),
               help=say("command.notice"))  # fmt: skip
 @click.pass_context
 def chat(
@@ -69,7 +67,7 @@ def chat(
         system=system,
         resume=not new,
         url=None if server is None or on_this_machine(server) else shown_address(server),
-        notice="" if notice is None else _read(notice),
+        notices=None if notice is None else _noticed(notice),
     )
     app = ChatApp(screen)
     with leaving_on_signals(app.leave_soon):
@@ -88,17 +86,13 @@ def _require_terminal() -> None:
         raise UsageError("chat.dumb-terminal")
 
 
-def _read(notice: Path) -> str:
-    """What there is to tell; a file that is not there says that there is nothing."""
-    from tui.untrusted import visible
+def _noticed(path: Path) -> Notices:
+    """What there is to tell, as it is before the screen opens: its error says what to type."""
+    from tui.notices import Notices
 
-    try:
-        with notice.open(encoding="utf-8", errors="replace") as file:
-            return visible(file.read(_LONGEST_NOTICE)).strip()
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        raise UsageError("chat.no-notice", path=str(notice), reason=error.strerror) from error
+    notices = Notices(path)
+    notices.look()
+    return notices
 
 
 def _known(model: str | None, server: str | None, info: ModelInfo) -> Sequence[tuple[str, str]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from edge.messages import LANGUAGES, text
 from images.onboard import account
 from images.onboard.network import ADDRESS, radio
+from images.onboard.news import NEWS
 from images.onboard.secrets import kept_in, settle, without_passwords
 from images.onboard.settings import Complaint, Locale, Settings, read
 from images.onboard.tree import File, Link, Tree
@@ -110,7 +111,7 @@ def main(arguments: Sequence[str]) -> int:
         complaints.append(Complaint("stays", FILES[-1], reason=str(error)))
     complaints += unheeded(settings, root)
     told = File(notice(settings, complaints))
-    (tree(settings, root) | Tree({"run/lucie-settings/notice": told})).write(draft)
+    (tree(settings, root) | Tree({f"{NEWS.relative_to(root)}/settings": told})).write(draft)
     return 0
 
 

@@ -140,7 +140,7 @@ def _said(found: Path) -> int:
 def _settings_are_whole(folder: Path) -> None:
     for tree in folder.glob("tree-*"):
         assert (tree / "run/lucie-settings/units").exists()
-        assert (tree / "run/lucie-settings/notice").exists()
+        assert (tree / "run/lucie-news/settings").exists()
         assert (tree / "etc/hostname").read_text() == "lucie\n"
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from edge.client import Delta, ModelInfo, Notice, Progress, Queued, Starting
-from edge.errors import ContextFullError, EngineError, ServerError
+from edge.errors import ContextFullError, EngineError, ServerError, UsageError
 from tests.tui.conftest import Chatting, kept
 from tests.tui.scripted import INFO, WORDS, Pause, ScriptedServer, done
+from tui.notices import Notices
 
 
 async def test_a_question_is_answered_and_kept(chatting: Chatting, path: Path) -> None:
@@ -450,15 +451,67 @@ async def test_a_crash_of_the_screen_loses_nothing(chatting: Chatting, path: Pat
     assert kept(path)[0][1] == ("assistant", "Half", "stopped")
 
 
+def news(folder: Path, **texts: str) -> Notices:
+    """Notices that have been looked at once, as the command does it."""
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    notices = Notices(folder)
+    notices.look()
+    return notices
+
+
 async def test_what_the_machine_has_to_tell_stands_below_what_is_reopened(
-    chatting: Chatting,
+    chatting: Chatting, home: Path
 ) -> None:
     async with chatting() as chat:
         await chat.say("Hello")
         await chat.until_answered()
-    async with chatting(resume=True, notice="Wi-Fi “Lucie”\npassword of 8") as chat:
+    (home / "news").mkdir()
+    told = news(home / "news", wlan="Wi-Fi “Lucie”\npassword of 8", stick="A stick")
+    async with chatting(resume=True, notices=told) as chat:
         await chat.until(lambda: "A tree is a plant." in chat.text)
-        assert chat.text.index("A tree is a plant.") < chat.text.index("Wi-Fi “Lucie”")
+        assert chat.text.index("A tree is a plant.") < chat.text.index("A stick")
+        assert chat.text.index("A stick") < chat.text.index("Wi-Fi “Lucie”"), "by name"
         await chat.pilot.press("ctrl+n")
         await chat.until(lambda: "A tree is a plant." not in chat.text)
         assert "password of 8" in chat.text
+
+
+async def test_what_it_tells_later_comes_above_the_answer_that_grows(
+    chatting: Chatting, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.chat_screen._NOTICES_S", 0.01)
+    folder, pause = home / "news", Pause()
+    folder.mkdir()
+    server = ScriptedServer([Delta("Half"), pause, *WORDS])
+    async with chatting(server, notices=news(folder, a="One")) as chat:
+        await chat.say("Hello")
+        await pause.reached.wait()
+        (folder / "b").write_text("Two", encoding="utf-8")
+        await chat.until_shown("Two")
+        assert chat.text.index("One") < chat.text.index("Two") < chat.text.index("Half")
+        pause.go_on.set()
+        await chat.until_shown("A tree is a plant.")
+        assert chat.text.count("One") == chat.text.count("Two") == 1
+        (folder / "b").unlink()
+        (folder / "a").write_text("One more", encoding="utf-8")
+        await chat.until_shown("One more")
+        await chat.pilot.press("ctrl+n")
+        await chat.until(lambda: "Hello" not in chat.text)
+        assert "Two" not in chat.text
+
+
+async def test_notices_that_cannot_be_read_any_more_are_told_once(
+    chatting: Chatting, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.chat_screen._NOTICES_S", 0.01)
+
+    def refuse(_: object) -> None:
+        raise UsageError("chat.no-notice", path="news", reason="Input/output error")
+
+    notices = news(home)
+    async with chatting(notices=notices) as chat:
+        monkeypatch.setattr(Notices, "look", refuse)
+        await chat.until_shown("Input/output error")
+        await chat.until_answered()  # no worker looks any more
+        assert chat.text.count("Input/output error") == 1

@@ -13,7 +13,7 @@ from edge.client import ModelInfo
 from edge.errors import UnknownModelError, UsageError
 from edge.store import Store
 from tests.tui.terminal import Terminal
-from tui.command import _known, _read, chat
+from tui.command import _known, chat
 
 LATE = {"httpx", "pydantic", "numpy", "sqlite3", "markdown_it", "starlette", "uvicorn", "jinja2"}
 
@@ -84,16 +84,6 @@ def test_of_a_model_of_this_machine_its_manifest_is_told_whoever_runs_it(model_p
     assert _known(None, "unix:/run/lucie/serve.sock", here) == told
     assert _known(None, "http://10.42.0.1:8080", here) == ()
     assert not _known(None, "unix:/run/other.sock", ModelInfo("elsewhere", None, None, None))
-
-
-def test_a_notice_is_text_that_no_terminal_obeys(tmp_path: Path) -> None:
-    assert _read(tmp_path / "none") == ""
-    (tmp_path / "notice").write_bytes(b"Wi-Fi \x1b[2J\xff\n" + b"x" * 10_000)
-    shown = _read(tmp_path / "notice")
-    assert shown.startswith("Wi-Fi ␛[2J�\nxxx")
-    assert len(shown) < 5000
-    with pytest.raises(UsageError, match="directory"):
-        _read(tmp_path)
 
 
 def test_a_server_that_is_not_there(path: Path) -> None:
