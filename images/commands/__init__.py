@@ -11,6 +11,7 @@ from images.commands.build import build
 from images.commands.catalog import catalog
 from images.commands.check import check
 from images.commands.flash import flash
+from images.commands.update import update
 from images.commands.words import HELP, say
 
 __all__ = ["image"]
@@ -22,5 +23,5 @@ def image() -> None:
     end_as_by_ctrl_c()
 
 
-for command in (boards, boot, build, catalog, check, flash):
+for command in (boards, boot, build, catalog, check, flash, update):
     image.add_command(command)

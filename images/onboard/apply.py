@@ -8,18 +8,18 @@ The boot waits for this, and the chat for the boot: what a board need not do is 
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from edge.messages import LANGUAGES, text
 from images.onboard import account
+from images.onboard.boot_partition import BOOT, run, writable
 from images.onboard.network import ADDRESS, radio
 from images.onboard.news import NEWS
 from images.onboard.secrets import kept_in, settle, without_passwords
 from images.onboard.settings import Complaint, Locale, Settings, read
 from images.onboard.tree import File, Link, Tree
+from images.onboard.update_file import NAMESPACE, SIGNER, SIGNERS
 from images.onboard.writing import replace
 from images.words import FOLDER
 
@@ -29,7 +29,6 @@ FILES = ("rpi-preseed.toml", "lucie.toml")
 """On the boot partition: that of Raspberry Pi Imager first, so that ours wins."""
 KEYMAPS = dict(zip(LANGUAGES, ("us", "fr"), strict=True))
 """The keyboard of those who name a language only."""
-_BOOT = Path("/boot/firmware")
 
 
 def tree(settings: Settings, root: Path) -> Tree:
@@ -49,6 +48,7 @@ def tree(settings: Settings, root: Path) -> Tree:
         | _locale(settings.locale, root)
         | account.account(settings, root)
         | radio(settings)
+        | _signers(settings)
     )
 
 
@@ -65,6 +65,12 @@ def _locale(locale: Locale, root: Path) -> Tree:
             # By its name: loadkeys goes by the ending of it.
             files["run/lucie-settings/keymap"] = File(f"{keymap}\n")
     return Tree(files)
+
+
+def _signers(settings: Settings) -> Tree:
+    """Whose updates are taken."""
+    lines = [f'{SIGNER} namespaces="{NAMESPACE}" {key}\n' for key in settings.update.keys]
+    return Tree({SIGNERS.relative_to("/").as_posix(): File("".join(lines))} if lines else {})
 
 
 def unheeded(settings: Settings, root: Path) -> Iterator[Complaint]:
@@ -98,7 +104,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     draft, secrets = map(Path, arguments)
     root = Path("/")
-    files = [_BOOT / name for name in FILES if (_BOOT / name).is_file()]
+    files = [BOOT / name for name in FILES if (BOOT / name).is_file()]
     written, complaints = read(files)
     known = kept_in(secrets)
     settings, kept = settle(written, known, _hashed)
@@ -116,29 +122,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _take_passwords_out(files: Iterable[Path], complaints: Sequence[Complaint]) -> None:
-    with _writable(_BOOT):
+    with writable(BOOT):
         for file in files:
             if (content := without_passwords(file, complaints)) is not None:
                 replace(file, content, wipe=True)
 
 
-@contextmanager
-def _writable(partition: Path) -> Iterator[None]:
-    _run("mount", "-o", "remount,rw", str(partition))
-    try:
-        yield
-    finally:
-        _run("mount", "-o", "remount,ro", str(partition))
-
-
 def _hashed(password: str) -> str:
     """What crypt(5) writes; the password is on no command line."""
-    return _run("busybox", "mkpasswd", "-m", "sha512", "-P", "0", given=f"{password}\n").strip()
-
-
-def _run(*command: str, given: str = "") -> str:
-    """What a program says; raises `OSError` where it fails."""
-    ended = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
-    if ended.returncode != 0:
-        raise OSError(f"{command[0]}: {ended.stderr.strip() or ended.returncode}")
-    return ended.stdout
+    return run("busybox", "mkpasswd", "-m", "sha512", "-P", "0", given=f"{password}\n").strip()

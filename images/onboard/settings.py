@@ -1,8 +1,8 @@
 """What a person chooses for a board: `lucie.toml` on the partition that every computer can open.
 
 Its sections are those of rpi-preseed, the format in which Raspberry Pi Imager 2 hands on what
-was chosen there (`rpi-preseed.toml`): https://github.com/raspberrypi/rpi-preseed. Two are ours:
-`locale.language`, and `[class]`. So one reader serves both files, and the later one wins.
+was chosen there (`rpi-preseed.toml`): https://github.com/raspberrypi/rpi-preseed. Three are ours,
+`locale.language`, `[class]` and `[update]`: one reader serves both files, and the later one wins.
 
 A board has to start, whatever is in the file: a value that is wrong is as if it were not there,
 and a `Complaint` says where it stands and what is expected. Only where the file is no TOML is all
@@ -27,7 +27,8 @@ from images.words import FOLDER
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-__all__ = ["Class", "Complaint", "Locale", "Settings", "Ssh", "System", "User", "Wlan", "read"]
+__all__ = ["Class", "Complaint", "Locale", "Settings", "Ssh", "System", "Update", "User", "Wlan",
+           "read"]  # fmt: skip
 
 _LARGEST = 1 << 14
 _IGNORED = {"config_version"}
@@ -137,6 +138,13 @@ class Class(_Section):
     """Made up at the first start, and shown on the screen, where none is given."""
 
 
+class Update(_Section):
+    """Updates from a stick."""
+
+    keys: tuple[Key, ...] = ()
+    """Public keys of those who may sign them."""
+
+
 class Settings(_Section):
     """All of it."""
 
@@ -146,6 +154,7 @@ class Settings(_Section):
     wlan: Wlan = Wlan()
     locale: Locale = Locale()
     class_: Annotated[Class, Field(alias="class")] = Class()
+    update: Update = Update()
 
 
 @dataclass(frozen=True, slots=True)

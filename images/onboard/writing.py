@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["replace"]
+__all__ = ["replace", "sync_folder"]
 
 
 def replace(file: Path, content: bytes, mode: int = 0o644, *, wipe: bool = False) -> None:
@@ -30,7 +30,7 @@ def replace(file: Path, content: bytes, mode: int = 0o644, *, wipe: bool = False
             opened.flush()
             os.fsync(descriptor)
         draft.replace(file)
-        _sync(file.parent)
+        sync_folder(file.parent)
         if before is not None:
             os.pwrite(before, bytes(os.fstat(before).st_size), 0)
             os.fsync(before)
@@ -40,7 +40,8 @@ def replace(file: Path, content: bytes, mode: int = 0o644, *, wipe: bool = False
             os.close(before)
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` outlast a pulled plug."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -40,8 +40,8 @@ def test_every_service_that_is_enabled_is_there() -> None:
     root = Path("images/building/steps/root.sh").read_text()
     enabled = root.split("--quiet enable ")[1].splitlines()[0].split()
     ours = {f"{name}.service" for name in enabled if name.startswith("lucie-")}
-    started_by_settings = {"lucie-class.service"}  # through its socket
-    assert ours == {path.name for path in UNITS.glob("*.service")} - started_by_settings
+    started_by_others = {"lucie-class.service", "lucie-update@.service"}
+    assert ours == {path.name for path in UNITS.glob("*.service")} - started_by_others
 
 
 def test_the_server_has_no_right_that_it_does_not_need() -> None:

@@ -67,7 +67,7 @@ def test_every_line_of_what_is_shipped_can_be_used(tmp_path: Path) -> None:
     used, complaints = settings(tmp_path, text)
     assert complaints == []
     written = {(s, f) for s, fields in tomllib.loads(text).items() for f in fields}
-    assert len(written) == 14
+    assert len(written) == 15
     assert (used.wlan.ssid, used.user.password) == ("École", "of 8 letters")
 
 

@@ -52,7 +52,7 @@ stepping() {
 
 services() {
     for unit in getty.target.wants/getty@tty1 multi-user.target.wants/lucie-serve \
-        multi-user.target.wants/lucie-settings data.mount.wants/lucie-grow; do
+        multi-user.target.wants/lucie-settings multi-user.target.wants/lucie-trial data.mount.wants/lucie-grow; do
         [ -h "$root/etc/systemd/system/$unit.service" ] || { echo "$unit" && return 1; }
     done
     for unit in ssh systemd-networkd systemd-resolved wpa_supplicant@; do # by lucie.toml
@@ -60,7 +60,7 @@ services() {
     done
     [ -s "$root/etc/ssh/sshd_config" ] || { echo sshd_config && return 1; }
     systemd-analyze --root="$root" --man=no verify lucie-serve.service lucie-settings.service lucie-grow.service \
-        lucie-class.socket lucie-class.service
+        lucie-class.socket lucie-class.service lucie-trial.service lucie-update@x.service
 }
 
 passwords() {

@@ -3,4 +3,6 @@
 # partition.
 set -eu
 start=$(sfdisk -l -q -o Start "$1" | sed -n 2p | tr -d ' ')
-mcopy -snoi "$1@@$((start * 512))" '::A/*' "$2"
+fat=$1@@$((start * 512))
+slot=$(mtype -i "$fat" ::config.txt | sed -nE 's,^os_prefix=([AB])/.*,\1,p')
+mcopy -snoi "$fat" "::$slot/*" "$2"

@@ -1,0 +1,87 @@
+"""The first starts of an update: it stays when the chat has answered, and goes when it has not.
+
+A reboot is what ends a trial that fails: init counts them (`board/init`), and the unit's own limit
+of time brings one about.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+
+from edge import streams
+from images.onboard.boot_partition import writable
+from images.onboard.news import say, tell
+from images.onboard.slots import Card, Trial
+from images.onboard.update_record import Record, Records, day
+
+__all__ = ["judge", "main"]
+
+_EVERY_S = 5
+_ASKED = ("/usr/bin/lucie", "run", "--server", "unix:/run/lucie/serve.sock", "--max-tokens", "1")
+_STANDS_S = 20
+_CHAT = ("systemctl", "show", "-p", "ActiveState,NRestarts", "getty@tty1.service")
+
+
+def main(_arguments: Sequence[str]) -> int:
+    """Judge what was started; the exit code is not zero where a system on trial is to go."""
+    card, records = Card.here(), Records.here()
+    if (trial := card.trial) is None:
+        return 0
+    try:
+        outcome, record = judge(card, trial, records, _wait)
+    except OSError as error:
+        streams.tell(str(error))
+        return 0 if trial.before == card.running else 1
+    if record is not None:
+        facts = {"version": record.version, "day": day(record)}
+        tell("update", say(f"update.{outcome}", **facts))
+    return 0
+
+
+def judge(
+    card: Card, trial: Trial, records: Records, wait: Callable[[], object]
+) -> tuple[str, Record | None]:
+    """End a trial.
+
+    Args:
+        trial: of the card.
+        wait: returns when the chat has answered.
+
+    Returns:
+        What has come of it, and of which update.
+
+    Raises:
+        OSError: the card fails.
+    """
+    if trial.before != card.running:
+        wait()
+        with writable(card.boot):
+            card.end_trial()
+        return "stays", records.reached_the_chat()
+    with writable(card.boot):
+        card.withdraw()
+    if trial.tries == 0:
+        return "returned", records.returned()
+    return "unfinished", records.last_laid
+
+
+def _wait() -> None:
+    while not (_chat_stands() and _server_answers()):
+        time.sleep(_EVERY_S)
+
+
+def _chat_stands() -> bool:
+    """Whether it is on the screen, and is not started again and again."""
+    before = _chat()
+    time.sleep(_STANDS_S)
+    return before == _chat() and "ActiveState=active" in before
+
+
+def _chat() -> list[str]:
+    return subprocess.run(_CHAT, capture_output=True, text=True, check=False).stdout.split()
+
+
+def _server_answers() -> bool:
+    return subprocess.run([*_ASKED, "Bonjour"], capture_output=True, check=False).returncode == 0

@@ -1,0 +1,241 @@
+"""An update is laid beside what runs, and stays only if it reaches the chat."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from images.errors import ImageError
+from images.onboard import boot_partition
+from images.onboard.slots import Card, Slot, Trial
+from images.onboard.trial import judge
+from images.onboard.update import take
+from images.onboard.update_record import Records
+from tests.images import updates
+
+NEW = b"new" * 1000
+
+
+@pytest.fixture(autouse=True)
+def _mounted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boot_partition, "run", lambda *_: "")
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    return updates.ssh_key(tmp_path)
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Card:
+    return updates.card(tmp_path)
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Records:
+    return Records(tmp_path / "records")
+
+
+def started(card: Card, letter: str) -> Card:
+    """The card in a board whose firmware and init have started that system."""
+    return Card(card.boot, card.partitions, Slot(letter), card.signature)
+
+
+def config(card: Card) -> str:
+    return (card.boot / "config.txt").read_text()
+
+
+def code(file: Path, card: Card, key: Path, records: Records) -> str:
+    with pytest.raises(ImageError) as raised:
+        take(file, card, updates.signers(key), records)
+    return raised.value.code
+
+
+def test_it_is_laid_beside_what_runs_and_starts_next(
+    tmp_path: Path, key: Path, card: Card, records: Records
+) -> None:
+    take(updates.update(tmp_path, key), card, updates.signers(key), records)
+    assert card.partitions[3].read_bytes().startswith(NEW)
+    assert card.partitions[2].read_bytes() == b"\xff" * 4096
+    assert (card.boot / "B/vmlinuz").read_text() == "new vmlinuz"
+    line = (card.boot / "B/cmdline.txt").read_text()
+    assert line == "console=tty1 quiet lucie.disk=0011aabb lucie.root=3 lucie.trial\n"
+    assert config(card) == "# os_prefix=C/\nos_prefix=B/\narm_64bit=1\n"
+    assert (card.boot / "loader/loader.conf").read_text() == "timeout 0\ndefault B.conf\n"
+    entry = (card.boot / "loader/entries/B.conf").read_text()
+    assert "linux /B/vmlinuz\ninitrd /B/initrd\n" in entry
+    assert entry.endswith(f"options {line}")
+    assert card.trial == Trial(3, Slot("A"))
+
+
+def test_it_stays_when_the_chat_has_answered(
+    tmp_path: Path, key: Path, card: Card, records: Records
+) -> None:
+    file = updates.update(tmp_path, key)
+    take(file, card, updates.signers(key), records)
+    new, asked = started(card, "B"), []
+    outcome, record = judge(new, Trial(2, Slot("A")), records, lambda: asked.append(1))
+    assert (outcome, asked) == ("stays", [1])
+    assert record is not None
+    assert record == records.running
+    assert record.root == hashlib.sha256(NEW).hexdigest()
+    assert new.trial is None
+    assert "os_prefix=B/" in config(card)
+    for name in ("B/cmdline.txt", "loader/entries/B.conf"):
+        assert "lucie.root=3" in (card.boot / name).read_text()
+        assert "lucie.trial" not in (card.boot / name).read_text()
+    assert code(file, new, key, records) == "update.runs"
+
+
+def test_one_that_does_not_answer_is_left_and_not_tried_again(
+    tmp_path: Path, key: Path, card: Card, records: Records
+) -> None:
+    file = updates.update(tmp_path, key)
+    take(file, card, updates.signers(key), records)
+    # What board/init does when no tries are left: see test_init.py.
+    (card.boot / "trial").write_text("0 A\n")
+    outcome, record = judge(card, Trial(0, Slot("A")), records, pytest.fail)
+    assert outcome == "returned"
+    assert record is not None
+    assert record.returned
+    assert "os_prefix=A/" in config(card)
+    assert card.trial is None
+    assert code(file, card, key, records) == "update.returned"
+    later = updates.update(tmp_path, key, system=b"mended" * 9)
+    take(later, card, updates.signers(key), records)
+    assert "os_prefix=B/" in config(card)
+
+
+def test_a_cut_before_the_letter_leaves_what_runs(
+    tmp_path: Path, key: Path, card: Card, records: Records
+) -> None:
+    file = updates.update(tmp_path, key)
+    take(file, card, updates.signers(key), records)
+    (card.boot / "config.txt").write_text(updates.CONFIG)
+    outcome, _ = judge(card, Trial(3, Slot("A")), records, pytest.fail)
+    assert outcome == "unfinished"
+    assert card.trial is None
+    take(file, card, updates.signers(key), records)  # and it may be put in again
+    assert "os_prefix=B/" in config(card)
+
+
+def test_an_update_goes_to_the_other_place_each_time(
+    tmp_path: Path, key: Path, card: Card, records: Records
+) -> None:
+    take(updates.update(tmp_path, key), card, updates.signers(key), records)
+    new = started(card, "B")
+    judge(new, Trial(2, Slot("A")), records, lambda: None)
+    later = updates.update(tmp_path, key, system=b"later", made=updates.MADE + timedelta(days=1))
+    take(later, new, updates.signers(key), records)
+    assert card.partitions[2].read_bytes().startswith(b"later")
+    assert "os_prefix=A/" in config(card)
+    assert new.trial == Trial(3, Slot("B"))
+    line = (card.boot / "A/cmdline.txt").read_text()
+    assert "lucie.root=2 lucie.trial" in line
+    assert "options console=tty1 quiet" in (card.boot / "loader/entries/A.conf").read_text()
+
+
+def test_while_one_is_on_trial_no_other_is_taken(
+    tmp_path: Path, key: Path, card: Card, records: Records
+) -> None:
+    take(updates.update(tmp_path, key), card, updates.signers(key), records)
+    later = updates.update(tmp_path, key, system=b"later")
+    assert code(later, started(card, "B"), key, records) == "update.on-trial"
+    assert card.partitions[2].read_bytes() == b"\xff" * 4096
+
+
+def test_the_same_stick_at_a_board_that_was_not_started_again(
+    tmp_path: Path, key: Path, card: Card, records: Records
+) -> None:
+    file = updates.update(tmp_path, key)
+    take(file, card, updates.signers(key), records)
+    assert code(file, card, key, records) == "update.ready"
+    later = updates.update(tmp_path, key, system=b"later")
+    take(later, card, updates.signers(key), records)  # another one replaces it
+    assert card.partitions[3].read_bytes().startswith(b"later")
+
+
+def test_an_older_one_does_not_follow(
+    tmp_path: Path, key: Path, card: Card, records: Records
+) -> None:
+    take(updates.update(tmp_path, key), card, updates.signers(key), records)
+    new = started(card, "B")
+    judge(new, Trial(2, Slot("A")), records, lambda: None)
+    older = updates.update(tmp_path, key, system=b"old", made=updates.MADE - timedelta(days=1))
+    assert code(older, new, key, records) == "update.older"
+
+
+def test_the_systems_own_image_is_known_by_the_cards_signature(
+    tmp_path: Path, key: Path, records: Records
+) -> None:
+    card = updates.card(tmp_path)
+    first = Card(card.boot, card.partitions, Slot("A"), hashlib.sha256(NEW).hexdigest()[:8])
+    assert code(updates.update(tmp_path, key), first, key, records) == "update.runs"
+
+
+def test_one_with_no_room_changes_nothing(tmp_path: Path, key: Path, records: Records) -> None:
+    card = updates.card(tmp_path, room=1024)
+    assert code(updates.update(tmp_path, key), card, key, records) == "update.no-room"
+    assert card.partitions[3].read_bytes() == b"\xff" * 1024
+    _is_untouched(card)
+
+
+@pytest.mark.parametrize("at", [2000, 12_000])
+def test_damage_changes_nothing(
+    tmp_path: Path, key: Path, card: Card, records: Records, at: int
+) -> None:
+    file = updates.update(tmp_path, key)
+    content = file.read_bytes()
+    place = content.index(NEW[:100]) if at == 2000 else content.index(b"new vmlinuz")
+    file.write_bytes(content[:place] + b"x" + content[place + 1 :])
+    assert code(file, card, key, records) == "update.other-hash"
+    _is_untouched(card)
+    assert not (tmp_path / "records/draft").exists()
+
+
+def test_a_stick_that_is_pulled_changes_nothing(
+    tmp_path: Path, key: Path, card: Card, records: Records
+) -> None:
+    file = updates.update(tmp_path, key)
+    file.write_bytes(file.read_bytes()[:-11_000])
+    assert code(file, card, key, records) == "update.damaged"
+    _is_untouched(card)
+
+
+def test_a_card_that_does_not_say_what_starts_is_left(
+    tmp_path: Path, key: Path, card: Card, records: Records
+) -> None:
+    (card.boot / "config.txt").write_text("arm_64bit=1\n")
+    (card.boot / "loader/loader.conf").unlink()
+    assert code(updates.update(tmp_path, key), card, key, records) == "update.no-choice"
+    assert card.trial is None
+
+
+def _is_untouched(card: Card) -> None:
+    assert config(card) == updates.CONFIG
+    assert not (card.boot / "B").exists()
+    assert card.trial is None
+
+
+def test_the_card_of_a_board_is_found(tmp_path: Path) -> None:
+    blocks = tmp_path / "sys/class/block"
+    disk = tmp_path / "sys/devices/mmcblk0"
+    blocks.mkdir(parents=True)
+    for number in range(1, 5):
+        (disk / f"mmcblk0p{number}").mkdir(parents=True)
+        (disk / f"mmcblk0p{number}/partition").write_text(f"{number}\n")
+        (blocks / f"mmcblk0p{number}").symlink_to(disk / f"mmcblk0p{number}")
+    (disk / "queue").mkdir()
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cmdline").write_text("quiet lucie.disk=0011aabb lucie.root=3 panic=10\n")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/fstab").write_text(
+        "/dev/mmcblk0p1 /boot/firmware vfat ro 0 0\n/dev/mmcblk0p4 /data ext4 noatime 0 2\n"
+    )
+    found = Card.here(tmp_path)
+    assert (found.running, found.signature) == (Slot("B"), "0011aabb")
+    assert found.partitions[2] == tmp_path / "dev/mmcblk0p2"
+    assert found.boot == tmp_path / "boot/firmware"
