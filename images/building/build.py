@@ -8,7 +8,7 @@ model, lucie.toml ───────────────┘
 
 from __future__ import annotations
 
-import re
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -50,6 +50,8 @@ class Order:
     """A bundle of this computer."""
     language: str
     """Of the chat, until `lucie.toml` says otherwise."""
+    update_key: str | None = None
+    """Public SSH key of who may sign updates."""
 
 
 def build(order: Order, out: Path, log: Path, say: Say, title: Callable[[str], str]) -> Bundle:
@@ -142,11 +144,7 @@ def _card(bench: _Bench, root: Path, model: Bundle, order: Order) -> Path:
     """The folder of what is handed on: the card, packed, its block map and its hashes."""
     given, card = bench.folder / "given", bench.folder / "card"
     shutil.copytree(debian.BOARD / "boot", given / "boot")
-    settings = given / "boot" / "lucie.toml"
-    text = settings.read_text(encoding="utf-8")
-    spoken = rf'\1"{order.language}"'
-    text = re.sub(r'^# (language = )"\w+"', spoken, text, flags=re.MULTILINE)
-    settings.write_text(text, encoding="utf-8")
+    _choose(given / "boot" / "lucie.toml", order)
     chosen = given / "data" / "lucie" / "model"
     chosen.parent.mkdir(parents=True)
     chosen.write_text(f"LUCIE_MODEL={model.manifest.name}\n", encoding="utf-8")
@@ -158,6 +156,18 @@ def _card(bench: _Bench, root: Path, model: Bundle, order: Order) -> Path:
     name = f"lucie-{order.board.name}-{model.manifest.name}"
     bench.run("publish", "/out", name, binds=binds)
     return card
+
+
+def _choose(settings: Path, order: Order) -> None:
+    """Have `lucie.toml` say what was chosen."""
+    chosen = {'# language = "fr"': f'language = "{order.language}"'}
+    if order.update_key is not None:
+        key = json.dumps(order.update_key, ensure_ascii=False)
+        chosen['# keys = ["ssh-ed25519 AAAA… name"]'] = f"keys = [{key}]"
+    text = settings.read_text(encoding="utf-8")
+    for line, choice in chosen.items():
+        text = text.replace(line, choice)
+    settings.write_text(text, encoding="utf-8")
 
 
 def _tags(model: Model) -> list[str]:

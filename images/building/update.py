@@ -43,7 +43,10 @@ def public_key(key: Path) -> str:
     if not public.is_file():
         return _ssh_keygen(key, "-y", "-f", str(key)).strip()
     _ssh_keygen(public, "-l", "-f", str(public))
-    return public.read_text(encoding="utf-8").strip()
+    written = public.read_text(encoding="utf-8").strip()
+    if not written.isprintable():
+        raise ImageError("update.no-key", path=str(public), reason=ascii(written[:40]))
+    return written
 
 
 def _ssh_keygen(key: Path, *arguments: str) -> str:

@@ -23,14 +23,19 @@ __all__ = ["build"]
               help=say("build-board"))  # fmt: skip
 @click.option("--model", metavar="NAME", help=say("build-model"))
 @click.option("--lang", type=click.Choice(LANGUAGES), help=say("build-lang"))
+@click.option("--update-key", type=AnyPath(), metavar="FILE", help=say("build-update-key"))
 @click.option("--output", type=AnyPath(), metavar="DIR", help=say("build-output"))
-def build(board: str, model: str | None, lang: str | None, output: Path | None) -> None:
+def build(
+    board: str, model: str | None, lang: str | None, update_key: Path | None, output: Path | None
+) -> None:
     """Build an image."""
     from edge.store import Store
     from images.building.build import Order, imager_manifest
     from images.building.build import build as make
+    from images.building.update import public_key
 
-    order = Order(boards()[board], Store().find(model), lang or language())
+    trusted = None if update_key is None else public_key(update_key)
+    order = Order(boards()[board], Store().find(model), lang or language(), trusted)
     out = output or Path(f"lucie-{board}")
     log = cache_dir() / "images" / "build.log"
     began = time.monotonic()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from edge.store import Model
-from images.building.build import _tags, imager_manifest
+from images.boards import boards
+from images.building.build import Order, _choose, _tags, imager_manifest
+from images.onboard.settings import read
 from tests.edge.gguf_files import U32, Value, tiny
+
+KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl "é" a\\b'
 
 
 # By hand: the largest models of the boards have 16, 8, 1 and 0.5 GB.
@@ -32,3 +37,18 @@ def test_imager_offers_an_image_for_every_board_that_has_room_for_its_model(
 
 def test_what_imager_is_started_with_lies_beside_the_bundle(tmp_path: Path) -> None:
     assert imager_manifest(tmp_path / "v1.2") == tmp_path / "v1.2.rpi-imager-manifest"
+
+
+@pytest.mark.parametrize(
+    ("key", "keys"), [(None, ()), (KEY, (KEY,))], ids=["nobody may sign", "somebody may"]
+)
+def test_the_card_says_what_was_chosen(
+    key: str | None, keys: tuple[str, ...], tmp_path: Path
+) -> None:
+    file = tmp_path / "lucie.toml"
+    shutil.copy("images/board/boot/lucie.toml", file)
+    _choose(file, Order(boards()["pi4"], Model("model", tmp_path, None), "en", key))
+    found, complaints = read([file])
+    assert complaints == []
+    assert found.locale.language == "en"
+    assert found.update.keys == keys
