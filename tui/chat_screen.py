@@ -68,6 +68,8 @@ class ChatScreen(Screen[None]):
         system: the system prompt of new conversations.
         resume: go on with the last conversation.
         url: the server, where it is not one of this machine's own.
+        again_s: how often to reach for a server that somebody else runs and starts again, in
+            seconds; None: ours, which is started when something is asked.
         notices: what those who look after this machine tell; they follow what is reopened.
     """
 
@@ -88,6 +90,7 @@ class ChatScreen(Screen[None]):
         system: str | None = None,
         resume: bool = False,
         url: str | None = None,
+        again_s: float | None = None,
         notices: Notices | None = None,
     ) -> None:
         super().__init__()
@@ -103,6 +106,7 @@ class ChatScreen(Screen[None]):
         self._describe = describe
         self._system = system
         self._url = url
+        self._again_s = again_s
         self._notices = notices
         self._resuming = resume
         self.prompt.free = not resume
@@ -143,6 +147,8 @@ class ChatScreen(Screen[None]):
         self._begun = True
         self.run_worker(self._open(), group="history")
         self.run_worker(self._connect(), group="connect")
+        if self._again_s is not None:
+            self.set_interval(self._again_s, self._reach_again)
         if self._notices is not None:
             self.run_worker(self._heed(self._notices), group="notices")
 
@@ -215,13 +221,17 @@ class ChatScreen(Screen[None]):
             self._keep_soon()
             self._update_lines()
 
-    async def _connect(self) -> None:
+    def _reach_again(self) -> None:
+        if self._answering is None and self._source.idle:
+            self.run_worker(self._connect(quietly=True), group="connect")
+
+    async def _connect(self, *, quietly: bool = False) -> None:
         from tui.answering import connect
 
         try:
             await connect(self._source, self.status_line, lambda: self._answering is None)
         except LucieError as error:
-            if self._answering is None:  # which else tells it itself
+            if self._answering is None and not quietly:  # which else tells it itself
                 self._tell(str(error), ".error")
         if self._about is not None and self._source.info is not None:
             self._about.tell(self._source.info)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["chat"]
 
+_AGAIN_S = 5.0
+
 
 @click.command(help=say("command.help"), epilog=say("command.example"))
 @click.option("-m", "--model", metavar=say("command.model-value"), help=say("command.model"))
@@ -66,6 +68,7 @@ def chat(
         partial(_known, model, server),
         system=system,
         resume=not new,
+        again_s=None if server is None else _AGAIN_S,
         url=None if server is None or on_this_machine(server) else shown_address(server),
         notices=None if notice is None else _noticed(notice),
     )

@@ -36,6 +36,11 @@ class Source:
         """Whether a server has been reached and has not failed since."""
         return self._client is not None
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is no server, and nobody is reaching for one."""
+        return self._client is None and self._connecting is None
+
     async def connect(self, report: Callable[[Starting], None]) -> Client:
         """The client of a live server; starts or reaches one if there is none.
 

@@ -94,7 +94,8 @@ def _must_follow(new: Manifest, card: Card, records: Records) -> None:
     root = new.files[SYSTEM].sha256
     running, laid, trial = records.running, records.last_laid, card.trial
     if trial is not None and trial.before != card.running:
-        raise ImageError("update.on-trial")
+        same = laid is not None and laid.root == root
+        raise ImageError("update.tries" if same else "update.on-trial", version=new.version)
     if root == running.root if running else root.startswith(card.signature):
         raise ImageError("update.runs", version=new.version)
     if laid is not None and laid.root == root:

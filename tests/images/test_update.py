@@ -141,9 +141,11 @@ def test_an_update_goes_to_the_other_place_each_time(
 def test_while_one_is_on_trial_no_other_is_taken(
     tmp_path: Path, key: Path, card: Card, records: Records
 ) -> None:
-    take(updates.update(tmp_path, key), card, updates.signers(key), records)
+    first = updates.update(tmp_path, key)
+    take(first, card, updates.signers(key), records)
     later = updates.update(tmp_path, key, system=b"later")
     assert code(later, started(card, "B"), key, records) == "update.on-trial"
+    assert code(first, started(card, "B"), key, records) == "update.tries"
     assert card.partitions[2].read_bytes() == b"\xff" * 4096
 
 

@@ -239,6 +239,22 @@ async def test_a_server_that_ended_meanwhile_is_reached_anew(chatting: Chatting)
     assert server.connections == 2
 
 
+async def test_a_server_that_others_start_again_is_reached_when_it_is_back(
+    chatting: Chatting,
+) -> None:
+    error = ServerError("server.unreachable", address="http://x", reason="no route")
+    late = [error], [error], []
+    server = ScriptedServer([Delta("Half"), error], connects=late)
+    async with chatting(server, again_s=0.05) as chat:
+        await chat.until(lambda: chat.state == "ready")
+        assert chat.text.count("no route") == 1
+        await chat.say("Hello")
+        await chat.until_answered()
+        await chat.until(lambda: server.connections == 4)
+        await chat.until(lambda: chat.state == "ready")
+    assert server.closed
+
+
 async def test_a_server_that_cannot_be_had_is_told_and_tried_again(chatting: Chatting) -> None:
     error = ServerError("server.unreachable", address="http://x", reason="no route")
     server = ScriptedServer(connects=[[error], [error]])
