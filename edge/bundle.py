@@ -26,6 +26,7 @@ from typing import Self
 
 from pydantic import BaseModel, ValidationError
 
+from edge.durable import sync_folder
 from edge.errors import DamagedModelError, ModelError, StoreError
 from edge.fault import fault_text
 from edge.manifest import FORMAT, MANIFEST, File, Manifest, inside
@@ -125,7 +126,7 @@ class Bundle:
                 _give_back(draft, files)
             shutil.rmtree(draft, ignore_errors=True)
             raise
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
         return cls(target, complete, hashlib.sha256(raw).hexdigest())
 
     def _check_folder(self) -> None:
@@ -271,13 +272,4 @@ def _write_durably(path: Path, raw: bytes) -> None:
 
 def _sync_folders(root: Path) -> None:
     for folder in [root, *(path for path in root.rglob("*") if path.is_dir())]:
-        _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names in `folder` outlast a pulled plug."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_folder(folder)

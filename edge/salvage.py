@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from edge.durable import sync_folder
 from edge.migrations import migrate
 from edge.titles import title_from
 
@@ -65,7 +66,7 @@ def set_aside(path: Path) -> Salvage:
             _beside(path, suffix).rename(_beside(aside, suffix))
     path.rename(aside)
     fresh.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return Salvage(aside, len(conversations), len(messages))
 
 
@@ -81,14 +82,6 @@ def _free_name(path: Path) -> Path:
         count += 1
         aside = path.with_name(f"{path.stem}-damaged-{stamp}-{count}{path.suffix}")
     return aside
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _read(path: Path) -> tuple[dict[int, Row], dict[int, Row]]:

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from edge.durable import sync_folder
 from images.errors import ImageError
 from images.onboard.boot_partition import BOOT
-from images.onboard.writing import replace, sync_folder
+from images.onboard.writing import replace
 
 __all__ = ["Card", "Slot", "Trial", "without_a_cards_own"]
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["replace", "sync_folder"]
+from edge.durable import sync_folder
+
+__all__ = ["replace"]
 
 
 def replace(file: Path, content: bytes, mode: int = 0o644, *, wipe: bool = False) -> None:
@@ -38,12 +40,3 @@ def replace(file: Path, content: bytes, mode: int = 0o644, *, wipe: bool = False
         draft.unlink(missing_ok=True)
         if before is not None:
             os.close(before)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` outlast a pulled plug."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
