@@ -196,3 +196,41 @@ def test_says_which_programs_the_tests_need(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("PATH", "")
     with pytest.raises(LucieError, match="apt install iproute2 mmdebstrap strace tmux util-linux"):
         programs.require()
+
+
+@pytest.mark.parametrize(
+    ("there", "known", "installed"),
+    [
+        ((), "chromium nodejs", "iproute2 mmdebstrap strace tmux util-linux chromium nodejs"),
+        ((), "nodejs", "iproute2 mmdebstrap strace tmux util-linux nodejs"),
+        (("google-chrome", "tmux"), "nodejs", "iproute2 mmdebstrap strace util-linux nodejs"),
+        (("ip", "mmdebstrap", "strace", "tmux", "unshare"), "chromium nodejs", None),
+    ],
+    ids=["bare", "apt has no browser", "another browser", "nothing is needed"],
+)  # fmt: skip
+def test_a_bare_machine_gets_a_browser_with_what_the_tests_need(
+    there: tuple[str, ...],
+    known: str,
+    installed: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scripts = {
+        "apt-get": f'echo "$*" >> {tmp_path / "said"}',
+        "apt-cache": f'case " {known} " in *" $2 "*) ;; *) exit 100 ;; esac',
+        **dict.fromkeys(there, "exit 1"),
+    }
+    for name, line in scripts.items():
+        script = tmp_path / "bin" / name
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(f"#!/bin/sh\n{line}\n")
+        script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    programs.require()
+    if installed is None:
+        assert not (tmp_path / "said").exists()
+    else:
+        update, install = (tmp_path / "said").read_text().splitlines()
+        assert update == "update"
+        assert install == f"install -y --no-install-recommends {installed}"
