@@ -22,11 +22,28 @@ _PYTHON = "3.13"
 """Of Debian trixie."""
 _GLIBC = range(17, 42)
 """The C libraries that a wheel may ask for: up to trixie's 2.41."""
+_PROJECT = Path(edge.__file__).parents[1]
 _OURS = ("edge", "tui", "images")
-_NOT_ON_BOARD = (
-    *("__pycache__", "bootstrap", "building", "board", "flashing", "publishing"),
-    *("tests", "*.pyi"),
+_NOT_ON_BOARD = frozenset(
+    f"{package}/{path}"
+    for package, paths in {
+        "edge": (
+            *("bootstrap", "checkpoint.py", "commands/stages.py", "commands/words.py"),
+            *("demonstration.py", "llama_config.py", "markdown_table.py", "speed.py"),
+            *("tokenizer_file.py", "workshop.py"),
+        ),
+        "images": (
+            *("board", "boards.py", "boards.toml", "booting", "building", "checking.py"),
+            *("commands", "flashing", "publishing", "unpacking.py"),
+            *(f"locale/{name}.toml" for name in ("boot", "build", "catalog", "check", "command")),
+            *("locale/flash.toml", "locale/imager.toml"),
+        ),
+        "tui": ("chat.svg",),
+    }.items()
+    for path in paths
 )
+"""What nothing on a board imports: a change of it is no reason to make a system anew."""
+_NOT_RUN = ("__pycache__", "README.md", "*.po")
 _TOLD = ("Summary", "Author-email", "License", "License-Expression", "Project-URL")
 """Of a package, beside its name and version."""
 
@@ -88,11 +105,10 @@ def _pins(name: str, extra: str = "") -> Iterator[str]:
 
 def lay_out(target: Path, engine: Path, wheels: Path) -> None:
     """Put them together in a folder, as a board's `dist-packages`."""
-    ignore = shutil.ignore_patterns(*_NOT_ON_BOARD)
     shutil.copytree(wheels, target, ignore=shutil.ignore_patterns("bin", "tests", "*.pyi"))
     shutil.copytree(engine / "llama_cpp", target / "llama_cpp")
     for name in _OURS:
-        shutil.copytree(Path(edge.__file__).parents[1] / name, target / name, ignore=ignore)
+        shutil.copytree(_PROJECT / name, target / name, ignore=_left_out)
     _describe(target, "llama-cpp-python", llamacpp.VERSION)
     commands = [c for c in distribution("lucie-edge").entry_points if not c.extras]
     groups = {command.group for command in commands}
@@ -103,6 +119,13 @@ def lay_out(target: Path, engine: Path, wheels: Path) -> None:
     ]
     info = _describe(target, "lucie-edge", edge.__version__)
     (info / "entry_points.txt").write_text("\n".join(listed) + "\n", encoding="utf-8")
+
+
+def _left_out(folder: str, names: list[str]) -> set[str]:
+    """For `copytree`: which of these do not go onto a board."""
+    here = Path(folder).relative_to(_PROJECT)
+    unused = {name for name in names if str(here / name) in _NOT_ON_BOARD}
+    return unused | shutil.ignore_patterns(*_NOT_RUN)(folder, names)
 
 
 def _describe(target: Path, name: str, of: str) -> Path:

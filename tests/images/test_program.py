@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import re
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -44,26 +47,66 @@ def test_it_has_what_it_runs_and_nothing_that_builds(laid_out: Path) -> None:
     assert (laid_out / "llama_cpp/lib/libllama.so").exists()
     assert (laid_out / "images/onboard/apply.py").exists()
     assert (laid_out / "edge/locale/cli.toml").exists()
+    assert (laid_out / "edge/commands/run.py").exists()
     for left_out in (
         "images/building",
+        "images/commands",
         "images/publishing",
+        "images/locale/flash.toml",
         "edge/bootstrap",
+        "edge/README.md",
         "numpy/tests",
         "numpy/__init__.pyi",
     ):
         assert not (laid_out / left_out).exists()
 
 
-def test_what_starts_there_needs_nothing_else_of_ours(laid_out: Path) -> None:
-    """The programs of `board/system/usr/bin` with what was laid out, and no checkout."""
-    import subprocess
-
-    code = "import edge.program, edge.cli, tui.command, images.onboard.apply"
+def test_what_is_there_needs_nothing_else_of_ours(laid_out: Path) -> None:
+    """All of it is imported, with what was laid out and no checkout."""
     dependencies = [path for path in sys.path if path.endswith("site-packages")]
     (laid_out / "numpy/__init__.py").unlink()
     (laid_out / "numpy").rmdir()
+    (laid_out / "llama_cpp/lib/libllama.so").unlink()
+    (laid_out / "llama_cpp/lib").rmdir()
+    (laid_out / "llama_cpp").rmdir()
     path = f"import sys; sys.path[:0] = {[str(laid_out), *dependencies]}; "
-    check = "; import edge; assert edge.__file__.startswith(sys.path[0]), edge.__file__"
+    check = "import edge; assert edge.__file__.startswith(sys.path[0]), edge.__file__"
+    code = f"import importlib; [importlib.import_module(name) for name in {modules(laid_out)}]; "
     ran = subprocess.run([sys.executable, "-I", "-S", "-c", path + code + check], check=False,
                          capture_output=True, text=True, cwd=laid_out)  # fmt: skip
     assert ran.returncode == 0, ran.stderr
+
+
+def test_what_is_there_is_imported_by_something_there(laid_out: Path) -> None:
+    """What only those import who build would make a system anew when it changes."""
+    there = set(modules(laid_out))
+    [info] = laid_out.glob("lucie_edge-*.dist-info")
+    started = re.findall(r"= ([\w.]+):", (info / "entry_points.txt").read_text())
+    ahead = [*started, *(name for name in there if name.startswith("images.onboard"))]
+    reached = {"images.errors"}  # what is on a board may fail
+    while ahead:
+        name = ahead.pop()
+        if name in there - reached:
+            reached.add(name)
+            ahead += [*imported(laid_out, name), name.rpartition(".")[0]]
+    assert sorted(there - reached) == []
+
+
+def modules(folder: Path) -> list[str]:
+    """Ours that are in it."""
+    files = [file for name in ("edge", "images", "tui") for file in (folder / name).rglob("*.py")]
+    names = [".".join(file.relative_to(folder).with_suffix("").parts) for file in files]
+    return sorted(name.removesuffix(".__init__") for name in names)
+
+
+def imported(folder: Path, name: str) -> list[str]:
+    """What a module imports, also late, or only to name a type."""
+    place = folder.joinpath(*name.split("."))
+    file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    found: list[str] = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found += [str(node.module), *(f"{node.module}.{each.name}" for each in node.names)]
+    return found
