@@ -31,6 +31,7 @@ from edge.messages import text
 __all__ = [
     "FLAGS",
     "LLAMA_CPP_COMMIT",
+    "NO_AMX",
     "SDIST_SHA256",
     "VERSION",
     "cache_dir",
@@ -53,16 +54,20 @@ FLAGS = (
     # falls 10 to 30 times. ggml's own thread pool does not.
     "-DGGML_OPENMP=OFF",
 )
-_CMAKE = """
+_NO_COMMON = """
 # llama-cpp-python forces this library on, as a cache entry; a plain variable wins over
 # that (CMake policy CMP0126). It is 40 % of the compile time and nothing here loads it.
 set(LLAMA_BUILD_COMMON OFF)
+"""
+NO_AMX = """\
 # GCC 12 believes that _tile_loadconfig reads 8 of its 64 bytes, and drops the others: the
 # first multiplication with AMX is then an illegal instruction (llama.cpp pull request 26954).
 if(CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
   add_compile_options(-mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
 endif()
 """
+"""For CMake, as a file that a project includes."""
+_CMAKE = _NO_COMMON + NO_AMX
 
 _JOB_BYTES = 700 << 20
 """Peak memory of one compiler process of this build."""

@@ -12,6 +12,7 @@ from edge.bundle import Bundle
 from edge.catalog import entry_of_hash
 from edge.messages import text
 from images.building.room import EPOCH
+from images.flashing.source import SUMS
 from images.publishing.cdx import cyclonedx_document
 from images.publishing.component import Component
 from images.publishing.imager import OS_LIST, Entry, os_list
@@ -32,7 +33,9 @@ def papers(
     tags: Sequence[str],
     language: str,
 ) -> None:
-    """Write them beside the image in `folder`: NAME.cdx.json, NAME.spdx.json, NAME.os_list.json.
+    """Write them beside the image in `folder`, and at last the hashes of all that is handed on.
+
+    NAME.cdx.json, NAME.spdx.json, NAME.os_list.json, icon.svg, SHA256SUMS
 
     Args:
         debian: packages of which something is on the card.
@@ -53,6 +56,9 @@ def papers(
     }
     for ending, content in told.items():
         (folder / f"{name}{ending}").write_text(content, encoding="utf-8")
+    handed_on = sorted(file for file in folder.iterdir() if file.suffix != ".img")
+    sums = "".join(f"{_sha256(file)}  {file.name}\n" for file in handed_on)
+    (folder / SUMS).write_text(sums, encoding="utf-8")
 
 
 def _entry(image: Path, sha256: str, model: str, tags: Sequence[str], language: str) -> Entry:

@@ -24,11 +24,12 @@ else:
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["BLOCK", "Image", "open_image"]
+__all__ = ["BLOCK", "SUMS", "Image", "open_image"]
 
 BLOCK = 4 << 20
 """Bytes that are read and written at a time: cards are fastest at their erase blocks' size."""
-_SUMS = "SHA256SUMS"
+SUMS = "SHA256SUMS"
+"""Hashes of the files beside it, as `sha256sum` writes and checks them."""
 _PACKED = (".xz", ".zst", ".gz")
 
 
@@ -75,7 +76,7 @@ class Image:
             reason = error.strerror or str(error)
             raise ImageError("flash.unreadable", path=str(self.path), reason=reason) from error
         if self.sha256 not in (None, counted.sha256):
-            raise ImageError("flash.other-hash", path=str(self.path), sums=_SUMS)
+            raise ImageError("flash.other-hash", path=str(self.path), sums=SUMS)
 
     def _blocks(self, content: _Readable) -> Iterator[tuple[int, bytes]]:
         if self.block_map is None:
@@ -118,11 +119,11 @@ def open_image(path: Path, block_map: Path | None = None) -> Image:
 def _sum(path: Path) -> str | None:
     """Its hash in the list beside it."""
     try:
-        lines = (path.parent / _SUMS).read_text(encoding="utf-8").splitlines()
+        lines = (path.parent / SUMS).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise ImageError("flash.unreadable", path=str(path.parent / _SUMS), reason=str(error)) \
+        raise ImageError("flash.unreadable", path=str(path.parent / SUMS), reason=str(error)) \
             from error  # fmt: skip
     for line in lines:
         hashed, _, name = line.partition(" ")

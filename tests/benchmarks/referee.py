@@ -11,6 +11,7 @@ finds it first by LD_LIBRARY_PATH. `llama-server` also is the judge of greedy to
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
@@ -57,7 +58,8 @@ def build() -> Referee:
     """
     root = llamacpp.cache_dir() / "referee"
     with llamacpp.locked(root):
-        finished = root / f"{llamacpp.key()}-{len(_PROGRAMS)}"
+        made_by = hashlib.sha256(repr((_PROGRAMS, _ALONE, llamacpp.NO_AMX)).encode()).hexdigest()
+        finished = root / f"{llamacpp.key()}-{made_by[:8]}"
         if not finished.exists():
             _build(llamacpp.cache_dir() / "build" / f"referee-{llamacpp.key()}", finished)
     library_path = os.pathsep.join(
@@ -103,6 +105,9 @@ def _compile(
     source: Path, folder: Path, log: Path, flags: tuple[str, ...], targets: tuple[str, ...]
 ) -> None:
     env = {"PATH": f"{folder.parent / 'env/bin'}:{os.environ['PATH']}"}
+    more = folder.parent / "more.cmake"
+    more.write_text(llamacpp.NO_AMX, encoding="utf-8")
+    flags = (*flags, f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={more}")
     configure = ["cmake", "-G", "Ninja", "-S", str(source), "-B", str(folder), *flags]
     run(configure, log=log, env=env)
     jobs = ["-j", str(llamacpp.jobs())]

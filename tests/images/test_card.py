@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from images.errors import ImageError
 from images.flashing.source import open_image
 from images.unpacking import unpack
 from tests.images.conftest import lucie_image
+from tests.images.published import all_are_summed
 
 pytestmark = [
     pytest.mark.long("images/board/*", "images/building/*", "images/publishing",
@@ -37,7 +37,7 @@ def test_the_bundle_says_where_it_comes_from_and_is_whole(built: Path, model_pat
     assert found.kind == "image"
     assert [parent.sha256 for parent in found.parents] == [model.sha256]
     assert found.data == model.manifest.data
-    subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=built, check=True)
+    all_are_summed(built)
 
 
 def test_it_lists_what_it_is_made_of(built: Path) -> None:

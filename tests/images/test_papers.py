@@ -19,7 +19,7 @@ from edge.bootstrap import llamacpp
 from edge.bundle import Bundle
 from images.publishing.packages import installed
 from tests.images.images import content
-from tests.images.published import COPYRIGHT, PACKAGES, image_bundle
+from tests.images.published import COPYRIGHT, PACKAGES, all_are_summed, image_bundle
 
 
 @pytest.fixture(scope="module")
@@ -147,10 +147,14 @@ def test_it_names_the_image_that_it_is_of(cdx: dict[str, Any], spdx: dict[str, A
     assert len(contained) == 5 + 1 + 1 + 1, "packages and libraries, llama.cpp, model, its file"
 
 
+def test_all_that_is_handed_on_can_be_checked(bundle: Bundle) -> None:
+    all_are_summed(bundle.path)
+
+
 def test_it_is_the_same_when_made_again(bundle: Bundle, tmp_path: Path) -> None:
     again = image_bundle(tmp_path / "pi3", tmp_path / "work")
     names = [name for name in bundle.manifest.files if not name.endswith(".xz")]
-    assert len(names) == 5
+    assert len(names) == 6
     assert {n: again.manifest.files[n].sha256 for n in names} == {
         n: bundle.manifest.files[n].sha256 for n in names
     }
