@@ -6,6 +6,7 @@ last lines (`tui/status.py`), whatever the language.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,11 @@ class Turn:
     first_s: float
     """Until the first word of the answer."""
     answer_s: float
-    """Until its end."""
+    """Until its end, or until it was stopped."""
+    words: int
+    """Of the answer, on the screen."""
+    stopped: bool
+    """There were more to come: it had as many as were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +100,32 @@ class _Console:
 
     def below(self, question: str) -> str:
         """The first line below a question: what is waited for, then its answer."""
-        lines = [line.strip() for line in self.screen.display[: ROWS - 4]]
+        return next(filter(None, self._after(question) or ()), "")
+
+    def words(self, question: str) -> int:
+        """How many of its answer are on the screen, which a long one fills."""
+        after = self._after(question)
+        return len(re.findall(r"\w+", " ".join(self._lines() if after is None else after)))
+
+    def _after(self, question: str) -> list[str] | None:
+        """The lines below a question; None: it is not on the screen any more."""
+        lines = self._lines()
         asked = [n for n, line in enumerate(lines) if question[:_TOLD_APART] in line]
-        return next(filter(None, lines[asked[-1] + 1 :]), "") if asked else ""
+        return lines[asked[-1] + 1 :] if asked else None
+
+    def _lines(self) -> list[str]:
+        """Those of the conversation."""
+        return [line.strip() for line in self.screen.display[: ROWS - 4]]
 
     def type(self, text: str) -> None:
         """Type it, as fast as a serial line takes it, and Enter."""
         for letter in f"{text}\r":
             self._child.send(letter)
             time.sleep(0.02)
+
+    def press_escape(self) -> None:
+        """It stops an answer."""
+        self._child.send("\x1b")
 
     def close(self) -> None:
         """Switch the machine off."""
@@ -117,6 +139,7 @@ def talk(
     record: Path,
     patience_s: float,
     answered: Callable[[Turn, str], object] = lambda *_: None,
+    most_words: int | None = None,
 ) -> Talk:
     """Start a machine, wait for the chat, and ask one question after the other.
 
@@ -124,6 +147,8 @@ def talk(
         record: takes all that the console says.
         patience_s: for the start, and for each answer.
         answered: called after each answer, with the screen.
+        most_words: of an answer; then it is stopped. A small model may go on until its context
+            is full, which takes an emulated board an hour.
 
     Raises:
         ImageError: the machine ended, or it took too long; the text shows the screen.
@@ -135,14 +160,14 @@ def talk(
         ready = console.until(lambda: console.mood() == _READY, "ready")
         turns = []
         for question in questions:
-            turns.append(_turn(console, question))
+            turns.append(_turn(console, question, most_words))
             answered(turns[-1], console.shown())
         return Talk(screen - began, ready - began, tuple(turns), console.shown())
     finally:
         console.close()
 
 
-def _turn(console: _Console, question: str) -> Turn:
+def _turn(console: _Console, question: str, most_words: int | None) -> Turn:
     console.wait_anew()
     asked = time.monotonic()
     console.type(question)
@@ -156,5 +181,16 @@ def _turn(console: _Console, question: str) -> Turn:
         return console.mood() == _READY or not ("/" in line or line in remarks)
 
     first = console.until(answered, "first token")
-    done = console.until(lambda: console.mood() == _READY, "answer")
-    return Turn(first - asked, done - asked)
+
+    def ended() -> bool:
+        return console.mood() == _READY
+
+    def enough() -> bool:
+        return ended() or (most_words is not None and console.words(question) >= most_words)
+
+    console.until(enough, "answer")
+    words, stopped = console.words(question), not ended()
+    if stopped:
+        console.press_escape()
+    done = console.until(ended, "answer")
+    return Turn(first - asked, done - asked, words, stopped)

@@ -30,6 +30,8 @@ _MACHINES = ("raspi3b", "virt-a53", "virt-a72", "virt-a76")
 @click.option("--test", "test", is_flag=True, help=say("boot-test"))
 @click.option("--ask", "questions", multiple=True, default=[say("boot-question")],
               show_default=True, metavar="TEXT", help=say("boot-ask"))  # fmt: skip
+@click.option("--words", "most_words", type=Whole(1), default=20, show_default=True, metavar="N",
+              help=say("boot-words"))  # fmt: skip
 @click.option("--patience", type=Whole(1), default=1200, show_default=True, metavar="SECONDS",
               help=say("boot-patience"))  # fmt: skip
 @click.pass_context
@@ -39,6 +41,7 @@ def boot(
     machine: str,
     test: bool,
     questions: tuple[str, ...],
+    most_words: int,
     patience: int,
 ) -> None:
     """Start an image in an emulator."""
@@ -53,7 +56,8 @@ def boot(
             click.echo(say("boot-leave"), err=True)
             ctx.exit(subprocess.run(started.command(), check=False).returncode)
         click.echo(say("boot-starting", machine=machine), err=True)
-        had = talk(started.command(), questions, logs / "console.log", patience, _tell)
+        console = logs / "console.log"
+        had = talk(started.command(), questions, console, patience, _tell, most_words)
     click.echo(had.screen)
     start_s = {"screen": decimal_text(had.screen_s, 1), "ready": decimal_text(had.ready_s, 1)}
     click.echo(say("boot-times", **start_s), err=True)
@@ -61,4 +65,5 @@ def boot(
 
 def _tell(turn: Turn, _screen: str) -> None:
     times = {"first": decimal_text(turn.first_s, 1), "answer": decimal_text(turn.answer_s, 1)}
-    click.echo(say("boot-turn", **times), err=True)
+    how = "boot-stopped" if turn.stopped else "boot-turn"
+    click.echo(say(how, words=turn.words, **times), err=True)

@@ -107,7 +107,7 @@ def _compile(
     env = {"PATH": f"{folder.parent / 'env/bin'}:{os.environ['PATH']}"}
     more = folder.parent / "more.cmake"
     more.write_text(llamacpp.NO_AMX, encoding="utf-8")
-    flags = (*flags, f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={more}")
+    flags = (*flags, f"-DCMAKE_PROJECT_INCLUDE={more}")
     configure = ["cmake", "-G", "Ninja", "-S", str(source), "-B", str(folder), *flags]
     run(configure, log=log, env=env)
     jobs = ["-j", str(llamacpp.jobs())]

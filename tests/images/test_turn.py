@@ -40,6 +40,25 @@ for row in (4, 10):
     line(row + 2, "Bread"); time.sleep(0.5); line(row + 2, f"{row} breads."); state(32, "ready")
 time.sleep(60)
 """
+# A model that goes on for ever, until Esc; then the chat says so.
+RAMBLING = (
+    CHAT[: CHAT.index("for row")]
+    + r"""
+import select
+asked = ""
+while not asked.endswith("\r"): asked += sys.stdin.read(1)
+line(1, "▌ " + asked.strip()[:60])
+state(33, "waiting"); line(3, "En attente du premier mot")
+key, row = "", 3
+while key != "\x1b":
+    line(row, "and so on, and so on")
+    row = min(row + 1, 19)
+    if select.select([sys.stdin], [], [], 0)[0]: key = sys.stdin.read(1)
+    SCROLL
+line(20, "stopped"); state(32, "ready")
+time.sleep(60)
+"""
+)
 QUESTIONS = ("What is there?", "And what else is there to be had for those who are hungry, too?")
 
 
@@ -55,10 +74,27 @@ def test_what_is_seen_is_timed_and_shown(tmp_path: Path) -> None:
     assert len(seen.turns) == 2
     for turn in seen.turns:
         assert 1.7 < turn.first_s < turn.answer_s, "neither waiting nor a counter is a word"
+        assert (turn.words, turn.stopped) == (2, False)
     assert "4 breads." in screens[0]
     assert "10 breads." not in screens[0]
     assert "10 breads." in seen.screen
     assert "booting" in (tmp_path / "console.log").read_text()
+
+
+@pytest.mark.parametrize("scroll", ["", 'line(1, "")'], ids=["in sight", "scrolled away"])
+def test_an_answer_without_an_end_is_stopped(scroll: str, tmp_path: Path) -> None:
+    program = RAMBLING.replace("SCROLL", scroll)
+    command = [sys.executable, "-u", "-c", program]
+    seen = talk(command, QUESTIONS[:1], tmp_path / "console.log", 30, most_words=20)
+    [turn] = seen.turns
+    assert turn.stopped
+    assert 20 <= turn.words < 40
+    assert "stopped" in seen.screen
+
+
+def test_a_short_answer_is_not_stopped(tmp_path: Path) -> None:
+    seen = talked(CHAT, tmp_path, most_words=3)
+    assert [(turn.words, turn.stopped) for turn in seen.turns] == [(2, False), (2, False)]
 
 
 def test_a_machine_that_ends_is_told_with_what_was_on_its_screen(tmp_path: Path) -> None:

@@ -8,6 +8,6 @@ mv lucie.img "$2.img"
 say map
 bmaptool -q create -o "$2.img.bmap" "$2.img"
 say archive
-# Blocks of threads also where there is one core: the same bytes on every computer.
-xz -T+0 -6 -c "$2.img" > "$2.img.xz"
+# In blocks, however many cores there are (xz 5.4 and later): the same bytes on every computer.
+xz -T0 -6 -c "$2.img" > "$2.img.xz"
 zstd -q -T0 -10 "$2.img" -o "$2.img.zst"
