@@ -11,11 +11,11 @@ from edge.catalog import Entry, catalog
 from edge.device import Device
 from edge.plan import budget
 
-__all__ = ["Board", "boards"]
+__all__ = ["SYSTEM", "Board", "boards"]
 
 _FILE = Path(__file__).with_name("boards.toml")
 _GB = 1 << 30
-_SYSTEM = 160 << 20
+SYSTEM = 160 << 20
 """Bytes that the firmware, Linux and the services of an image take: an allowance, until images
 are built and measured."""
 
@@ -44,7 +44,7 @@ class Board:
         """
         total = int(memory * _GB)
         return Device.started(
-            self.title, "aarch64", self.processor, self.flags, total=total, taken=_SYSTEM
+            self.title, "aarch64", self.processor, self.flags, total=total, taken=SYSTEM
         )
 
     def models(self, memory: float) -> list[Entry]:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from tui.about import About
     from tui.answering import Answering
     from tui.notices import Notices
+    from tui.offered import Offers
 
 __all__ = ["ChatScreen", "Describe"]
 
@@ -71,6 +72,7 @@ class ChatScreen(Screen[None]):
         again_s: how often to reach for a server that somebody else runs and starts again, in
             seconds; None: ours, which is started when something is asked.
         notices: what those who look after this machine tell; they follow what is reopened.
+        offers: what they offer to use instead; None: nobody does.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -79,6 +81,7 @@ class ChatScreen(Screen[None]):
         Binding("ctrl+l,f2", "list", show=False),
         Binding("ctrl+r", "again", show=False),
         Binding("f1", "about", show=False),
+        Binding("f4", "offered", show=False),
     ]
 
     def __init__(
@@ -92,6 +95,7 @@ class ChatScreen(Screen[None]):
         url: str | None = None,
         again_s: float | None = None,
         notices: Notices | None = None,
+        offers: Offers | None = None,
     ) -> None:
         super().__init__()
         self.dialogue = Dialogue(system)
@@ -108,6 +112,7 @@ class ChatScreen(Screen[None]):
         self._url = url
         self._again_s = again_s
         self._notices = notices
+        self._offers = offers
         self._resuming = resume
         self.prompt.free = not resume
         self._begun = False
@@ -379,3 +384,18 @@ class ChatScreen(Screen[None]):
         self.app.clear_notifications()
         self._about = About(self._source.info, self._describe)
         self.app.push_screen(self._about)
+
+    def action_offered(self) -> None:
+        """Show what is offered to use instead."""
+        if self._offers is not None:
+            from tui.offered import Offered
+
+            self.app.clear_notifications()
+            self.app.push_screen(Offered(self._offers.all()), self._choose)
+
+    def _choose(self, name: str | None) -> None:
+        if name is not None and self._offers is not None:
+            try:
+                self._offers.choose(name)
+            except LucieError as error:
+                self._tell(str(error), ".error")

@@ -32,6 +32,8 @@ _AGAIN_S = 5.0
 @click.option("--system", metavar=say("command.text-value"), help=say("command.system"))
 @click.option("--notice", type=AnyPath(), metavar=say("command.notice-value"),
               help=say("command.notice"))  # fmt: skip
+@click.option("--offers", type=AnyPath(), nargs=2, metavar=say("command.offers-value"),
+              help=say("command.offers"))  # fmt: skip
 @click.pass_context
 def chat(
     ctx: click.Context,
@@ -40,6 +42,7 @@ def chat(
     new: bool,
     system: str | None,
     notice: Path | None,
+    offers: tuple[Path, Path] | None,
 ) -> None:
     """Open the chat; the exit code is 0, 1 where messages were lost, 128 + n after signal n."""
     _require_terminal()
@@ -59,6 +62,7 @@ def chat(
     from tui.app import ChatApp
     from tui.archive import Archive
     from tui.chat_screen import ChatScreen
+    from tui.offered import Offers
     from tui.signals import leaving_on_signals
     from tui.source import Source
 
@@ -71,6 +75,7 @@ def chat(
         again_s=None if server is None else _AGAIN_S,
         url=None if server is None or on_this_machine(server) else shown_address(server),
         notices=None if notice is None else _noticed(notice),
+        offers=None if offers is None else Offers(*offers),
     )
     app = ChatApp(screen)
     with leaving_on_signals(app.leave_soon):

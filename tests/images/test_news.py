@@ -51,6 +51,6 @@ def test_the_language_is_that_of_the_board(tmp_path: Path) -> None:
 def test_the_chat_looks_where_it_is_told() -> None:
     for console in ("getty@tty1.service.d", "serial-getty@.service.d"):
         conf = (BOARD / "systemd/system" / console / "lucie.conf").read_text()
-        assert "--notice /run/lucie-news\n" in conf
+        assert "--notice /run/lucie-news " in conf
     assert "\nd /run/lucie-news 0755 root root\n" in (BOARD / "tmpfiles.d/lucie.conf").read_text()
     assert "/run/lucie-news/settings" in (BOARD / "lucie-settings").read_text()

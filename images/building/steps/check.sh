@@ -51,16 +51,24 @@ stepping() {
 }
 
 services() {
-    for unit in getty.target.wants/getty@tty1 multi-user.target.wants/lucie-serve \
-        multi-user.target.wants/lucie-settings multi-user.target.wants/lucie-trial data.mount.wants/lucie-grow; do
-        [ -h "$root/etc/systemd/system/$unit.service" ] || { echo "$unit" && return 1; }
+    for unit in getty.target.wants/getty@tty1.service multi-user.target.wants/lucie-serve.service \
+        multi-user.target.wants/lucie-settings.service multi-user.target.wants/lucie-trial.service \
+        multi-user.target.wants/lucie-take.path data.mount.wants/lucie-grow.service; do
+        [ -h "$root/etc/systemd/system/$unit" ] || { echo "$unit" && return 1; }
     done
     for unit in ssh systemd-networkd systemd-resolved wpa_supplicant@; do # by lucie.toml
         [ -e "$root/usr/lib/systemd/system/$unit.service" ] || { echo "$unit" && return 1; }
     done
+    # Sticks are plugged in while it runs.
+    grep -q 'lucie-stick@%k.service' "$root/usr/lib/udev/rules.d/91-lucie-stick.rules" || { echo rules && return 1; }
+    for system in fat/vfat exfat/exfat ext4/ext4; do
+        grep -q "^kernel/fs/$system.ko" "$root"/usr/lib/modules/*/modules.order \
+            "$root"/usr/lib/modules/*/modules.builtin || { echo "$system" && return 1; }
+    done
     [ -s "$root/etc/ssh/sshd_config" ] || { echo sshd_config && return 1; }
     systemd-analyze --root="$root" --man=no verify lucie-serve.service lucie-settings.service lucie-grow.service \
-        lucie-class.socket lucie-class.service lucie-trial.service lucie-update@x.service
+        lucie-class.socket lucie-class.service lucie-stick@sda1.service lucie-take.path lucie-take.service \
+        lucie-trial.service lucie-update@x.service
 }
 
 passwords() {

@@ -1,0 +1,170 @@
+"""The models on a stick: found within bounds, checked byte for byte, and judged.
+
+All that is on a stick is hostile. It is mounted without links, devices and programs; here its
+folders may be endless, its manifests huge, and what they say untrue.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from edge.bundle import Bundle
+from edge.catalog import entry_of_hash
+from edge.device import Device, detect
+from edge.errors import LucieError
+from edge.header import read_model
+from edge.manifest import MANIFEST
+from edge.plan import plan
+from edge.quantity import size_text
+from images.boards import SYSTEM
+from images.onboard.news import say
+from images.onboard.store import Shelf
+
+__all__ = ["Found", "candidates", "judge", "plain_files"]
+
+_ENTRIES = 500
+"""Of a folder that are looked at."""
+_BUNDLES = 8
+"""That are looked into."""
+_FILES = 64
+"""Of a bundle, and folders as many."""
+_MANIFEST_BYTES = 1 << 20
+_SPARE = 64 << 20
+"""Bytes of a card that stay free for conversations."""
+_LANGUAGES = 5
+_SERVER = 85
+"""Per cent of the memory that the server may take (`lucie-serve.service`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A folder with a manifest, and what comes of it."""
+
+    bundle: Bundle | None
+    """A whole model that may be used; None: not this one."""
+    text: str
+    """What a person is told of it."""
+    title: str = ""
+    """How the model is called."""
+
+
+def candidates(stick: Path) -> list[Path]:
+    """Folders that may be bundles: in the top folder of a stick, and in the folders in it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    found = list[Path]()
+    for folder in _folders(stick):
+        found += [folder] if _is_bundle(folder) else filter(_is_bundle, _folders(folder))
+        if len(found) >= _BUNDLES:
+            break
+    return found[:_BUNDLES]
+
+
+def plain_files(stick: Path) -> list[str]:
+    """Names of model files that are in no bundle, in the top folder.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return [each.name for each in _entries(stick) if each.name.lower().endswith(".gguf")]
+
+
+def judge(folder: Path, shelf: Shelf) -> Found:
+    """Read all of a bundle, and say whether it may be used on this board.
+
+    Args:
+        shelf: where the models of the board are.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    name = folder.name
+    if not _bounded(folder):
+        return Found(None, say("stick.too-many-files", folder=name))
+    try:
+        bundle = Bundle.open(folder, verify=False)
+        told = bundle.manifest
+        weights = [file for file in told.files if file.endswith(".gguf") and "/" not in file]
+        if told.kind != "gguf" or len(weights) != 1:
+            return Found(None, say("stick.not-runnable", folder=name))
+        title = _title(bundle)
+        if (reason := _no_place(bundle, shelf, title)) is not None:
+            return Found(None, reason)
+        plan(read_model(folder / weights[0]), _board())
+        bundle = Bundle.open(folder, verify=True)
+    except LucieError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
+        return Found(None, say("stick.refused", folder=name, reason=str(error)))
+    size = size_text(sum(file.size for file in told.files.values()))
+    languages = "".join(f", {each[:20]}" for each in told.languages[:_LANGUAGES])
+    return Found(bundle, say("stick.offer", title=title, size=size, languages=languages), title)
+
+
+def _no_place(bundle: Bundle, shelf: Shelf, title: str) -> str | None:
+    """Why it cannot be put on the card; None: it can, or is there and is not in use."""
+    name = bundle.manifest.name
+    there = shelf.manifest(name)
+    if there is not None:
+        if there.files != bundle.manifest.files:
+            return say("stick.other", name=name)
+        return say("stick.in-use", title=title) if shelf.in_use() == name else None
+    size = sum(file.size for file in bundle.manifest.files.values())
+    free = shutil.disk_usage(shelf.root).free - _SPARE
+    if free < size:
+        left = size_text(max(free, 0))
+        return say("stick.no-space", title=title, size=size_text(size), free=left)
+    return None
+
+
+def _title(bundle: Bundle) -> str:
+    known = (entry_of_hash(file.sha256) for file in bundle.manifest.files.values())
+    return next((entry.title for entry in known if entry), bundle.manifest.name)
+
+
+def _board() -> Device:
+    """This board as the server finds it when it has let go of the model before."""
+    here = detect()
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    taken = max(SYSTEM, total * (100 - _SERVER) // 100)
+    return Device.started(here.board, here.cpu.arch, here.cpu.name, here.cpu.flags, total=total,
+                          taken=taken)  # fmt: skip
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [Path(e.path) for e in _entries(folder) if e.is_dir(follow_symlinks=False)]
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as found:
+        # What is no text, and what others hide, is nobody's model.
+        seen = [e for e in islice(found, _ENTRIES) if e.name.isprintable() and e.name[0] != "."]
+    return sorted(seen, key=lambda each: each.name)
+
+
+def _is_bundle(folder: Path) -> bool:
+    return os.path.lexists(folder / MANIFEST)
+
+
+def _bounded(folder: Path) -> bool:
+    """Whether it is as small as a model's bundle is; not all of it is looked at to tell."""
+    if (folder / MANIFEST).lstat().st_size > _MANIFEST_BYTES:
+        return False
+    return sum(1 for _ in islice(_below(folder), _FILES + 1)) <= _FILES
+
+
+def _below(root: Path) -> Iterator[os.DirEntry[str]]:
+    folders = [root]
+    while folders:
+        with os.scandir(folders.pop()) as found:
+            for each in found:
+                yield each
+                if each.is_dir(follow_symlinks=False):
+                    folders.append(Path(each.path))

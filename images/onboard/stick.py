@@ -1,0 +1,240 @@
+"""A stick: what is plugged in is looked through, and what is chosen of it is taken.
+
+    udev ──▶ lucie-stick@sdb1 ──▶ `look`: mounted for this process alone ──▶ news, offers
+    chat ──▶ lucie-take       ──▶ `take`: copied, checked on the way, used ──▶ news
+    pulled ─▶ lucie-stick@sdb1 stops ──▶ `gone`
+
+What is looked for on a stick stands in `SEARCHES`.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from edge.bundle import Bundle
+from edge.errors import LucieError
+from images.onboard import offers
+from images.onboard.bundles import candidates, judge, plain_files
+from images.onboard.news import forget, say, tell
+from images.onboard.store import Shelf, shelf
+
+__all__ = ["SEARCHES", "gone", "look", "main", "models", "take"]
+
+_RUN = Path("/run/lucie-stick")
+_BLOCK = Path("/sys/class/block")
+_FSTAB = Path("/etc/fstab")
+_DEVICE = re.compile(r"[a-z]+[0-9]*")
+# An ext4 may ask the kernel to panic, and may have a journal that wants to be written.
+_OPTIONS = {"vfat": "", "exfat": "", "ext4": ",noload,errors=continue"}
+_SAFE = "ro,nosuid,nodev,noexec,nosymfollow"
+_SERVER = "lucie-serve.service"
+_TRIES = 15
+"""A fifth of a second each: reading fails a moment before Linux knows that a stick is gone."""
+_TAKING = "stick"
+"""News of what is being taken; those of a stick end with the name of its device."""
+
+
+def models(device: str, stick: Path) -> Iterator[str]:
+    """Offer the models of a stick.
+
+    Returns:
+        What a person is told of each.
+    """
+    with shelf() as ours, _alone() as alone:
+        if alone:
+            ours.clear()
+        seen = set[str]()
+        for folder in candidates(stick):
+            found = judge(folder, ours)
+            if found.bundle is not None and found.bundle.manifest.name not in seen:
+                name = found.bundle.manifest.name
+                seen.add(name)
+                place = str(folder.relative_to(stick))
+                offers.make(
+                    offers.Offer(text=found.text, title=found.title, name=name, device=device,
+                                 folder=place, sha256=found.bundle.sha256)
+                )  # fmt: skip
+                yield f"{found.text} {say('stick.how')}"
+            else:
+                yield found.text
+    yield from (say("stick.plain-file", file=ascii(name)[1:-1]) for name in plain_files(stick)[:1])
+
+
+SEARCHES: tuple[Callable[[str, Path], Iterator[str]], ...] = (models,)
+"""Each is given a device and where it is mounted, and says in lines what it has found there."""
+
+
+def look(device: str) -> None:
+    """Look through a stick that has been plugged in, and tell what is on it."""
+    if _disk(device) == _disk(_data()):  # the board itself has started from it
+        return
+    name, mark = f"stick-{device}", _mark(device)
+    offers.withdraw(device)
+    forget(_TAKING)
+    tell(name, say("stick.reading"))
+    mark.touch()
+    try:
+        with _mounted(device) as stick:
+            lines = [line for search in SEARCHES for line in search(device, stick)]
+    except OSError as error:
+        offers.withdraw(device)
+        if _pulled(device, error):
+            tell(name, say("stick.pulled"))
+            return  # and the mark stays, for `gone`
+        lines = [say("stick.unreadable", reason=_reason(error))]
+    mark.unlink()
+    tell(name, "\n".join(lines) or say("stick.nothing"))
+
+
+def gone(device: str) -> None:
+    """A stick has been pulled out, or `look` has come to an early end: offer nothing of it."""
+    offers.withdraw(device)
+    mark = _mark(device)
+    if mark.exists():
+        mark.unlink()
+        tell(f"stick-{device}", say("stick.stopped" if _is_there(device) else "stick.pulled"))
+    else:
+        forget(f"stick-{device}")
+
+
+def take() -> None:
+    """Copy the model that has been chosen onto the card, and have the server use it."""
+    offer = offers.chosen()
+    if offer is None:
+        return
+    try:
+        with _alone(wait=True), shelf() as ours:
+            ours.clear()
+            said = _take(offer, ours)
+    except OSError as error:
+        if _pulled(offer.device, error):
+            said = say("stick.pulled-copy", title=offer.title)
+        else:
+            said = say("stick.not-taken", title=offer.title, reason=_reason(error))
+    except LucieError as error:
+        said = say("stick.not-taken", title=offer.title, reason=str(error))
+    tell(_TAKING, said)
+
+
+def _take(offer: offers.Offer, ours: Shelf) -> str:
+    """What is told in the end."""
+    before = ours.in_use()
+    if ours.manifest(offer.name) is None:
+        tell(_TAKING, say("stick.copying", title=offer.title))
+        _copy(offer, ours)
+    tell(_TAKING, say("stick.starting", title=offer.title))
+    if _use(ours, offer.name):
+        return say("stick.used", title=offer.title)
+    _use(ours, before)
+    return say("stick.useless", title=offer.title)
+
+
+def _copy(offer: offers.Offer, ours: Shelf) -> None:
+    with _mounted(offer.device) as stick:
+        try:
+            bundle = Bundle.open(stick / offer.folder, verify=False)
+        except LucieError as error:
+            raise error.__cause__ if isinstance(error.__cause__, OSError) else error from None
+        if bundle.sha256 != offer.sha256:
+            raise OSError(0, say("stick.another"))
+        ours.take(bundle)
+
+
+def _use(ours: Shelf, name: str) -> bool:
+    """Whether the server has started with it."""
+    ours.use(name)
+    return _run("systemctl", "restart", _SERVER).returncode == 0
+
+
+def _pulled(device: str, error: OSError) -> bool:
+    """Whether this error is of a stick that is not there any more."""
+    for _ in range(_TRIES if error.errno == errno.EIO else 1):
+        if not _is_there(device):
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__
+
+
+def _mark(device: str) -> Path:
+    """There while a stick is being looked through."""
+    return _RUN / f"reading-{device}"
+
+
+@contextmanager
+def _mounted(device: str) -> Iterator[Path]:
+    """Where a stick can be read: nobody else sees it there, and it ends with this process."""
+    kind = _output("blkid", "-p", "-o", "value", "-s", "TYPE", f"/dev/{device}")
+    if kind not in _OPTIONS:
+        raise OSError(0, say("stick.no-system", kind=ascii(kind)[1:-1] or "?"))
+    place = _RUN / device
+    place.mkdir(exist_ok=True)
+    _output("mount", "-t", kind, "-o", _SAFE + _OPTIONS[kind], f"/dev/{device}", str(place))
+    try:
+        yield place
+    finally:
+        _run("umount", "--lazy", str(place))
+        place.rmdir()
+
+
+@contextmanager
+def _alone(*, wait: bool = False) -> Iterator[bool]:
+    """Whether nobody else changes the models meanwhile."""
+    with (_RUN / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _output(*command: str) -> str:
+    """What a program says; raises `OSError` where it fails."""
+    ended = _run(*command)
+    if ended.returncode != 0:
+        said = ended.stderr.strip().splitlines()
+        raise OSError(0, said[-1] if said else f"{command[0]}: {ended.returncode}")
+    return ended.stdout.strip()
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _is_there(device: str) -> bool:
+    return (_BLOCK / device).exists()
+
+
+def _disk(device: str) -> str:
+    """The disk that it is a part of, or itself."""
+    place = (_BLOCK / device).resolve()
+    return place.parent.name if (place / "partition").exists() else device
+
+
+def _data() -> str:
+    """The device of the board's own models."""
+    lines = (line.split() for line in _FSTAB.read_text(encoding="utf-8").splitlines())
+    return next((Path(line[0]).name for line in lines if line[1:2] == ["/data"]), "")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do what a unit of systemd asks for: `look DEVICE`, `gone DEVICE` or `take`."""
+    what, *devices = arguments
+    if any(_DEVICE.fullmatch(device) is None for device in devices):
+        raise ValueError(devices)
+    if what == "take":
+        take()
+    else:
+        {"look": look, "gone": gone}[what](*devices)
+    return 0

@@ -1,0 +1,112 @@
+"""The models of a board: root's, in a folder of the account that runs them and is not trusted.
+
+`/data/lucie` is that account's: whatever it puts there, a link say, leads root nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.bundle import DRAFT_PREFIX, Bundle
+from edge.errors import ModelError
+from edge.manifest import Manifest
+
+__all__ = ["HOME", "Shelf", "shelf"]
+
+HOME = Path("/data/lucie")
+_CHOSEN = "model"
+"""The file that says which one the server loads: `LUCIE_MODEL=NAME`."""
+_VARIABLE = "LUCIE_MODEL="
+_PLACE = ("data", "models")
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Where models are, held open."""
+
+    root: Path
+    """Of the models."""
+    home: int
+    """Descriptor of the folder above all."""
+
+    def manifest(self, name: str) -> Manifest | None:
+        """Of the model of that name; None: there is none, or one that is damaged."""
+        try:
+            return Bundle.open(self.root / name, verify=False).manifest
+        except ModelError:
+            return None
+
+    def in_use(self) -> str:
+        """The name of the model that the server loads; "" where none is named."""
+        try:
+            descriptor = os.open(_CHOSEN, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK,
+                                 dir_fd=self.home)  # fmt: skip
+        except OSError:  # it is not root's: there may be anything
+            return ""
+        with os.fdopen(descriptor, "rb") as file:
+            lines = file.read(1000).decode("utf-8", errors="replace").splitlines()
+        named = [line.removeprefix(_VARIABLE) for line in lines if line.startswith(_VARIABLE)]
+        return named[-1] if named else ""
+
+    def use(self, name: str) -> None:
+        """Have the server load that one from its next start on.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        draft = f".{_CHOSEN}.new"
+        with suppress(FileNotFoundError):
+            os.unlink(draft, dir_fd=self.home)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        descriptor = os.open(draft, flags, 0o644, dir_fd=self.home)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(f"{_VARIABLE}{name}\n")
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(draft, _CHOSEN, src_dir_fd=self.home, dst_dir_fd=self.home)
+        os.fsync(self.home)
+
+    def take(self, bundle: Bundle) -> None:
+        """Copy a bundle, whose files must be what its manifest says, all of it or nothing.
+
+        Raises:
+            LucieError: it is damaged.
+            OSError: it cannot be read or written.
+        """
+        files = {name: bundle.path / name for name in bundle.manifest.files}
+        Bundle.write(self.root / bundle.manifest.name, bundle.manifest, files)
+
+    def clear(self) -> None:
+        """Remove what a copy has left that was cut off.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        for draft in self.root.glob(f"{DRAFT_PREFIX}*"):
+            shutil.rmtree(draft)
+
+
+@contextmanager
+def shelf() -> Iterator[Shelf]:
+    """The models of this board.
+
+    Raises:
+        OSError: they cannot be reached, as where something else lies in their place.
+    """
+    held = list[int]()
+    try:
+        held.append(os.open(HOME, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
+        for part in _PLACE:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+            held.append(os.open(part, flags, dir_fd=held[-1]))
+        if os.fstat(held[-1]).st_uid != os.geteuid():
+            raise PermissionError(1, os.strerror(1), str(HOME.joinpath(*_PLACE)))
+        yield Shelf(Path(f"/proc/self/fd/{held[-1]}"), held[0])
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
