@@ -25,7 +25,7 @@ from images.boards import SYSTEM
 from images.onboard.news import say
 from images.onboard.store import Shelf
 
-__all__ = ["Found", "candidates", "judge", "plain_files"]
+__all__ = ["Found", "candidates", "judge", "names", "plain_files"]
 
 _ENTRIES = 500
 """Of a folder that are looked at."""
@@ -67,13 +67,22 @@ def candidates(stick: Path) -> list[Path]:
     return found[:_BUNDLES]
 
 
+def names(stick: Path) -> list[str]:
+    """Of what lies in the top folder, within bounds.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return [each.name for each in _entries(stick)]
+
+
 def plain_files(stick: Path) -> list[str]:
     """Names of model files that are in no bundle, in the top folder.
 
     Raises:
         OSError: it cannot be read.
     """
-    return [each.name for each in _entries(stick) if each.name.lower().endswith(".gguf")]
+    return [name for name in names(stick) if name.lower().endswith(".gguf")]
 
 
 def judge(folder: Path, shelf: Shelf) -> Found:

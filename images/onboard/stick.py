@@ -21,11 +21,12 @@ from pathlib import Path
 from edge.bundle import Bundle
 from edge.errors import LucieError
 from images.onboard import offers
-from images.onboard.bundles import candidates, judge, plain_files
+from images.onboard.bundles import candidates, judge, names, plain_files
 from images.onboard.news import forget, say, tell
 from images.onboard.store import Shelf, shelf
+from images.onboard.update_file import is_update
 
-__all__ = ["SEARCHES", "gone", "look", "main", "models", "take"]
+__all__ = ["SEARCHES", "gone", "look", "main", "models", "mounted", "take", "updates"]
 
 _RUN = Path("/run/lucie-stick")
 _BLOCK = Path("/sys/class/block")
@@ -67,7 +68,14 @@ def models(device: str, stick: Path) -> Iterator[str]:
     yield from (say("stick.plain-file", file=ascii(name)[1:-1]) for name in plain_files(stick)[:1])
 
 
-SEARCHES: tuple[Callable[[str, Path], Iterator[str]], ...] = (models,)
+def updates(device: str, stick: Path) -> Iterator[str]:
+    """Have updates looked at by who may write to the card; it tells what comes of them itself."""
+    if any(is_update(name) for name in names(stick)):
+        _output("systemctl", "start", "--no-block", f"lucie-update@{device}.service")
+        yield say("update.seen")
+
+
+SEARCHES: tuple[Callable[[str, Path], Iterator[str]], ...] = (updates, models)
 """Each is given a device and where it is mounted, and says in lines what it has found there."""
 
 
@@ -81,7 +89,7 @@ def look(device: str) -> None:
     tell(name, say("stick.reading"))
     mark.touch()
     try:
-        with _mounted(device) as stick:
+        with mounted(device) as stick:
             lines = [line for search in SEARCHES for line in search(device, stick)]
     except OSError as error:
         offers.withdraw(device)
@@ -137,7 +145,7 @@ def _take(offer: offers.Offer, ours: Shelf) -> str:
 
 
 def _copy(offer: offers.Offer, ours: Shelf) -> None:
-    with _mounted(offer.device) as stick:
+    with mounted(offer.device) as stick:
         try:
             bundle = Bundle.open(stick / offer.folder, verify=False)
         except LucieError as error:
@@ -172,19 +180,26 @@ def _mark(device: str) -> Path:
 
 
 @contextmanager
-def _mounted(device: str) -> Iterator[Path]:
-    """Where a stick can be read: nobody else sees it there, and it ends with this process."""
+def mounted(device: str, place: str = "") -> Iterator[Path]:
+    """Where a stick can be read: nobody else sees it there, and it ends with this process.
+
+    Args:
+        place: a name of its own for who reads it beside others.
+
+    Raises:
+        OSError: it has no file system that is known, or fails.
+    """
     kind = _output("blkid", "-p", "-o", "value", "-s", "TYPE", f"/dev/{device}")
     if kind not in _OPTIONS:
         raise OSError(0, say("stick.no-system", kind=ascii(kind)[1:-1] or "?"))
-    place = _RUN / device
-    place.mkdir(exist_ok=True)
-    _output("mount", "-t", kind, "-o", _SAFE + _OPTIONS[kind], f"/dev/{device}", str(place))
+    folder = _RUN / (place or device)
+    folder.mkdir(exist_ok=True)
+    _output("mount", "-t", kind, "-o", _SAFE + _OPTIONS[kind], f"/dev/{device}", str(folder))
     try:
-        yield place
+        yield folder
     finally:
-        _run("umount", "--lazy", str(place))
-        place.rmdir()
+        _run("umount", "--lazy", str(folder))
+        folder.rmdir()
 
 
 @contextmanager

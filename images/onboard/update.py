@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import IO
 
@@ -20,26 +21,60 @@ from edge.manifest import File
 from edge.quantity import size_text
 from images.errors import ImageError
 from images.onboard.boot_partition import writable
+from images.onboard.bundles import names
 from images.onboard.news import say, tell
 from images.onboard.slots import Card
-from images.onboard.update_file import BOOT, CMDLINE, SIGNERS, SYSTEM, Manifest, Update, opened
+from images.onboard.stick import mounted
+from images.onboard.update_file import (
+    BOOT,
+    CMDLINE,
+    SIGNERS,
+    SUFFIX,
+    SYSTEM,
+    Manifest,
+    Update,
+    is_update,
+    opened,
+)
 from images.onboard.update_record import Record, Records, day
 
-__all__ = ["main", "take"]
+__all__ = ["main", "newest", "take"]
 
 _BLOCK = 1 << 20
+_MOST = 8
+"""Files of a stick that are looked at."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Take the update in a file; what comes of it is told in the chat."""
-    [file] = map(Path, arguments)
+    """Take the update on the stick of that device; what comes of it is told in the chat."""
+    [device] = arguments
     try:
-        record = take(file, Card.here(), SIGNERS, Records.here(), _reading)
+        with mounted(device, f"update-{device}") as stick:
+            record = take(newest(stick, SIGNERS), Card.here(), SIGNERS, Records.here(), _reading)
     except LucieError as error:
         return _tell(str(error), 1)
     except OSError as error:
-        return _tell(say("update.stopped", file=file.name, reason=error.strerror or str(error)), 1)
+        return _tell(say("update.stopped", reason=error.strerror or str(error)), 1)
     return _tell(say("update.ready", version=record.version, day=day(record)), 0)
+
+
+def newest(stick: Path, signers: Path) -> Path:
+    """Of the updates in the top folder that are signed, the one that was made last.
+
+    Raises:
+        ImageError: none of them is.
+        OSError: the stick cannot be read.
+    """
+    found, wrong = list[tuple[datetime, Path]](), list[ImageError]()
+    for name in sorted(filter(is_update, names(stick)))[:_MOST]:
+        try:
+            with opened(stick / name, signers) as update:
+                found.append((update.manifest.made, stick / name))
+        except ImageError as error:
+            wrong.append(error)
+    if found:
+        return max(found)[1]
+    raise wrong[0] if wrong else ImageError("update.none", path=SUFFIX)
 
 
 def _reading(record: Record, size: int) -> None:

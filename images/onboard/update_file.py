@@ -39,6 +39,7 @@ __all__ = [
     "SYSTEM",
     "Manifest",
     "Update",
+    "is_update",
     "opened",
 ]
 
@@ -126,6 +127,11 @@ def opened(path: Path, signers: Path) -> Iterator[Update]:
         except ValidationError as error:  # signed, so of a later version of this project
             raise ImageError("update.later", path=path.name) from error
         yield Update(manifest, raw, path)
+
+
+def is_update(name: str) -> bool:
+    """Whether a file of that name says that it is one; `.…` is what other computers hide."""
+    return name.lower().endswith(SUFFIX) and not name.startswith(".")
 
 
 def _regular(path: Path) -> int:

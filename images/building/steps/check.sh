@@ -68,7 +68,7 @@ services() {
     [ -s "$root/etc/ssh/sshd_config" ] || { echo sshd_config && return 1; }
     systemd-analyze --root="$root" --man=no verify lucie-serve.service lucie-settings.service lucie-grow.service \
         lucie-class.socket lucie-class.service lucie-stick@sda1.service lucie-take.path lucie-take.service \
-        lucie-trial.service lucie-update@x.service
+        lucie-trial.service lucie-update@sda1.service
 }
 
 passwords() {
