@@ -1,7 +1,8 @@
 """The machines that QEMU has for us, and how a card is started in them.
 
 There is no Raspberry Pi 4 that starts Linux, and no 5: `virt` with their processor stands for them.
-None has a network device.
+QEMU starts Linux itself in their firmware's place. Of `virt-uefi` the firmware is there, and finds
+on the card what it starts. None has a network device.
 """
 
 from __future__ import annotations
@@ -32,11 +33,17 @@ class Machine:
     """For QEMU."""
     drive: str
     """How it holds the card."""
+    firmware: str | None = None
+    """In the room of `tools`; None: QEMU starts Linux."""
 
 
 def _virt(cpu: str) -> Machine:
-    arguments = ("-M", "virt", "-cpu", cpu, "-smp", "2", "-m", "1G")
-    return Machine(f"virt-{cpu.removeprefix('cortex-')}", ("console=ttyAMA0",), arguments, "virtio")
+    name = f"virt-{cpu.removeprefix('cortex-')}"
+    return Machine(name, ("console=ttyAMA0",), _virt_arguments(cpu), "virtio")
+
+
+def _virt_arguments(cpu: str) -> tuple[str, ...]:
+    return ("-M", "virt", "-cpu", cpu, "-smp", "2", "-m", "1G")
 
 
 MACHINES: Mapping[str, Machine] = {
@@ -46,6 +53,8 @@ MACHINES: Mapping[str, Machine] = {
         Machine("raspi3b", ("console=ttyS1,115200", "systemd.watchdog_sec=0"),
                 ("-M", "raspi3b", "-dtb", "bcm2837-rpi-3-b.dtb", "-serial", "null"), "sd"),
         *map(_virt, ("cortex-a53", "cortex-a72", "cortex-a76")),
+        Machine("virt-uefi", (), _virt_arguments("cortex-a72"), "virtio",
+                firmware="/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"),
     )
 }  # fmt: skip
 """By name."""
@@ -61,16 +70,20 @@ class Started:
 
     def command(self) -> list[str]:
         """The program that is the machine; its console is stdin and stdout."""
-        line = (self.folder / "cmdline.txt").read_text(encoding="utf-8").split()
-        line = [*self.machine.words, *(word for word in line if "console=" not in word)]
+        firmware = self.machine.firmware
         program = [
             *("qemu-system-aarch64", *self.machine.arguments),
             *("-display", "none", "-nic", "none", "-no-reboot", "-serial", "mon:stdio"),
-            *("-kernel", "vmlinuz", "-initrd", "initrd", "-append", " ".join(line)),
+            *(self._linux() if firmware is None else ("-bios", firmware)),
             *("-drive", f"if={self.machine.drive},file={_CARD},format=raw"),
         ]
         inside = ["sh", "-c", 'cd /card && exec "$@"', "sh", *program]
         return self.room.command(inside, {"/card": self.folder})
+
+    def _linux(self) -> list[str]:
+        line = (self.folder / "cmdline.txt").read_text(encoding="utf-8").split()
+        line = [*self.machine.words, *(word for word in line if "console=" not in word)]
+        return ["-kernel", "vmlinuz", "-initrd", "initrd", "-append", " ".join(line)]
 
 
 def start(image: Path, machine: Machine, folder: Path, log: Path) -> Started:
@@ -89,5 +102,6 @@ def start(image: Path, machine: Machine, folder: Path, log: Path) -> Started:
     # A card is larger than the image, and QEMU's are powers of two.
     os.truncate(card, 1 << (size - 1).bit_length())
     room = tools(log)
-    room.run("firmware", f"/card/{_CARD}", "/card", binds={"/card": folder}, log=log)
+    if machine.firmware is None:
+        room.run("firmware", f"/card/{_CARD}", "/card", binds={"/card": folder}, log=log)
     return Started(room, folder, machine)

@@ -24,8 +24,8 @@ _MIRROR = "http://deb.debian.org/debian"
 _TOOLS = (
     "bmap-tools", "console-setup", "cpio", "device-tree-compiler", "dosfstools", "e2fsprogs",
     "erofs-utils", "fdisk", "kmod", "libpam-runtime", "mtools", "ninja-build", "cmake",
-    "g++-aarch64-linux-gnu", "python3", "qemu-system-arm", "systemd", "xkb-data", "xz-utils",
-    "zstd",
+    "g++-aarch64-linux-gnu", "python3", "qemu-efi-aarch64", "qemu-system-arm", "systemd",
+    "xkb-data", "xz-utils", "zstd",
 )  # fmt: skip
 _TAKEN = ("console-setup-linux", "xkb-data")
 """Those of them that a board has something of: letters for its screen, keyboards."""

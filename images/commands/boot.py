@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["boot"]
 
-_MACHINES = ("raspi3b", "virt-a53", "virt-a72", "virt-a76")
+_MACHINES = ("raspi3b", "virt-a53", "virt-a72", "virt-a76", "virt-uefi")
 
 
 @click.command("boot", **words("boot"))

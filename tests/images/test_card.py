@@ -11,6 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from edge.bundle import Bundle
+from images.booting.machine import MACHINES, start
+from images.booting.turn import talk
 from images.commands import image
 from images.errors import ImageError
 from images.flashing.source import open_image
@@ -75,8 +77,15 @@ def test_it_is_as_small_as_was_asked_for(built: Path) -> None:
 def test_it_keeps_to_every_contract(built: Path) -> None:
     looked = lucie_image("check", next(built.glob("*.img.xz")), "--json")
     found = {contract["name"]: contract for contract in json.loads(looked.stdout)}
-    assert len(found) == 11
+    assert len(found) == 12
     assert [name for name, contract in found.items() if not contract["kept"]] == []
+
+
+def test_it_starts_by_uefi_as_well(built: Path, home: Path, tmp_path: Path) -> None:
+    """What the firmware finds on the card is started, not what QEMU is given; nothing is asked."""
+    started = start(next(built.glob("*.img.zst")), MACHINES["virt-uefi"], tmp_path, home / "log")
+    seen = talk(started.command(), (), tmp_path / "console.log", 1200)
+    assert "SmolLM2" in seen.screen
 
 
 def test_damage_is_found(card: Path) -> None:

@@ -116,6 +116,10 @@ def test_a_machine_has_no_network_and_the_console_of_its_board(machine, tmp_path
     (tmp_path / "cmdline.txt").write_text("console=serial0,115200 console=tty1 psi=1")
     command = Started(Room(tmp_path), tmp_path, machine).command()
     assert command[command.index("-nic") + 1] == "none"
-    line = command[command.index("-append") + 1]
-    assert line == f"{' '.join(machine.words)} psi=1"
-    assert line.count("console=") == 1
+    if machine.firmware:
+        assert command[command.index("-bios") + 1] == machine.firmware
+        assert not {"-kernel", "-initrd", "-append"} & set(command), "the card itself has them"
+    else:
+        line = command[command.index("-append") + 1]
+        assert line == f"{' '.join(machine.words)} psi=1"
+        assert line.count("console=") == 1

@@ -40,6 +40,21 @@ boot_files() {
         || { echo cmdline.txt && return 1; }
 }
 
+# A program of UEFI for arm64: "PE", where its header says, and the machine.
+program() { # FILE
+    at=$(od -An -tu4 -j60 -N4 "$1" | tr -d ' ')
+    [ "$(od -An -tx1 -j"$at" -N6 "$1" | tr -d ' ')" = 5045000064aa ] || { echo "$1" && return 1; }
+}
+
+uefi() {
+    cd "$work/boot" || return
+    entry=loader/entries/$(sed -n 's/^default //p' loader/loader.conf)
+    program EFI/BOOT/BOOTAA64.EFI && program ".$(sed -n 's/^linux //p' "$entry")" || return
+    [ -s ".$(sed -n 's/^initrd //p' "$entry")" ] || { echo initrd && return 1; }
+    [ "$(sed -n 's/^options //p' "$entry")" = "$(sed -E 's/console=[^ ]+ //g' A/cmdline.txt)" ] \
+        || { echo "$entry" && return 1; }
+}
+
 # On a Pi 5 of the later stepping, the firmware makes of one device tree what Linux has as another.
 stepping() {
     fdtoverlay -i "$work/boot/A/bcm2712-rpi-5-b.dtb" -o "$work/d0.dtb" \
@@ -98,7 +113,7 @@ PYTHON
 }
 
 licences() {
-    for package in bash busybox-static libc6 linux-base python3-minimal raspi-firmware systemd; do
+    for package in bash busybox-static libc6 linux-base python3-minimal raspi-firmware systemd systemd-boot-efi; do
         [ -e "$root/usr/share/doc/$package/copyright" ] || { echo "$package" && return 1; }
     done
 }
@@ -109,6 +124,7 @@ contract read-only-system read_only_system
 contract data-system data_system
 contract boot-files boot_files
 contract stepping stepping
+contract uefi uefi
 contract services services
 contract passwords passwords
 contract secrets secrets

@@ -1,7 +1,7 @@
 #!/bin/sh
 # disk.sh IN ROOT OUT: a card, of the root file system that root.sh has made and of models.
 #
-#   1 boot, FAT   what the firmware reads; lucie.toml, which any computer can open
+#   1 boot, FAT   what the firmware reads, a Pi's or UEFI; lucie.toml, which any computer can open
 #   2 system A    read-only
 #   3 system B    empty, until an update comes
 #   4 data, ext4  models and conversations; takes the rest of the card at the first start
@@ -33,7 +33,19 @@ mkdir -p "$work/boot/A"
 cp -R "$root/boot/." "$work/boot/A"
 mv "$work/boot/A"/bootcode.bin "$work/boot/A"/start*.elf "$work/boot/A"/fixup*.dat "$work/boot"
 cp "$in/boot/config.txt" "$in/boot/lucie.toml" "$work/boot"
-echo "$(cat "$in/boot/cmdline.txt") lucie.disk=$signature lucie.root=2" > "$work/boot/A/cmdline.txt"
+words="$(cat "$in/boot/cmdline.txt") lucie.disk=$signature lucie.root=2"
+echo "$words" > "$work/boot/A/cmdline.txt"
+
+mkdir -p "$work/boot/EFI/BOOT" "$work/boot/loader/entries"
+mv "$work/boot/A/systemd-bootaa64.efi" "$work/boot/EFI/BOOT/BOOTAA64.EFI"
+cp "$in/boot/loader.conf" "$work/boot/loader"
+# Without "console=", Linux takes the screen and the serial port that the firmware tells of.
+cat > "$work/boot/loader/entries/A.conf" <<ENTRY
+title Lucie Edge
+linux /A/vmlinuz
+initrd /A/initrd
+options $(echo "$words" | sed -E 's/console=[^ ]+ //g')
+ENTRY
 find "$work/boot" -exec touch -hd "@$SOURCE_DATE_EPOCH" {} +
 mkfs.vfat --invariant -F 32 -n LUCIE -i "$signature" -C "$work/boot.fat" $((boot * 1024)) > /dev/null
 mcopy -smi "$work/boot.fat" "$work/boot"/* ::

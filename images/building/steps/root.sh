@@ -71,7 +71,9 @@ for size in 16 24x12 32x16; do
 done
 
 say kernel
-gzip -n9 < "$root/usr/lib/modules/$version/vmlinuz" > "$out/boot/vmlinuz"
+# As it is: UEFI starts it as a program of its own, and packed it would be none.
+cp "$root/usr/lib/modules/$version/vmlinuz" "$out/boot"
+cp "$root/usr/lib/systemd/boot/efi/systemd-bootaa64.efi" "$out/boot"
 cp "$root/usr/lib/modules/$version"/dtb/broadcom/bcm2[78]*-rpi-*.dtb "$out/boot"
 # The firmware that leaves the most memory: without camera and codecs (gpu_mem=16 asks for it).
 cp "$root"/usr/lib/raspi-firmware/bootcode.bin "$root"/usr/lib/raspi-firmware/*cd.* "$out/boot"
@@ -82,7 +84,7 @@ for overlay in "$in"/overlays/*.dts; do
     dtc -q -@ -O dtb -o "$out/boot/overlays/$(basename "$overlay" .dts).dtbo" "$overlay"
 done
 rm -r "$root/usr/lib/modules/$version/vmlinuz" "$root/usr/lib/modules/$version/dtb" \
-    "$root/usr/lib/raspi-firmware"
+    "$root/usr/lib/raspi-firmware" "$root/usr/lib/systemd/boot"
 
 mkdir -p "$early/bin" "$early/dev" "$early/proc" "$early/sys" "$early/root" \
     "$early/usr/lib/modules/$version"
@@ -91,8 +93,8 @@ cp "$root/usr/bin/busybox" "$early/bin"
 install -m 755 "$in/init" "$early/init"
 cp "$root/usr/lib/modules/$version"/modules.order "$root/usr/lib/modules/$version"/modules.builtin* \
     "$early/usr/lib/modules/$version"
-modprobe -d "$root" -S "$version" --show-depends -a $(cat "$in/modules") \
-    | sed -nE 's/^insmod ([^ ]+).*/\1/p' | sort -u | while read -r module; do
+modprobe -d "$root" -S "$version" --show-depends -a $(cat "$in/modules") > "$work/modules"
+sed -nE 's/^insmod ([^ ]+).*/\1/p' "$work/modules" | sort -u | while read -r module; do
     kept="$early${module#"$root"}"
     mkdir -p "${kept%/*}"
     xz -dc "$module" > "${kept%.xz}"
