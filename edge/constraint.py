@@ -41,9 +41,12 @@ def compile_schema(schema: dict[str, Any], tokenizer: Tokenizer) -> Constraint:
 
     Raises:
         UsageError: the schema is too large, wrong, allows nothing, or uses what is not
-            supported; the text says what.
+            supported; the text says what. Or llguidance is not there: nobody builds it for Android.
     """
-    from llguidance import LLMatcher
+    try:
+        from llguidance import LLMatcher
+    except ModuleNotFoundError as error:
+        raise UsageError("schema.no-llguidance") from error
 
     source = check_schema(schema)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,4 +40,6 @@ def _runtime() -> str:
     """The session's folder, or one of our own where there is no session, as under cron."""
     if base := os.environ.get("XDG_RUNTIME_DIR"):
         return f"{base}/{_APP}"
-    return f"/tmp/{_APP}-{os.getuid()}"  # noqa: S108 - whoever trusts it checks its owner
+    # Android has no /tmp: Termux has one of its own.
+    base = os.environ.get("TMPDIR") if sys.platform == "android" else None
+    return f"{base or '/tmp'}/{_APP}-{os.getuid()}"  # noqa: S108 - whoever trusts it checks its owner

@@ -1,7 +1,7 @@
 """`python3 -m edge.bootstrap GOAL`: set up what GOAL needs, then do it.
 
-Goals: `chat` (with LUCIE_PROMPT in the environment: answer it once and exit), `bench`
-(set up only) and `test` (set up only, with the tools that tests need).
+Goals: `chat` (with LUCIE_PROMPT in the environment: answer it once and exit), `ready` (set up
+only), `bench` (set up only, with what measures) and `test` (with the tools that tests need).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from edge.errors import InterruptedByUserError, LucieError
 
 __all__ = ["main"]
 
-_GOALS = {"chat": (), "bench": ("dev",), "test": ("dev",)}
+_GOALS = {"chat": (), "ready": (), "bench": ("dev",), "test": ("dev",)}
 """The extras that each goal needs."""
 
 

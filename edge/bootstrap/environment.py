@@ -27,6 +27,8 @@ __all__ = ["prepare"]
 
 # Where one of these changes, an environment is made anew.
 _LASTING = ("python", "place")
+_OF_THE_SYSTEM = ("numpy", "pydantic-core")
+"""On Android nobody builds these for pip, but Termux does for its own packages."""
 
 
 def prepare(project: Path, extras: Collection[str] = ()) -> Path:
@@ -66,6 +68,8 @@ def _install(program: Path, project: Path, extras: Collection[str]) -> None:
     log = llamacpp.cache_dir() / "build" / "install.log"
     log.unlink(missing_ok=True)
     pip = [str(program), "-m", "pip", "--disable-pip-version-check", "install"]
+    if sys.platform == "android":
+        pip += ["--only-binary", ",".join(_OF_THE_SYSTEM)]
     wheel = llamacpp.wheel()
     # Forced, because the same version for another CPU is another wheel.
     run([*pip, "--force-reinstall", "--no-deps", str(wheel)], log=log)
@@ -134,8 +138,9 @@ def _create(venv: Path) -> None:
     if importlib.util.find_spec("ensurepip") is None:
         raise LucieError("bootstrap.no-venv")
     log = llamacpp.cache_dir() / "build" / "venv.log"
+    of_system = ["--system-site-packages"] if sys.platform == "android" else []
     run(
-        [sys.executable, "-m", "venv", "--clear", str(venv)],
+        [sys.executable, "-m", "venv", "--clear", *of_system, str(venv)],
         log=log,
         title=text("bootstrap.creating"),
     )

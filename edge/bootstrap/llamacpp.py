@@ -38,6 +38,7 @@ __all__ = [
     "jobs",
     "key",
     "locked",
+    "name_android",
     "python",
     "sdist",
     "wheel",
@@ -68,6 +69,11 @@ endif()
 """
 """For CMake, as a file that a project includes."""
 _CMAKE = _NO_COMMON + NO_AMX
+
+# Its bindings look for the library on the systems that they name, and Android is none of them.
+_NAMED, _NAMED_TOO = (
+    f"elif sys.platform.startswith({names}) or" for names in ('"linux"', '("linux", "android")')
+)
 
 _JOB_BYTES = 700 << 20
 """Peak memory of one compiler process of this build."""
@@ -160,6 +166,8 @@ def _build(folder: Path) -> Path:
     log = folder.with_suffix(".log")
     log.unlink(missing_ok=True)
     source = sdist(folder, log)
+    if sys.platform == "android":
+        name_android(source)
     more = folder / "more.cmake"
     more.write_text(_CMAKE, encoding="utf-8")
     flags = (*FLAGS, f"-DCMAKE_PROJECT_llama_cpp_INCLUDE={more}")
@@ -182,6 +190,20 @@ def _build(folder: Path) -> Path:
         say("one-job")
         _compile(command, env, 1, log)
     return next((folder / "out").glob("*.whl"))
+
+
+def name_android(source: Path) -> None:
+    """Have the bindings in an unpacked source find their library on Android; again: no change.
+
+    Raises:
+        ValueError: they are not of the version that is known.
+    """
+    module = source / "llama_cpp" / "_ctypes_extensions.py"
+    code = module.read_text(encoding="utf-8")
+    if _NAMED_TOO not in code:
+        if _NAMED not in code:
+            raise ValueError(module)
+        module.write_text(code.replace(_NAMED, _NAMED_TOO), encoding="utf-8")
 
 
 def _compile(command: list[str], env: dict[str, str], n_jobs: int, log: Path) -> None:

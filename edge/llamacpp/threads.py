@@ -60,10 +60,17 @@ class CoreLoad:
         self._last = self._read()
         self._others = 0.0
 
-    def _read(self) -> tuple[float, float, float]:
-        """(wall, idle, own) in seconds since some start; idle summed over the cores."""
+    def _read(self) -> tuple[float, float, float] | None:
+        """(wall, idle, own) in seconds since some start; idle summed over the cores.
+
+        None where the counters are not for us, as on Android.
+        """
+        try:
+            counters = self._stat.read_text()
+        except PermissionError:
+            return None
         idle = 0
-        for line in self._stat.read_text().splitlines():
+        for line in counters.splitlines():
             name, *ticks = line.split()
             if name[:3] == "cpu" and name[3:].isdigit() and int(name[3:]) in self.cores:
                 idle += int(ticks[3]) + int(ticks[4])
@@ -71,9 +78,11 @@ class CoreLoad:
 
     def others(self) -> float:
         """Cores' worth of time that others used in the last window; 0 where it is not known."""
-        if self._clock() - self._last[0] < _WINDOW_S:
+        if self._last is None or self._clock() - self._last[0] < _WINDOW_S:
             return self._others
         now = self._read()
+        if now is None:
+            return self._others
         wall, idle, own = (b - a for a, b in zip(self._last, now, strict=True))
         self._last = now
         stale = wall > _STALE_S

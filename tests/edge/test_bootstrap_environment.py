@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -91,6 +92,22 @@ def test_the_environment_is_made_once_and_renewed_when_need_be(
     environment.prepare(project)
     assert "Installing" in capsys.readouterr().err
     assert json.loads(stamp.read_text("utf-8"))["extras"] == ["dev"], "what was there stays"
+
+
+def test_on_android_pip_takes_what_the_system_has(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(environment, "run", lambda command, **_: commands.append(command))
+    for platform in ("android", "linux"):
+        commands.clear()
+        monkeypatch.setattr(sys, "platform", platform)
+        environment._create(project / ".venv")
+        environment._install(Path("python"), project, ())
+        made, *installed = commands
+        there = platform == "android"
+        assert ("--system-site-packages" in made) is there
+        assert all(("numpy,pydantic-core" in command) is there for command in installed)
 
 
 def made_by_another_python(stamp: Path) -> None:

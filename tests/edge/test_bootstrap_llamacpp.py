@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import select
+import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import files
 from pathlib import Path
 from typing import IO
 
@@ -65,6 +67,33 @@ def test_a_finished_wheel_is_not_built_again(monkeypatch: pytest.MonkeyPatch) ->
     finished.touch()
     monkeypatch.setenv("PATH", "")  # no compiler: not needed either
     assert llamacpp.wheel() == finished
+
+
+def test_the_bindings_find_their_library_on_android_as_well(tmp_path: Path) -> None:
+    """The module itself, as it is installed here, in a process that is told to be on Android."""
+    installed = files("llama-cpp-python") or ()
+    [module] = [file for file in installed if file.name == "_ctypes_extensions.py"]
+    copy = tmp_path / "llama_cpp" / module.name
+    copy.parent.mkdir()
+    shutil.copyfile(str(module.locate()), copy)
+
+    def told() -> str:
+        code = (
+            "import sys; sys.platform = 'android'; from _ctypes_extensions import *\n"
+            "load_shared_library('llama', __import__('pathlib').Path(sys.argv[1]))"
+        )
+        command = [sys.executable, "-c", code, str(tmp_path)]
+        return subprocess.run(command, cwd=copy.parent, capture_output=True, text=True).stderr
+
+    assert "Unsupported platform" in told()
+    llamacpp.name_android(tmp_path)
+    named = copy.read_bytes()
+    assert "with base name 'llama' not found" in told(), "it looks for libllama.so"
+    llamacpp.name_android(tmp_path)
+    assert copy.read_bytes() == named
+    copy.write_text("another version", encoding="utf-8")
+    with pytest.raises(ValueError, match="_ctypes_extensions"):
+        llamacpp.name_android(tmp_path)
 
 
 def test_says_that_there_is_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

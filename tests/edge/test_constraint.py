@@ -6,6 +6,7 @@ import gc
 import json
 import random
 import re
+import sys
 import weakref
 from functools import cache
 from pathlib import Path
@@ -377,6 +378,14 @@ def test_heavy_schemas_work_or_say_so(schema: dict[str, Any], tokenizer: Vocab) 
         return
     assert stopped.code in ("schema.too-complex", "schema.refused")
     assert stopped.facts["reason"].isprintable()
+
+
+def test_where_llguidance_is_missing_words_say_so(
+    tokenizer: Vocab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "llguidance", None)
+    with pytest.raises(UsageError, match="pip install llguidance"):
+        json_object(tokenizer)
 
 
 def test_a_schema_that_becomes_too_complex_on_the_way_says_so(tokenizer: Vocab) -> None:

@@ -37,6 +37,22 @@ class Machine:
         return CoreLoad(self.stat, cores, own=lambda: self.own, clock=lambda: self.now)
 
 
+class NotForUs(type(Path())):  # type: ignore[misc]
+    def read_text(self, *_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied", str(self))
+
+
+def test_where_the_counters_are_not_for_us_all_threads_work(tmp_path: Path) -> None:
+    """Android's SELinux lets no app read /proc/stat."""
+    machine = Machine(tmp_path, 4)
+    load = CoreLoad(
+        NotForUs(machine.stat), frozenset(range(4)), lambda: machine.own, lambda: machine.now
+    )
+    machine.run(1.0, own=1.0, others=3.0)
+    assert load.others() == 0.0
+    assert StepThreads(3, 4, 8, load).choose(1) == 3
+
+
 @pytest.mark.parametrize(
     ("cores", "most", "own", "others", "expected"),
     [
