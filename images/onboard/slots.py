@@ -119,11 +119,13 @@ class Card:
 
     def _lay_entry(self, slot: Slot) -> None:
         """For UEFI: the entry of the system that runs, with the folder and the words of this."""
-        entries = self.boot / "loader/entries"
+        entries, own = self.boot / "loader/entries", self.running.letter
         with suppress(FileNotFoundError):
-            text = (entries / f"{self.running.letter}.conf").read_text(encoding="utf-8")
-            words = (self.boot / slot.letter / "cmdline.txt").read_text(encoding="utf-8").strip()
-            text = text.replace(f"/{self.running.letter}/", f"/{slot.letter}/")
+            text = (entries / f"{own}.conf").read_text(encoding="utf-8")
+            line = (self.boot / slot.letter / "cmdline.txt").read_text(encoding="utf-8")
+            # Its firmware tells of the screen and the serial port, as in `steps/disk.sh`.
+            words = " ".join(word for word in line.split() if not word.startswith("console="))
+            text = text.replace(f"/{own}/", f"/{slot.letter}/")
             options = re.compile(r"^(options +).*$", re.MULTILINE)
             text = options.sub(lambda found: found[1] + words, text)
             replace(entries / f"{slot.letter}.conf", text.encode())

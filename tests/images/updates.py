@@ -13,7 +13,7 @@ from images.onboard.update_file import NAMESPACE, SIGNER
 MADE = datetime(2026, 11, 26, 12, tzinfo=UTC)
 CONFIG = "# os_prefix=C/\nos_prefix=A/\narm_64bit=1\n"
 LOADER = "timeout 0\ndefault A.conf\n"
-ENTRY = "title Lucie\nlinux /A/vmlinuz\ninitrd /A/initrd\noptions console=tty1 lucie.root=2\n"
+ENTRY = "title Lucie\nlinux /A/vmlinuz\ninitrd /A/initrd\noptions psi=1 lucie.root=2\n"
 
 
 def ssh_key(folder: Path, name: str = "key") -> Path:
