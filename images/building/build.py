@@ -34,7 +34,7 @@ from images.publishing.imager import MANIFEST
 if TYPE_CHECKING:
     from edge.store import Model
 
-__all__ = ["Order", "build", "imager_manifest"]
+__all__ = ["Bench", "Order", "build", "checked", "imager_manifest", "tags"]
 
 Say = Callable[[str], object]
 _SYSTEM, _SITE = "system", "program"
@@ -65,12 +65,12 @@ def build(order: Order, out: Path, log: Path, say: Say, title: Callable[[str], s
     Raises:
         LucieError: the model is no bundle, or has no room on the board; a step failed.
     """
-    model = _bundle(order)
+    model = checked(order.model, order.board)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
     with workshop(out) as folder:
         say("tools")
-        bench = _Bench(debian.tools(log), folder, log, say)
+        bench = Bench(debian.tools(log), folder, log, say)
         say("packages")
         packages = debian.packages(log)
         engine = program.engine(bench.room, log, title("engine"))
@@ -80,7 +80,7 @@ def build(order: Order, out: Path, log: Path, say: Say, title: Callable[[str], s
         card = _card(bench, root, model, order)
         say("papers")
         parts = debian.components(packages, bench.room)
-        papers(card, parts, folder / _SYSTEM / _SITE, model, _tags(order.model), order.language)
+        papers(card, parts, folder / _SYSTEM / _SITE, model, tags(order.model), order.language)
         say("hash")
         files = {file.name: file for file in sorted(card.iterdir()) if file.suffix != ".img"}
         made = Bundle.write(out, _manifest(order, model, out.name), files, move=True)
@@ -94,7 +94,7 @@ def imager_manifest(out: Path) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class _Bench:
+class Bench:
     """Where steps are run."""
 
     room: Room
@@ -112,21 +112,25 @@ class _Bench:
         self.room.run(step, *arguments, binds=binds, log=self.log, heard=heard)
 
 
-def _bundle(order: Order) -> Bundle:
-    """The model, which is whole, and which the board has room for."""
-    if order.model.folder is None:
-        raise ImageError("build.no-bundle", path=str(order.model.path))
-    most = order.board.memory[-1]
+def checked(model: Model, board: Board) -> Bundle:
+    """The bundle of a model, which is whole, and which the board has room for.
+
+    Raises:
+        LucieError: it is none, or damaged, or too large.
+    """
+    if model.folder is None:
+        raise ImageError("build.no-bundle", path=str(model.path))
+    most = board.memory[-1]
     try:
-        plan(read_model(order.model.weights), order.board.device(most))
+        plan(read_model(model.weights), board.device(most))
     except MemoryRefusedError as error:
         raise ImageError(
-            "build.no-room", board=order.board.title, memory=f"{most:g}", reason=str(error)
+            "build.no-room", board=board.title, memory=f"{most:g}", reason=str(error)
         ) from error
-    return Bundle.open(order.model.folder, verify=True)
+    return Bundle.open(model.folder, verify=True)
 
 
-def _root(bench: _Bench, packages: Path, engine: Path, wheels: Path) -> Path:
+def _root(bench: Bench, packages: Path, engine: Path, wheels: Path) -> Path:
     """The root file system and what the firmware starts."""
     given = bench.folder / _SYSTEM
     shutil.copytree(debian.BOARD, given)
@@ -140,7 +144,7 @@ def _root(bench: _Bench, packages: Path, engine: Path, wheels: Path) -> Path:
     return kept("root", made_of, make)
 
 
-def _card(bench: _Bench, root: Path, model: Bundle, order: Order) -> Path:
+def _card(bench: Bench, root: Path, model: Bundle, order: Order) -> Path:
     """The folder of what is handed on: the card, packed, its block map and its hashes."""
     given, card = bench.folder / "given", bench.folder / "card"
     shutil.copytree(debian.BOARD / "boot", given / "boot")
@@ -170,7 +174,7 @@ def _choose(settings: Path, order: Order) -> None:
     settings.write_text(text, encoding="utf-8")
 
 
-def _tags(model: Model) -> list[str]:
+def tags(model: Model) -> list[str]:
     """Imager's of the boards that have room for it: the card is the same for all of them."""
     header, found = read_model(model.weights), dict[str, None]()
     for board in boards().values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from edge.commands.words import end_as_by_ctrl_c
+from images.commands.add_model import add_model
 from images.commands.boards import boards
 from images.commands.boot import boot
 from images.commands.build import build
@@ -23,5 +24,5 @@ def image() -> None:
     end_as_by_ctrl_c()
 
 
-for command in (boards, boot, build, catalog, check, flash, update):
+for command in (add_model, boards, boot, build, catalog, check, flash, update):
     image.add_command(command)

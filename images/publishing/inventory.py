@@ -19,7 +19,7 @@ from images.publishing.component import Component
 from images.publishing.distributions import distributions
 from images.publishing.licences import Licence, listed, unlisted
 
-__all__ = ["inventory"]
+__all__ = ["inventory", "of_model", "system"]
 
 _LLAMA_CPP = Component(
     kind="library",
@@ -46,13 +46,24 @@ def inventory(
         site: the folder of what a board has of Python.
         model: on the card.
     """
+    return system(name, sha256, (*debian, *map(_with_engine, distributions(site)), of_model(model)))
+
+
+def system(name: str, sha256: str, parts: tuple[Component, ...]) -> Component:
+    """The image as a component.
+
+    Args:
+        name: of the image.
+        sha256: of what is written on a card.
+        parts: what is in it.
+    """
     return Component(
         kind="image",
         name=name,
         version=__version__,
         sha256=sha256,
         summary="System of a card that starts into a chat",
-        parts=(*debian, *map(_with_engine, distributions(site)), _model(model)),
+        parts=parts,
     )
 
 
@@ -63,7 +74,8 @@ def _with_engine(library: Component) -> Component:
     return replace(library, sha256=llamacpp.SDIST_SHA256, parts=(_LLAMA_CPP,))
 
 
-def _model(bundle: Bundle) -> Component:
+def of_model(bundle: Bundle) -> Component:
+    """A model as a component, with its files and what it learned from."""
     told = bundle.manifest
     return Component(
         kind="model",

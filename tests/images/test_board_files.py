@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from images.onboard.offers import CHOICE
+
 BOARD = Path("images/board")
 UNITS = BOARD / "system/usr/lib/systemd/system"
 SCRIPTS = [
     BOARD / "init",
-    *sorted((BOARD / "system/usr/lib").glob("lucie-[gs]*")),
+    *(file for file in sorted((BOARD / "system/usr/lib").glob("lucie-*"))
+      if file.read_text().startswith("#!/bin/sh")),
     *sorted(Path("images/building/steps").glob("*.sh")),
-]
+]  # fmt: skip
 
 
 def unit(path: Path) -> configparser.ConfigParser:
@@ -38,10 +41,27 @@ def test_a_list_is_sorted_and_names_nothing_twice(name: str) -> None:
 
 def test_every_service_that_is_enabled_is_there() -> None:
     root = Path("images/building/steps/root.sh").read_text()
-    enabled = root.split("--quiet enable ")[1].splitlines()[0].split()
-    ours = {f"{name}.service" for name in enabled if name.startswith("lucie-")}
-    started_by_others = {"lucie-class.service", "lucie-update@.service"}
-    assert ours == {path.name for path in UNITS.glob("*.service")} - started_by_others
+    enabled = root.split("--quiet enable ")[1].split("\n\n")[0].replace("\\", "").split()
+    ours = {name.removesuffix(".path") for name in enabled if name.startswith("lucie-")}
+    # Through a socket, by udev, by what looks through sticks.
+    by_others = {"lucie-class", "lucie-stick@", "lucie-update@"}
+    assert ours == {path.stem for path in UNITS.glob("*.service")} - by_others
+
+
+def test_a_stick_is_read_by_a_service_with_few_rights() -> None:
+    look, take = (
+        unit(UNITS / f"{name}.service")["Service"] for name in ("lucie-stick@", "lucie-take")
+    )
+    for service in (look, take):
+        assert service["CapabilityBoundingSet"] == "CAP_SYS_ADMIN CAP_DAC_OVERRIDE"
+        assert service["DeviceAllow"] == "block-sd r", "nothing is written to a stick"
+        assert service["PrivateMounts"] == service["PrivateNetwork"] == "yes"
+        assert service["ProtectSystem"] == "strict"
+        assert "MemoryMax" in service
+    assert "TimeoutStartSec" in look, "folders may be endless"
+    rule = (BOARD / "system/usr/lib/udev/rules.d/91-lucie-stick.rules").read_text()
+    assert 'SYSTEMD_WANTS}+="lucie-stick@%k.service"' in rule
+    assert unit(UNITS / "lucie-take.path")["Path"]["PathExists"] == str(CHOICE)
 
 
 def test_the_server_has_no_right_that_it_does_not_need() -> None:

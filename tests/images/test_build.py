@@ -9,7 +9,7 @@ import pytest
 
 from edge.store import Model
 from images.boards import boards
-from images.building.build import Order, _choose, _tags, imager_manifest
+from images.building.build import Order, _choose, imager_manifest, tags
 from images.onboard.settings import read
 from tests.edge.gguf_files import U32, Value, tiny
 
@@ -18,12 +18,12 @@ KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh
 
 # By hand: the largest models of the boards have 16, 8, 1 and 0.5 GB.
 @pytest.mark.parametrize(
-    ("gigabytes", "tags"),
+    ("gigabytes", "expected"),
     [(0, ["pi5-64bit", "pi4-64bit", "pi3-64bit"]), (3, ["pi5-64bit", "pi4-64bit"]),
      (9, ["pi5-64bit"])],
 )  # fmt: skip
 def test_imager_offers_an_image_for_every_board_that_has_room_for_its_model(
-    gigabytes: int, tags: list[str], tmp_path: Path
+    gigabytes: int, expected: list[str], tmp_path: Path
 ) -> None:
     model, wide = tiny("llama", n_layer=64), (gigabytes << 30) // (64 * 3 * 64 * 4)
     if wide:  # three tensors of each layer have most of the weights, in F32
@@ -32,7 +32,7 @@ def test_imager_offers_an_image_for_every_board_that_has_room_for_its_model(
             if ".ffn_" in name and 96 in tensor.shape:
                 tensor.shape = tuple(wide if size == 96 else size for size in tensor.shape)
     path = model.write(tmp_path / "model.gguf")
-    assert _tags(Model("model", path, None)) == tags
+    assert tags(Model("model", path, None)) == expected
 
 
 def test_what_imager_is_started_with_lies_beside_the_bundle(tmp_path: Path) -> None:

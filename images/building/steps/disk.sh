@@ -13,21 +13,14 @@ trap 'rm -rf "$work"' EXIT
 mebibytes() { echo $((($(stat -c %s "$1") + 1048575) / 1048576)); }
 signature=$(sha256sum "$root/root.erofs" | cut -c1-8)
 boot=192 slot=$((($(mebibytes "$root/root.erofs") * 5 / 4 + 63) / 64 * 64))
-files=$(du -sm --apparent-size "$in/data" | cut -f1)
-data=$((files + files / 50 + 64))
 
 say() { echo ":: $1"; }
 
 say disk
 mkdir "$work/data"
 cp -R --no-preserve=ownership "$in/data/." "$work/data"
-chown -R 800:800 "$work/data/lucie"
-# Models are read by the server that they are hostile to.
-chown -R 0:0 "$work/data/lucie/data/models"
-find "$work/data" -exec touch -hd "@$SOURCE_DATE_EPOCH" {} +
-mke2fs -q -t ext4 -m 0 -L lucie-data -d "$work/data" -U "$signature-0000-4000-8000-000000000000" \
-    -E "hash_seed=$signature-0000-4000-8000-000000000000,lazy_itable_init=0,lazy_journal_init=0" \
-    "$work/data.ext4" "${data}M"
+sh /steps/data.sh "$work/data" "$signature" "$work/data.ext4"
+data=$(mebibytes "$work/data.ext4")
 
 mkdir -p "$work/boot/A"
 cp -R "$root/boot/." "$work/boot/A"
