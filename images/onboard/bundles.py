@@ -96,13 +96,13 @@ def judge(folder: Path, shelf: Shelf) -> Found:
     """
     name = folder.name
     if not _bounded(folder):
-        return Found(None, say("stick.too-many-files", folder=name))
+        return Found(None, say("stick.too-many-files", place=name))
     try:
         bundle = Bundle.open(folder, verify=False)
         told = bundle.manifest
         weights = [file for file in told.files if file.endswith(".gguf") and "/" not in file]
         if told.kind != "gguf" or len(weights) != 1:
-            return Found(None, say("stick.not-runnable", folder=name))
+            return Found(None, say("stick.not-runnable", place=name))
         title = _title(bundle)
         if (reason := _no_place(bundle, shelf, title)) is not None:
             return Found(None, reason)
@@ -111,7 +111,7 @@ def judge(folder: Path, shelf: Shelf) -> Found:
     except LucieError as error:
         if isinstance(error.__cause__, OSError):
             raise error.__cause__ from None
-        return Found(None, say("stick.refused", folder=name, reason=str(error)))
+        return Found(None, say("stick.refused", place=name, reason=str(error)))
     size = size_text(sum(file.size for file in told.files.values()))
     languages = "".join(f", {each[:20]}" for each in told.languages[:_LANGUAGES])
     return Found(bundle, say("stick.offer", title=title, size=size, languages=languages), title)

@@ -94,9 +94,11 @@ def _choice() -> str:
     except OSError:
         _clear()
         return ""
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        raw = file.read(_LONGEST) if regular else b""
+        raw = os.read(descriptor, _LONGEST) if regular else b""
+    finally:
+        os.close(descriptor)
     _clear()
     return raw.decode("ascii", errors="replace").strip()
 

@@ -1,0 +1,415 @@
+"""What is found on a stick, offered and taken: nothing of it is trusted."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from edge.bundle import Bundle
+from edge.manifest import Manifest
+from images.onboard import bundles, news, offers, stick, store
+from tests.edge.gguf_files import tiny
+
+
+@pytest.fixture(autouse=True)
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folders of a board, in English, with one model in use."""
+    root = tmp_path / "board"
+    for name in ("run/offers", "choice", "data/data/models", "sys/sdb1"):
+        (root / name).mkdir(parents=True)
+    (root / "environment").write_text("LUCIE_LANG=en\n")
+    (root / "fstab").write_text(
+        "/dev/vda1 /boot/firmware vfat ro 0 0\n/dev/vda4 /data ext4 x 0 2\n"
+    )
+    (root / "data/model").write_text("LUCIE_MODEL=before\n")
+    monkeypatch.setenv("LUCIE_LANG", "en")
+    for module, name, place in (
+        (news, "NEWS", "news"), (news, "_ENVIRONMENT", "environment"), (stick, "_RUN", "run"),
+        (stick, "_BLOCK", "sys"), (stick, "_FSTAB", "fstab"), (offers, "OFFERS", "run/offers"),
+        (offers, "CHOICE", "choice/offer"), (store, "HOME", "data"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, root / place)
+    return root
+
+
+@pytest.fixture
+def plugged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The top folder of a stick that can be mounted."""
+    place = tmp_path / "plugged"
+    place.mkdir()
+
+    @contextmanager
+    def mounted(device: str) -> Iterator[Path]:
+        assert device == "sdb1"
+        yield place
+
+    monkeypatch.setattr(stick, "_mounted", mounted)
+    return place
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Models that the server was started with."""
+    started: list[str] = []
+
+    def run(*command: str) -> object:
+        assert command == ("systemctl", "restart", "lucie-serve.service")
+        with store.shelf() as shelf:
+            started.append(shelf.in_use())
+        return type("Ended", (), {"returncode": int(started[-1] == "useless")})
+
+    monkeypatch.setattr(stick, "_run", run)
+    return started
+
+
+def bundle(place: Path, name: str = "toy", kind: str = "gguf") -> Bundle:
+    place.parent.mkdir(exist_ok=True)
+    weights = tiny("llama").write(place.with_name(f".{name}"))
+    content = weights.read_bytes()
+    manifest = Manifest.model_validate(
+        {"kind": kind, "name": name, "provenance": "declared", "languages": ["fr", "en"],
+         "files": {"toy.gguf": {"sha256": sha256(content).hexdigest(), "size": len(content)}}}
+    )  # fmt: skip
+    return Bundle.write(place, manifest, {"toy.gguf": weights}, move=True)
+
+
+def told(board: Path, name: str = "stick-sdb1") -> str:
+    file = board / "news" / name
+    return file.read_text(encoding="utf-8").rstrip() if file.exists() else ""
+
+
+def choose(board: Path, name: str = "sdb1-toy") -> None:
+    (board / "choice/offer").write_text(f"{name}\n")
+
+
+# --- looking
+
+
+def test_a_model_is_offered(board: Path, plugged: Path) -> None:
+    made = bundle(plugged / "folder/toy")
+    stick.look("sdb1")
+    assert told(board).startswith("The stick has the model toy (")
+    assert told(board).endswith("fr, en). F4: use it.")
+    [file] = (board / "run/offers").iterdir()
+    assert file.name == "sdb1-toy"
+    offer = json.loads(file.read_text())
+    assert offer["text"] in told(board)
+    assert (offer["folder"], offer["sha256"]) == ("folder/toy", made.sha256)
+    assert file.stat().st_mode & 0o777 == 0o644, "the chat reads it"
+    stick.gone("sdb1")
+    assert told(board) == ""
+    assert list((board / "run/offers").iterdir()) == []
+
+
+def test_a_stick_without_models_is_told_of(board: Path, plugged: Path) -> None:
+    (plugged / "photos").mkdir()
+    stick.look("sdb1")
+    assert told(board).startswith("There is no model on the stick.")
+
+
+def test_a_plain_file_is_not_offered(board: Path, plugged: Path) -> None:
+    tiny("llama").write(plugged / "toy.gguf")
+    stick.look("sdb1")
+    assert "toy.gguf on the stick is a plain file" in told(board)
+    assert list((board / "run/offers").iterdir()) == []
+
+
+def test_the_disk_that_the_board_has_started_from_is_no_stick(board: Path, plugged: Path) -> None:
+    for part in ("sda1", "sda4"):
+        (board / f"sys/sda/{part}").mkdir(parents=True)
+        (board / f"sys/sda/{part}/partition").touch()
+        (board / f"sys/{part}").symlink_to(f"sda/{part}")
+    (board / "fstab").write_text("/dev/sda4 /data ext4 x 0 2\n")
+    stick.look("sda1")
+    assert told(board, "stick-sda1") == ""
+
+
+def spoil_hash(place: Path) -> None:
+    with (place / "toy.gguf").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\xff")
+
+
+def spoil_link(place: Path) -> None:
+    shutil.move(place / "toy.gguf", place.parent.parent / "away")
+    (place / "toy.gguf").symlink_to(place.parent.parent / "away")
+
+
+def spoil_manifest_link(place: Path) -> None:
+    shutil.move(place / "manifest.json", place.parent.parent / "away")
+    (place / "manifest.json").symlink_to(place.parent.parent / "away")
+
+
+def spoil_manifest(place: Path) -> None:
+    (place / "manifest.json").write_text('{"format": 1, "kind": "gguf", "name": "../../etc"}')
+
+
+def spoil_huge_manifest(place: Path) -> None:
+    os.truncate(place / "manifest.json", 1 << 40)
+
+
+def spoil_pipe(place: Path) -> None:
+    (place / "manifest.json").unlink()
+    os.mkfifo(place / "manifest.json")
+
+
+def spoil_files(place: Path) -> None:
+    for number in range(100):
+        (place / f"{number}").mkdir()
+
+
+def spoil_weights(place: Path) -> None:
+    (place / "toy.gguf").write_bytes(b"GGUF" + bytes(100))
+    manifest = json.loads((place / "manifest.json").read_text())
+    manifest["files"]["toy.gguf"]["size"] = 104
+    (place / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    "spoil", [spoil_hash, spoil_link, spoil_manifest_link, spoil_manifest, spoil_huge_manifest,
+              spoil_pipe, spoil_files, spoil_weights], ids=lambda f: f.__name__,
+)  # fmt: skip
+def test_what_is_damaged_or_hostile_is_told_and_not_offered(
+    spoil: object, board: Path, plugged: Path
+) -> None:
+    bundle(plugged / "bad")
+    spoil(plugged / "bad")  # type: ignore[operator]
+    bundle(plugged / "toy")
+    stick.look("sdb1")
+    first, second = told(board).splitlines()
+    assert first.startswith("bad on the stick ")
+    assert second.startswith("The stick has the model toy")
+    assert [each.name for each in (board / "run/offers").iterdir()] == ["sdb1-toy"]
+
+
+def test_of_what_a_stick_has_a_part_is_looked_at(plugged: Path) -> None:
+    for number in range(20):
+        (plugged / f"n{number:02}").mkdir()
+        (plugged / f"n{number:02}/manifest.json").touch()
+    deep = plugged / "a/b/c"
+    deep.mkdir(parents=True)
+    (deep / "manifest.json").touch()
+    (plugged / ".hidden").mkdir()
+    (plugged / ".hidden/manifest.json").touch()
+    (plugged / "odd\n").mkdir()
+    (plugged / "odd\n/manifest.json").touch()
+    (plugged / "away").symlink_to(plugged / "n00")
+    assert [each.name for each in bundles.candidates(plugged)] == [f"n{n:02}" for n in range(8)]
+
+
+@pytest.mark.parametrize("kind", ["onnx", "corpus", "image"])
+def test_what_a_board_does_not_run_is_not_offered(kind: str, board: Path, plugged: Path) -> None:
+    bundle(plugged / "toy", kind=kind)
+    stick.look("sdb1")
+    assert "is no model that a board runs" in told(board)
+
+
+def test_a_model_too_large_for_the_memory_or_the_card_is_not_offered(
+    board: Path, plugged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle(plugged / "toy")
+    monkeypatch.setattr("images.onboard.bundles.SYSTEM", 1 << 60)
+    stick.look("sdb1")
+    assert told(board).startswith("toy on the stick is not offered: ")
+    monkeypatch.undo()
+
+
+def test_a_card_without_room_is_told(
+    board: Path, plugged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle(plugged / "toy")
+    monkeypatch.setattr("images.onboard.bundles._SPARE", 1 << 60)
+    stick.look("sdb1")
+    assert told(board).startswith("The model toy of the stick needs ")
+    assert list((board / "run/offers").iterdir()) == []
+
+
+def test_a_model_that_the_card_has_is_offered_unless_it_is_in_use_or_another(
+    board: Path, plugged: Path
+) -> None:
+    bundle(plugged / "toy")
+    shutil.copytree(plugged / "toy", board / "data/data/models/toy")
+    stick.look("sdb1")
+    assert "F4" in told(board)
+    (board / "data/model").write_text("LUCIE_MODEL=toy\n")
+    stick.look("sdb1")
+    assert "in use already" in told(board)
+    manifest = board / "data/data/models/toy/manifest.json"
+    other = json.loads(manifest.read_text())
+    other["files"]["toy.gguf"]["sha256"] = "0" * 64
+    manifest.write_text(json.dumps(other))
+    stick.look("sdb1")
+    assert "another one of that name" in told(board)
+    assert list((board / "run/offers").iterdir()) == []
+
+
+# --- pulled out
+
+
+@pytest.fixture
+def pulled(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a file's content pulls the stick out."""
+
+    def pull(*_: object) -> None:
+        shutil.rmtree(board / "sys/sdb1", ignore_errors=True)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("edge.bundle._hash", pull)
+    monkeypatch.setattr("edge.bundle._copy", pull)
+
+
+@pytest.mark.usefixtures("pulled")
+def test_a_stick_that_is_pulled_out_while_it_is_read_is_one_line(
+    board: Path, plugged: Path
+) -> None:
+    bundle(plugged / "toy")
+    stick.look("sdb1")
+    line = "The stick was pulled out while it was being read. Plug it in again."
+    assert told(board) == line
+    stick.gone("sdb1")
+    assert told(board) == line, "it is still to be read"
+    assert list((board / "run/offers").iterdir()) == []
+    (board / "sys/sdb1").mkdir()
+    stick.gone("sdb1")
+    assert told(board) == ""
+
+
+def test_a_look_that_is_killed_is_one_line(board: Path) -> None:
+    (board / "run/reading-sdb1").touch()
+    stick.gone("sdb1")
+    assert told(board).startswith("Reading the stick took too much time or memory")
+
+
+@pytest.mark.usefixtures("pulled")
+def test_a_stick_that_is_pulled_out_while_it_is_copied_leaves_nothing(
+    board: Path, plugged: Path, served: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle(plugged / "toy")
+    monkeypatch.setattr("edge.bundle._hash", lambda path, _: sha256(path.read_bytes()).hexdigest())
+    stick.look("sdb1")
+    choose(board)
+    stick.take()
+    assert told(board, "stick").startswith("The stick was pulled out while toy was being copied")
+    assert list((board / "data/data/models").iterdir()) == []
+    assert served == []
+    assert (board / "data/model").read_text() == "LUCIE_MODEL=before\n"
+
+
+# --- taking
+
+
+def test_what_is_chosen_is_copied_and_used(board: Path, plugged: Path, served: list[str]) -> None:
+    made = bundle(plugged / "toy")
+    (board / "data/data/models/.tmp-old-1234").mkdir()
+    stick.look("sdb1")
+    assert list((board / "data/data/models").iterdir()) == [], "what was cut off is cleared"
+    choose(board)
+    stick.take()
+    copied = Bundle.open(board / "data/data/models/toy", verify=True)
+    assert copied.manifest == made.manifest
+    assert [each.name for each in (board / "data/data/models").iterdir()] == ["toy"]
+    assert served == ["toy"]
+    assert (board / "data/model").read_text() == "LUCIE_MODEL=toy\n"
+    assert told(board, "stick").startswith("toy answers from now on.")
+    assert not (board / "choice/offer").exists(), "else it would be taken again and again"
+
+
+def test_a_model_that_does_not_start_is_not_kept_in_use(
+    board: Path, plugged: Path, served: list[str]
+) -> None:
+    bundle(plugged / "useless", "useless")
+    stick.look("sdb1")
+    choose(board, "sdb1-useless")
+    stick.take()
+    assert served == ["useless", "before"]
+    assert (board / "data/model").read_text() == "LUCIE_MODEL=before\n"
+    assert "does not start with useless" in told(board, "stick")
+
+
+def test_a_stick_that_has_become_another_one_is_not_taken(
+    board: Path, plugged: Path, served: list[str]
+) -> None:
+    bundle(plugged / "toy")
+    stick.look("sdb1")
+    manifest = plugged / "toy/manifest.json"
+    manifest.write_text(manifest.read_text().replace("declared", "unknown"))
+    choose(board)
+    stick.take()
+    assert "another one than was offered" in told(board, "stick")
+    assert served == []
+
+
+def test_what_was_changed_after_it_was_offered_is_not_taken(
+    board: Path, plugged: Path, served: list[str]
+) -> None:
+    bundle(plugged / "toy")
+    stick.look("sdb1")
+    spoil_hash(plugged / "toy")
+    choose(board)
+    stick.take()
+    assert told(board, "stick").startswith("toy was not taken: ")
+    assert list((board / "data/data/models").iterdir()) == []
+    assert served == []
+
+
+@pytest.mark.parametrize(
+    "name", ["", "sdb1-other", "../offers/sdb1-toy", "/etc/passwd", "sdb1-toy\x00", "x" * 10_000]
+)
+def test_only_what_was_offered_is_taken(
+    name: str, board: Path, plugged: Path, served: list[str]
+) -> None:
+    bundle(plugged / "toy")
+    stick.look("sdb1")
+    choose(board, name)
+    stick.take()
+    assert list((board / "data/data/models").iterdir()) == served == []
+    assert not (board / "choice/offer").exists()
+
+
+def test_a_choice_that_is_no_file_is_cleared(board: Path) -> None:
+    choice = board / "choice/offer"
+    (board / "secret").write_text("sdb1-toy")
+    for make in (
+        lambda: choice.symlink_to(board / "secret"), lambda: os.mkfifo(choice), choice.mkdir,
+    ):  # fmt: skip
+        make()
+        assert offers.chosen() is None
+        assert not choice.is_symlink()
+        assert not choice.exists()
+    assert (board / "secret").exists()
+
+
+# --- the store
+
+
+def test_a_link_of_the_server_leads_root_nowhere(board: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (board / "data/.model.new").symlink_to(tmp_path / "elsewhere/file")
+    with store.shelf() as shelf:
+        shelf.use("toy")
+        assert shelf.in_use() == "toy"
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    shutil.move(board / "data/data", board / "moved")
+    (board / "data/data").symlink_to(board / "moved")
+    with pytest.raises(NotADirectoryError), store.shelf():
+        pass
+    (board / "data/model").unlink()
+    (board / "data/model").symlink_to(board / "environment")
+    (board / "data/data").unlink()
+    shutil.move(board / "moved", board / "data/data")
+    with store.shelf() as shelf:
+        assert shelf.in_use() == ""
+
+
+@pytest.mark.parametrize("name", ["../sda", "sda1/..", "", "sda1;x", "-t"])
+def test_a_device_has_a_name(name: str) -> None:
+    with pytest.raises(ValueError, match=r"\['.*'\]"):
+        stick.main(["look", name])
