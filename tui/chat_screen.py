@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from edge.history import Conversation
     from tui.about import About
     from tui.answering import Answering
+    from tui.joining import Network
     from tui.notices import Notices
     from tui.offered import Offers
 
@@ -71,6 +72,7 @@ class ChatScreen(Screen[None]):
         url: the server, where it is not one of this machine's own.
         again_s: how often to reach for a server that somebody else runs and starts again, in
             seconds; None: ours, which is started when something is asked.
+        network: that a class joins, where this machine opens one.
         notices: what those who look after this machine tell; they follow what is reopened.
         offers: what they offer to use instead; None: nobody does.
     """
@@ -81,6 +83,7 @@ class ChatScreen(Screen[None]):
         Binding("ctrl+l,f2", "list", show=False),
         Binding("ctrl+r", "again", show=False),
         Binding("f1", "about", show=False),
+        Binding("f3", "join", show=False),
         Binding("f4", "offered", show=False),
     ]
 
@@ -96,6 +99,7 @@ class ChatScreen(Screen[None]):
         again_s: float | None = None,
         notices: Notices | None = None,
         offers: Offers | None = None,
+        network: Network | None = None,
     ) -> None:
         super().__init__()
         self.dialogue = Dialogue(system)
@@ -113,6 +117,7 @@ class ChatScreen(Screen[None]):
         self._again_s = again_s
         self._notices = notices
         self._offers = offers
+        self._network = network
         self._resuming = resume
         self.prompt.free = not resume
         self._begun = False
@@ -301,6 +306,7 @@ class ChatScreen(Screen[None]):
             ("Ctrl-L", say("status.list")),
             *([("Ctrl-R", say("status.again"))] if stopped else []),
             ("F1", say("status.model")),
+            *([("F3", say("status.join"))] if self._network else []),
             ("Ctrl-Q", say("status.quit")),
         ]
 
@@ -376,6 +382,14 @@ class ChatScreen(Screen[None]):
             self._show(await self._archive.load(conversation))
         except HistoryError as error:
             self._tell(str(error), ".error")
+
+    def action_join(self) -> None:
+        """Show how a class joins, where there is a network for it."""
+        if self._network is not None:
+            from tui.joining import Joining
+
+            self.app.clear_notifications()
+            self.app.push_screen(Joining(self._network))
 
     def action_about(self) -> None:
         """Show what is known of the model."""

@@ -34,6 +34,8 @@ _AGAIN_S = 5.0
               help=say("command.notice"))  # fmt: skip
 @click.option("--offers", type=AnyPath(), nargs=2, metavar=say("command.offers-value"),
               help=say("command.offers"))  # fmt: skip
+@click.option("--class", "class_", type=AnyPath(), metavar=say("command.file-value"),
+              help=say("command.class"))  # fmt: skip
 @click.pass_context
 def chat(
     ctx: click.Context,
@@ -43,6 +45,7 @@ def chat(
     system: str | None,
     notice: Path | None,
     offers: tuple[Path, Path] | None,
+    class_: Path | None,
 ) -> None:
     """Open the chat; the exit code is 0, 1 where messages were lost, 128 + n after signal n."""
     _require_terminal()
@@ -62,6 +65,7 @@ def chat(
     from tui.app import ChatApp
     from tui.archive import Archive
     from tui.chat_screen import ChatScreen
+    from tui.joining import network_in
     from tui.offered import Offers
     from tui.signals import leaving_on_signals
     from tui.source import Source
@@ -76,6 +80,7 @@ def chat(
         url=None if server is None or on_this_machine(server) else shown_address(server),
         notices=None if notice is None else _noticed(notice),
         offers=None if offers is None else Offers(*offers),
+        network=network_in(class_),
     )
     app = ChatApp(screen)
     with leaving_on_signals(app.leave_soon):

@@ -14,7 +14,7 @@ from pathlib import Path
 from edge.messages import LANGUAGES, text
 from images.onboard import account
 from images.onboard.boot_partition import BOOT, run, writable
-from images.onboard.network import ADDRESS, radio
+from images.onboard.network import joining, radio
 from images.onboard.news import NEWS
 from images.onboard.secrets import kept_in, settle, without_passwords
 from images.onboard.settings import Complaint, Locale, Settings, read
@@ -90,8 +90,7 @@ def notice(settings: Settings, complaints: Iterable[Complaint]) -> str:
     language = settings.locale.language
     lines = [complaint.say(language) for complaint in complaints]
     if settings.class_.enabled:
-        own = settings.class_
-        facts = {"ssid": own.ssid, "password": own.password, "address": f"http://{ADDRESS}"}
+        facts = joining(settings.class_)
         lines.append(text("settings.class-here", lang=language, folder=FOLDER, **facts))
     return "".join(f"{line}\n" for line in lines)
 

@@ -7,11 +7,12 @@ two services that a board has anyway, where an access point is more often made o
 from __future__ import annotations
 
 import hashlib
+import json
 
 from images.onboard.settings import Class, Settings, Wlan
 from images.onboard.tree import File, Tree
 
-__all__ = ["ADDRESS", "access_point", "join", "networkd", "psk", "radio"]
+__all__ = ["ADDRESS", "access_point", "join", "joining", "networkd", "psk", "radio"]
 
 ADDRESS = "10.42.0.1"
 """Of the board, in the network that it opens."""
@@ -37,8 +38,16 @@ def radio(settings: Settings) -> Tree:
     if serving:
         # What pupils write stays in memory: no KV state of it goes to the card.
         files["run/lucie-settings/server"] = File("LUCIE_KV_CACHE_MB=0\n")
+        # For the chat, which is another account's: it shows them on the screen.
+        told = json.dumps(joining(settings.class_), ensure_ascii=False)
+        files["run/lucie-settings/class.json"] = File(f"{told}\n")
     units = ["wpa_supplicant@wlan0.service", "systemd-networkd.service", "systemd-resolved.service"]
     return Tree(files, (*units, *["lucie-class.socket"] * serving), (_DRIVER,))
+
+
+def joining(class_: Class) -> dict[str, str]:
+    """What people need who join the network of a class."""
+    return {"ssid": class_.ssid, "password": class_.password, "address": f"http://{ADDRESS}"}
 
 
 def psk(passphrase: str, ssid: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -95,6 +96,7 @@ def test_of_what_is_shipped_all_is_heeded_and_nothing_is_started(board: Path) ->
     shipped = tree(Settings(), board)
     assert (shipped.units, shipped.modules) == ((), ()), "no radio, no way in"
     assert not any("ssh" in path or "sysusers" in path for path in shipped.files)
+    assert "run/lucie-settings/class.json" not in shipped.files
     assert notice(Settings(), []) == ""
 
 
@@ -187,6 +189,8 @@ def test_a_class_has_a_network_an_address_and_a_line_on_the_screen(board: Path) 
     assert f"Address={ADDRESS}/24" in content(opened, "etc/systemd/network/20-wlan0.network")
     socket = (UNITS / "lucie-class.socket").read_text()
     assert f"ListenStream={ADDRESS}:80\n" in socket, "where the screen sends them"
+    told = json.loads(content(opened, "run/lucie-settings/class.json"))
+    assert told == {"ssid": "Salle 12", "password": "of 8 letters", "address": f"http://{ADDRESS}"}
     for lang in ("fr", "en"):
         [line] = notice(settings({**CLASS, "locale": {"language": lang}}), []).splitlines()
         assert all(part in line for part in ("Salle 12", "of 8 letters", f"http://{ADDRESS}"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import configparser
+import struct
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -90,6 +92,8 @@ def test_a_console_opens_the_chat_and_no_login(console: str) -> None:
     assert starts[0] == "", "the login is still started"
     assert starts[1].startswith("/usr/bin/lucie chat ")
     assert "User=lucie-edge" in lines
+    command = (UNITS / console / "lucie.conf").read_text().replace("\\\n", "")
+    assert "--notice /run/lucie-settings/notice --class /run/lucie-settings/class.json\n" in command
 
 
 def test_the_screen_goes_on_with_the_last_conversation_and_no_serial_line_takes_it() -> None:
@@ -111,3 +115,23 @@ def test_no_account_of_ours_has_a_password() -> None:
 def test_no_setting_is_made_for_the_user() -> None:
     shipped = tomllib.loads((BOARD / "boot/lucie.toml").read_text(encoding="utf-8"))
     assert {k: v for k, v in shipped.items() if v} == {"class": {"enabled": False}}
+
+
+@pytest.mark.parametrize("psf", [1, 2])
+def test_a_font_gets_both_halves_of_its_block(psf: int, tmp_path: Path) -> None:
+    """The program in `root.sh`, on fonts of four glyphs as PC Screen Font 1 and 2 write them."""
+    root = Path("images/building/steps/root.sh").read_text(encoding="utf-8")
+    program = root.split("<<'END'\n")[1].split("END\n")[0]
+    head, row = (b"\x36\x04\x03\x04", b"\xff") if psf == 1 else (
+        b"\x72\xb5\x4a\x86" + struct.pack("<7I", 0, 32, 1, 4, 8, 4, 12), b"\xff\xf0")  # fmt: skip
+    size = 4 * len(row)
+    letter, block = bytes(range(1, size + 1)), row * 4
+    (tmp_path / "font").write_bytes(head + letter + block + letter + letter + b"table")
+    (tmp_path / "letters").write_text(
+        "# Character table\n#\n0x000\tU+0041\n0x001\tU+2588 U+258c\n0x002\tU+2584\n0x003\tU+2580\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "font"), str(tmp_path / "letters")]
+    subprocess.run(command, check=True)
+    empty = bytes(size // 2)
+    lower, upper = empty + row * 2, row * 2 + empty
+    assert (tmp_path / "font").read_bytes() == head + letter + block + lower + upper + b"table"

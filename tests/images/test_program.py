@@ -28,7 +28,7 @@ def laid_out(tmp_path: Path) -> Path:
 
 def test_a_board_gets_the_versions_that_were_tested_here() -> None:
     pins = set(_pins("lucie-edge", "board"))
-    for needed in ("pydantic", "pydantic-core", "textual", "numpy", "anyio", "tomlkit"):
+    for needed in ("pydantic", "pydantic-core", "textual", "numpy", "anyio", "segno", "tomlkit"):
         assert any(pin.lower().replace("_", "-") == f"{needed}=={version(needed)}" for pin in pins)
     names = {pin.partition("==")[0] for pin in pins}
     assert "torch" not in names, "of an extra"

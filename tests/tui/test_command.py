@@ -72,7 +72,7 @@ def test_a_model_and_a_server_are_one_too_many() -> None:
 
 def test_help_names_the_options() -> None:
     text = CliRunner().invoke(chat, ["--help"]).output
-    for option in ("--model", "--server", "--new", "--continue", "--system", "--notice"):
+    for option in ("--model", "--server", "--new", "--continue", "--system", "--notice", "--class"):
         assert option in text
 
 

@@ -17,6 +17,7 @@ from tests.tui.test_keeping import stored
 from tui.app import ChatApp
 from tui.archive import Archive
 from tui.chat_screen import ChatScreen
+from tui.joining import Network
 from tui.source import Source
 
 TEXT = {
@@ -181,6 +182,17 @@ def test_list(
         await chat.pilot.press("down", "delete")
 
     assert picture(ScriptedServer(), act, lang=lang)
+
+
+@pytest.mark.parametrize("lang", ["en", "fr"])
+def test_joining(picture: Callable[..., bool], lang: str) -> None:
+    async def act(chat: Chat) -> None:
+        await ready(chat)
+        await chat.pilot.press("f3")
+        await chat.until(lambda: len(chat.app.screen.query(".code")) == 2)
+
+    network = Network("Salle 12", "abcd-efgh-ij", "http://10.42.0.1")
+    assert picture(ScriptedServer(), act, lang=lang, network=network)
 
 
 def test_about(picture: Callable[..., bool]) -> None:

@@ -59,13 +59,33 @@ while read -r name layout variant; do
         | gzip -n9 > "$root/usr/share/keymaps/$name.map.gz"
 done < "$in/keymaps"
 
-# Terminus, which has the letters and quotation marks of all our languages. Where the chat has half
-# a block, it gets a whole one.
+# Terminus, which has the letters and quotation marks of all our languages. Where the chat has the
+# left half of a block, it gets a whole one. The upper and the lower half, of which QR codes are
+# drawn, take the place of an arrow and a house.
+cat > "$work/halves.py" <<'END'
+import struct, sys
+from pathlib import Path
+
+file, letters = map(Path, sys.argv[1:])
+font = bytearray(file.read_bytes())
+psf2 = font[:4] == b"\x72\xb5\x4a\x86"
+first, size = struct.unpack("<8xI8xI", font[:24]) if psf2 else (4, font[3])
+numbers = {line.split()[1]: int(line.split()[0], 16)
+           for line in letters.read_text().splitlines() if line.startswith("0x")}
+glyph = {letter: slice(first + number * size, first + (number + 1) * size)
+         for letter, number in numbers.items()}
+block, half = font[glyph["U+2588"]], size // 2
+font[glyph["U+2580"]] = block[:half] + bytes(half)
+font[glyph["U+2584"]] = bytes(half) + block[half:]
+file.write_bytes(font)
+END
 mkdir -p "$root/usr/share/consolefonts" "$root/usr/share/doc/console-setup-linux"
 cp /usr/share/doc/console-setup-linux/copyright "$root/usr/share/doc/console-setup-linux"
 for size in 16 24x12 32x16; do
     gzip -dc "/usr/share/consolefonts/Uni2-TerminusBold$size.psf.gz" > "$work/font"
-    psfgettable "$work/font" | sed 's/U+2588/U+2588 U+258c/' > "$work/letters"
+    psfgettable "$work/font" \
+        | sed 's/U+2588/U+2588 U+258c/; s/U+21d5/U+2580/; s/U+2302/U+2584/' > "$work/letters"
+    python3 "$work/halves.py" "$work/font" "$work/letters"
     psfxtable -i "$work/font" -it "$work/letters" -o "$work/lettered"
     gzip -n9 < "$work/lettered" > "$root/usr/share/consolefonts/$size.psf.gz"
 done

@@ -1,0 +1,224 @@
+"""How a class joins: two codes that phones read off the screen, and the same in words.
+
+The first is for the board's network, in the format that ZXing has set:
+https://github.com/zxing/zxing/wiki/Barcode-Contents#wi-fi-network-config-android-ios-11
+The second is the address of the page.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.cells import cell_len
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.screen import Screen
+from textual.widgets import Static
+
+from edge.errors import UsageError
+from tui.sizes import fit
+from tui.status import KeyLine
+from tui.untrusted import visible
+from tui.words import say
+
+if TYPE_CHECKING:
+    from textual.app import ComposeResult
+    from textual.events import Resize
+    from textual.geometry import Size
+
+__all__ = ["Code", "Joining", "Network", "network_in"]
+
+_LARGEST = 4096
+_QUIET = (4, 2)
+"""Light modules around a code: as the standard has it, else as phones still read it."""
+_GAP = 2
+_MARGIN = 4
+"""Columns left and right of everything, together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The network that a board opens for a class."""
+
+    ssid: str
+    password: str
+    address: str
+    """Of the page."""
+
+    @property
+    def wifi(self) -> str:
+        """It, for a phone that is to join."""
+        ssid, password = (
+            re.sub(r'([\\;,":])', r"\\\1", each) for each in (self.ssid, self.password)
+        )
+        return f"WIFI:T:WPA;S:{ssid};P:{password};;"
+
+
+def network_in(file: Path | None) -> Network | None:
+    """The network that a file names; a file that is not there says that there is none.
+
+    Raises:
+        UsageError: it cannot be read, or is no such file.
+    """
+    if file is None:
+        return None
+    try:
+        with file.open("rb") as opened:
+            return _network(json.loads(opened.read(_LARGEST)))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UsageError("chat.no-notice", path=str(file), reason=error.strerror) from error
+    except (ValueError, TypeError) as error:
+        raise UsageError("chat.no-class", path=str(file)) from error
+
+
+def _network(found: dict[str, object]) -> Network:
+    network = Network(**found)  # type: ignore[arg-type]
+    if not all(isinstance(value, str) for value in asdict(network).values()):
+        raise TypeError
+    return network
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A QR code as lines of half blocks; its light modules are what is drawn."""
+
+    lines: tuple[str, ...]
+
+    @property
+    def width(self) -> int:
+        """In columns."""
+        return len(self.lines[0])
+
+    @classmethod
+    def of(cls, content: str, quiet: int) -> Code:
+        """Draw it.
+
+        Raises:
+            ImportError: there is no `segno` here.
+        """
+        import segno
+
+        # Phones read no micro codes, and take what is not ASCII for UTF-8.
+        code = segno.make(content, encoding="utf-8", micro=False)
+        rows = [[not dark for dark in row] for row in code.matrix_iter(border=quiet)]
+        if len(rows) % 2:
+            rows.append([True] * len(rows))
+        return cls(tuple(_drawn(*pair) for pair in zip(rows[::2], rows[1::2], strict=True)))
+
+
+def _drawn(upper: Sequence[bool], lower: Sequence[bool]) -> str:
+    blocks = {(True, True): "█", (True, False): "▀", (False, True): "▄", (False, False): " "}
+    return "".join(blocks[pair] for pair in zip(upper, lower, strict=True))
+
+
+class Joining(Screen[None]):
+    """Both codes side by side where there is room, else one at a time, else words alone.
+
+    Args:
+        network: to be joined.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,f3,q", "dismiss", show=False),
+        Binding("left,right", "other", show=False),
+    ]
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self._steps = (
+            (say("joining.join"), network.wifi),
+            (say("joining.open"), network.address),
+        )
+        self._facts = [
+            say("joining.network", ssid=visible(network.ssid)),
+            say("joining.password", password=visible(network.password)),
+            say("joining.address", address=visible(network.address)),
+        ]
+        self._shown = 0
+        self._keys = KeyLine()
+
+    def compose(self) -> ComposeResult:
+        """The codes come when the size is known."""
+        yield Static(say("joining.title"), id="title", markup=False)
+        yield VerticalScroll(id="joining")
+        yield self._keys
+
+    async def on_resize(self, event: Resize) -> None:
+        """Draw what there is room for."""
+        fit(self, event.size)
+        await self._draw(event.size)
+
+    async def action_other(self) -> None:
+        """The other code, where they are shown one at a time."""
+        self._shown = 1 - self._shown
+        await self._draw(self.size)
+
+    async def _draw(self, size: Size) -> None:
+        facts = _side_by_side(self._facts, size.width - _MARGIN)
+        area = self.query_one("#joining", VerticalScroll)
+        keys = [(say("status.key-esc"), say("status.back"))]
+        async with self.batch():
+            await area.remove_children()
+            try:
+                codes = self._codes(size, len(facts))
+            except ImportError:
+                codes, facts = [], [say("joining.no-library"), *self._facts]
+            else:
+                facts = facts if codes else [say("joining.too-small"), *self._facts]
+            if len(codes) == 1:
+                keys.append(("→", say("joining.other")))
+            await area.mount_all(self._widgets(codes, facts))
+        self._keys.keys = keys
+
+    def _widgets(
+        self, codes: Sequence[tuple[str, Code]], facts: Sequence[str]
+    ) -> Iterator[Horizontal | Static]:
+        if codes:
+            yield Horizontal(
+                *(
+                    Vertical(
+                        Static(caption, classes="caption", markup=False),
+                        Static("\n".join(code.lines), classes="code", markup=False),
+                        classes="step",
+                    )
+                    for caption, code in codes
+                ),
+                id="codes",
+            )
+        for line in facts:
+            yield Static(line, classes="joining-fact", markup=False)
+
+    def _codes(self, size: Size, facts: int) -> list[tuple[str, Code]]:
+        """Those that are shown, with what is said of them; none where there is no room."""
+        height = size.height - facts - 3  # title, caption, keys
+        for chosen in (self._steps, (self._steps[self._shown],)):
+            for quiet in _QUIET:
+                codes = [(caption, Code.of(content, quiet)) for caption, content in chosen]
+                width = sum(max(cell_len(says), code.width) + _GAP for says, code in codes) - _GAP
+                tallest = max(len(code.lines) for _, code in codes)
+                if width <= size.width - _MARGIN and tallest <= height:
+                    return codes
+        return []
+
+
+def _side_by_side(facts: Sequence[str], width: int) -> list[str]:
+    """Facts in as few lines as they fit in; one that does not fit is broken."""
+    lines: list[str] = []
+    for fact in facts:
+        if lines and cell_len(f"{lines[-1]}   {fact}") <= width:
+            lines[-1] += f"   {fact}"
+        else:
+            lines.append(fact)
+    return [
+        line[start : start + width]
+        for line in lines
+        for start in range(0, math.ceil(cell_len(line) / width) * width, width)
+    ]
