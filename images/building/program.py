@@ -33,8 +33,8 @@ _NOT_ON_BOARD = frozenset(
             *("tokenizer_file.py", "workshop.py"),
         ),
         "images": (
-            *("board", "boards.py", "boards.toml", "booting", "building", "checking.py"),
-            *("commands", "flashing", "publishing", "unpacking.py"),
+            *("board", "booting", "building", "checking.py"),
+            *("commands", "flashing", "publishing", "termux", "unpacking.py"),
             *(f"locale/{name}.toml" for name in ("boot", "build", "catalog", "check", "command")),
             *("locale/flash.toml", "locale/imager.toml"),
         ),

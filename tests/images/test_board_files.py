@@ -93,7 +93,8 @@ def test_a_console_opens_the_chat_and_no_login(console: str) -> None:
     assert starts[1].startswith("/usr/bin/lucie chat ")
     assert "User=lucie-edge" in lines
     command = (UNITS / console / "lucie.conf").read_text().replace("\\\n", "")
-    assert "--notice /run/lucie-settings/notice --class /run/lucie-settings/class.json\n" in command
+    assert "--notice /run/lucie-news " in command
+    assert "--class /run/lucie-settings/class.json\n" in command
 
 
 def test_the_screen_goes_on_with_the_last_conversation_and_no_serial_line_takes_it() -> None:

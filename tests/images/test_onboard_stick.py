@@ -51,7 +51,7 @@ def plugged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         assert device == "sdb1"
         yield place
 
-    monkeypatch.setattr(stick, "_mounted", mounted)
+    monkeypatch.setattr(stick, "mounted", mounted)
     return place
 
 
