@@ -111,7 +111,8 @@ def judge(folder: Path, shelf: Shelf) -> Found:
     except LucieError as error:
         if isinstance(error.__cause__, OSError):
             raise error.__cause__ from None
-        return Found(None, say("stick.refused", place=name, reason=str(error)))
+        reason = str(error).replace(str(folder), name)
+        return Found(None, say("stick.refused", place=name, reason=reason))
     size = size_text(sum(file.size for file in told.files.values()))
     languages = "".join(f", {each[:20]}" for each in told.languages[:_LANGUAGES])
     return Found(bundle, say("stick.offer", title=title, size=size, languages=languages), title)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tui.app import ChatApp
 from tui.archive import Archive
 from tui.chat_screen import ChatScreen
 from tui.joining import Network
+from tui.offered import Offers
 from tui.source import Source
 
 TEXT = {
@@ -202,3 +204,18 @@ def test_about(picture: Callable[..., bool]) -> None:
         await chat.until(lambda: len(chat.app.screen.query(".label")) == 6)
 
     assert picture(ScriptedServer(), act)
+
+
+@pytest.mark.parametrize("lang", ["en", "fr"])
+def test_offered(picture: Callable[..., bool], home: Path, lang: str) -> None:
+    (home / "offers").mkdir()
+    told = {"en": "The stick has the model Toy (98 MB, en).", "fr": "La clé a le modèle Jouet."}
+    (home / "offers/sdb1-toy").write_text(json.dumps({"text": told[lang]}), encoding="utf-8")
+
+    async def act(chat: Chat) -> None:
+        await ready(chat)
+        await chat.pilot.press("f4")
+        await chat.until(lambda: chat.app.screen is not chat.main)
+
+    offers = Offers(home / "offers", home / "choice")
+    assert picture(ScriptedServer(), act, lang=lang, offers=offers)

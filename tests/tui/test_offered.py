@@ -1,0 +1,81 @@
+"""What a machine offers to use: a list on F4, and the name of what is chosen in a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from textual.widgets import OptionList
+
+from edge.errors import UsageError
+from tests.tui.conftest import Chatting
+from tui.offered import Offered, Offers
+
+
+@pytest.fixture
+def offers(home: Path) -> Offers:
+    """Two models of a stick."""
+    (home / "offers").mkdir()
+    (home / "choice").mkdir()
+    for name, text in (("sdb1-one", "Model one"), ("sdb1-two", "Model \x1b[2Jtwo")):
+        (home / "offers" / name).write_text(json.dumps({"text": text, "device": "sdb1"}))
+    return Offers(home / "offers", home / "choice/offer")
+
+
+async def test_what_is_chosen_is_written_down(chatting: Chatting, offers: Offers) -> None:
+    async with chatting(offers=offers) as chat:
+        await chat.type("half a question")
+        await chat.pilot.press("f4")
+        await chat.until(lambda: isinstance(chat.app.screen, Offered))
+        found = chat.app.screen.query_one(OptionList)
+        assert [str(option.prompt) for option in found.options] == ["Model one", "Model ␛[2Jtwo"]
+        await chat.pilot.press("down", "enter")
+        await chat.until(lambda: chat.app.screen is chat.main)
+        assert offers.choice.read_text() == "sdb1-two\n"
+        assert chat.main.prompt.text == "half a question"
+    assert [file.name for file in offers.choice.parent.iterdir()] == ["offer"]
+
+
+@pytest.mark.parametrize("key", ["escape", "f4"])
+async def test_nothing_need_be_chosen(key: str, chatting: Chatting, offers: Offers) -> None:
+    async with chatting(offers=offers) as chat:
+        await chat.pilot.press("f4")
+        await chat.until(lambda: isinstance(chat.app.screen, Offered))
+        await chat.pilot.press(key)
+        await chat.until(lambda: chat.app.screen is chat.main)
+    assert not offers.choice.exists()
+
+
+async def test_a_choice_that_cannot_be_written_is_told(chatting: Chatting, offers: Offers) -> None:
+    offers.choice.parent.rmdir()
+    async with chatting(offers=offers) as chat:
+        await chat.pilot.press("f4")
+        await chat.until(lambda: isinstance(chat.app.screen, Offered))
+        await chat.pilot.press("enter")
+        await chat.until(lambda: "written: No such file" in " ".join(chat.text.split()))
+
+
+async def test_where_nobody_offers_anything_the_key_does_nothing(chatting: Chatting) -> None:
+    async with chatting() as chat:
+        await chat.pilot.press("f4")
+        await chat.pilot.pause()
+        assert chat.app.screen is chat.main
+
+
+def test_what_is_no_offer_is_passed_by(offers: Offers) -> None:
+    for name, content in {
+        "sdb1-a": "", "sdb1-b": "[]", "sdb1-c": '{"text": 1}', "sdb1-d": '{"text": ""}',
+        "sdb1-e": json.dumps({"text": "x" * 10_000}), ".sdb1-f.new": '{"text": "draft"}',
+    }.items():  # fmt: skip
+        (offers.folder / name).write_text(content)
+    (offers.folder / "sdb1-g").write_bytes(b"\xff\xfe")
+    (offers.folder / "sdb1-h").mkdir()
+    assert [name for name, _ in offers.all()] == ["sdb1-one", "sdb1-two"]
+    assert Offers(offers.folder / "none", offers.choice).all() == []
+
+
+def test_an_error_names_the_file(offers: Offers) -> None:
+    offers.choice.mkdir()
+    with pytest.raises(UsageError, match="choice/offer"):
+        offers.choose("sdb1-one")
