@@ -107,7 +107,7 @@ def take(
         ImageError: it is none for this board, which stays as it is.
         OSError: the stick or the card fails; the same holds.
     """
-    with opened(file, signers) as update:
+    with records.held(), opened(file, signers) as update:
         _must_follow(update.manifest, card, records)
         record = Record.of(update.manifest)
         reading(record, sum(each.size for each in update.manifest.files.values()))

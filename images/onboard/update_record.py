@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,6 +89,14 @@ class Records:
             laid = laid.model_copy(update={"returned": True})
             self._write(_Known(running=self.running, laid=laid))
         return laid
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Have no other process take an update meanwhile: of two sticks, one waits."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self._folder / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     @contextmanager
     def draft(self) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from images.onboard import boot_partition
 from images.onboard.slots import Card, Slot, Trial
 from images.onboard.trial import judge
 from images.onboard.update import take
-from images.onboard.update_record import Records
+from images.onboard.update_record import Record, Records
 from tests.images import updates
 
 NEW = b"new" * 1000
@@ -220,6 +221,27 @@ def _is_untouched(card: Card) -> None:
     assert config(card) == updates.CONFIG
     assert not (card.boot / "B").exists()
     assert card.trial is None
+
+
+def test_two_sticks_are_taken_one_after_the_other(
+    tmp_path: Path, key: Path, card: Card, records: Records
+) -> None:
+    first, second = (
+        updates.update(tmp_path, key, system=bytes(size), made=updates.MADE + timedelta(days=size))
+        for size in (1, 2)
+    )
+    with ThreadPoolExecutor() as threads:
+
+        def other(*_: object) -> None:
+            at_once.append(threads.submit(take, second, card, updates.signers(key), records))
+            with pytest.raises(TimeoutError):
+                at_once[0].result(timeout=0.5)
+
+        at_once: list[Future[Record]] = []
+        take(first, card, updates.signers(key), records, other)
+        at_once[0].result(timeout=10)
+    assert records.last_laid == at_once[0].result()
+    assert card.partitions[3].read_bytes()[:3] == b"\0\0\xff"
 
 
 def test_the_card_of_a_board_is_found(tmp_path: Path) -> None:
