@@ -68,6 +68,7 @@ class HttpClient:
         self._explain = explain
         self._http = open_http(address)
         self._ours: bool | None = None
+        self._runs: str | None = None
         self._model: str | None = None
 
     async def health(self) -> Health | None:
@@ -97,16 +98,18 @@ class HttpClient:
             return await self._foreign_info()
         if not health.ready:
             raise EngineError("server.loading", percent=round(health.progress * 100))
+        self._runs = health.info.name
         return health.info
 
     async def alive(self) -> bool:
-        """Whether a server of ours is still there; of another's that is assumed."""
+        """Whether a server of ours is there with the model that it had; of others it is assumed."""
         if not self._ours:
             return True
         try:
-            return await self.health() is not None
+            health = await self.health()
         except LucieError:
             return False
+        return health is not None and self._runs in (None, health.info.name)
 
     async def _foreign_info(self) -> ModelInfo:
         async with self._breaking():

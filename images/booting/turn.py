@@ -17,7 +17,7 @@ import pyte
 
 from images.errors import ImageError
 
-__all__ = ["Talk", "Turn", "talk"]
+__all__ = ["Console", "Talk", "Turn", "talk"]
 
 COLUMNS, ROWS = 80, 24
 _READY, _BUSY = "green", "brown"
@@ -53,7 +53,15 @@ class Talk:
     """How the screen looks in the end."""
 
 
-class _Console:
+class Console:
+    """A machine that runs, and the screen that its serial line draws.
+
+    Args:
+        command: the machine.
+        record: takes all that the console says.
+        patience_s: for each thing that is waited for.
+    """
+
     def __init__(self, command: Sequence[str], record: Path, patience_s: float) -> None:
         self._record = record.open("w", encoding="utf-8")
         self._child = pexpect.spawn(
@@ -123,9 +131,9 @@ class _Console:
             self._child.send(letter)
             time.sleep(0.02)
 
-    def press_escape(self) -> None:
-        """It stops an answer."""
-        self._child.send("\x1b")
+    def send(self, key: str) -> None:
+        """Press a key, as a terminal sends it."""
+        self._child.send(key)
 
     def close(self) -> None:
         """Switch the machine off."""
@@ -154,7 +162,7 @@ def talk(
         ImageError: the machine ended, or it took too long; the text shows the screen.
     """
     began = time.monotonic()
-    console = _Console(command, record, patience_s)
+    console = Console(command, record, patience_s)
     try:
         screen = console.until(lambda: console.mood() is not None, "chat")
         ready = console.until(lambda: console.mood() == _READY, "ready")
@@ -167,7 +175,7 @@ def talk(
         console.close()
 
 
-def _turn(console: _Console, question: str, most_words: int | None) -> Turn:
+def _turn(console: Console, question: str, most_words: int | None) -> Turn:
     console.wait_anew()
     asked = time.monotonic()
     console.type(question)
@@ -191,6 +199,6 @@ def _turn(console: _Console, question: str, most_words: int | None) -> Turn:
     console.until(enough, "answer")
     words, stopped = console.words(question), not ended()
     if stopped:
-        console.press_escape()
+        console.send("\x1b")
     done = console.until(ended, "answer")
     return Turn(first - asked, done - asked, words, stopped)

@@ -8,7 +8,7 @@ import json
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,26 @@ async def at_first_text(client: HttpClient, do: Callable[[], object]) -> None:
 
 def said(replies: list[Reply]) -> str:
     return "".join(reply.text for reply in replies if isinstance(reply, Delta))
+
+
+async def test_a_server_that_runs_another_model_is_not_the_one_that_was_reached(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = HttpClient(server.address)
+    await client.info()
+    assert await client.alive()
+    health = await client.health()
+    assert health is not None
+    other = replace(health, info=replace(health.info, name="other"))
+
+    async def now() -> http_client.Health:
+        return other
+
+    monkeypatch.setattr(client, "health", now)
+    assert not await client.alive()
+    await client.info()
+    assert await client.alive()
+    await client.aclose()
 
 
 async def test_our_server_tells_progress_text_and_costs(server: Running) -> None:

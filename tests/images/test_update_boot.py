@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from images.booting.machine import MACHINES, Started, start
-from images.booting.turn import _Console
+from images.booting.turn import Console
 from images.building.update import pack
 from tests.images import power, updates
 from tests.images.conftest import keep
@@ -48,8 +48,8 @@ class Board:
         self.inside("mcopy", "-i", "/card/stick.img", f"/card/{update.name}", "::")
 
     @contextmanager
-    def on(self, *, stick: bool = False) -> Iterator[_Console]:
-        console = _Console(self._command(stick), self.folder / "console.log", PATIENCE_S)
+    def on(self, *, stick: bool = False) -> Iterator[Console]:
+        console = Console(self._command(stick), self.folder / "console.log", PATIENCE_S)
         try:
             yield console
         finally:
@@ -72,7 +72,7 @@ class Board:
         return [*self._started.command(), *(STICK if stick else ())]
 
 
-def until_told(console: _Console, text: str) -> None:
+def until_told(console: Console, text: str) -> None:
     """Wait until the chat shows it, wherever its lines break."""
     console.wait_anew()
     console.until(lambda: text in " ".join(console.shown().split()), text)
