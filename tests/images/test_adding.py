@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,9 @@ from edge.errors import LucieError, StoreError
 from edge.manifest import Manifest, Parent
 from edge.store import Model
 from images.building.adding import Addition, _before, add_model, beside
+from images.building.debian import tools
 from images.building.papers import papers_again
+from images.building.room import EPOCH, STEPS, Room
 from images.errors import ImageError
 from images.publishing.cdx import cyclonedx_document
 from images.publishing.component import Component
@@ -188,3 +192,53 @@ def test_an_image_of_which_nothing_is_told_is_refused(
     with pytest.raises(ImageError) as caught:
         _before(tmp_path / "spoilt/lucie.img.xz")
     assert caught.value.code == "add.no-image"
+
+
+# --- the card itself
+
+
+@pytest.fixture
+def tools_here(kept: None, tmp_path: Path) -> Room:
+    """The Debian that builds, which may have to be made."""
+    return tools(tmp_path / "log")
+
+
+def laid_out(room: Room, folder: Path, models: Mapping[str, str], chosen: str) -> bytes:
+    """A small card with these models, as `disk.sh` makes one but for its system."""
+    folder.mkdir()
+    for name, content in models.items():
+        (folder / "data/lucie/data/models" / name).mkdir(parents=True)
+        (folder / "data/lucie/data/models" / name / "weights").write_text(content)
+    (folder / "data/lucie/model").write_text(f"LUCIE_MODEL={chosen}\n")
+    made = """
+        cd /card && sh /steps/data.sh data 1234abcd data.ext4
+        truncate -s $((16 * 1048576 + $(stat -c %s data.ext4))) card.img
+        printf '%s\\n' 'label: dos' 'label-id: 0x1234abcd' \\
+            'start=1MiB, size=5MiB, type=c, bootable' 'size=5MiB, type=83' 'size=5MiB, type=83' \\
+            'type=83' | sfdisk -q card.img
+        dd if=data.ext4 of=card.img bs=1M seek=16 conv=notrunc,sparse status=none
+    """
+    environment = ["env", f"SOURCE_DATE_EPOCH={EPOCH}", "PATH=/usr/sbin:/usr/bin"]
+    words = [*environment, "sh", "-euc", made]
+    binds = {"/steps": STEPS, "/card": folder}
+    subprocess.run(room.command(words, binds), check=True, capture_output=True)
+    return (folder / "card.img").read_bytes()
+
+
+@pytest.mark.long("images/building/steps/add.sh", "images/building/steps/data.sh")
+def test_a_card_with_one_more_model_is_that_of_both(tools_here: Room, tmp_path: Path) -> None:
+    one, two = {"one": "a" * 5_000_000}, {"two": "b" * 3_000_000}
+    both = laid_out(tools_here, tmp_path / "both", one | two, "two")
+    laid_out(tools_here, tmp_path / "first", one, "one")
+    added = tmp_path / "added/data/lucie"
+    (added / "data/models/two").mkdir(parents=True)
+    (added / "data/models/two/weights").write_text(two["two"])
+    (added / "model").write_text("LUCIE_MODEL=two\n")
+    binds = {"/card": tmp_path / "first", "/in": tmp_path / "added"}
+    log = tmp_path / "log"
+    tools_here.run("add", "/card/card.img", "/in", binds=binds, log=log)
+    assert (tmp_path / "first/card.img").read_bytes() == both
+    with pytest.raises(LucieError):
+        tools_here.run("add", "/card/card.img", "/in", binds=binds, log=log)
+    assert "two is there already" in log.read_text()
+    assert (tmp_path / "first/card.img").read_bytes() == both, "and nothing has been changed"
