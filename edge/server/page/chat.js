@@ -117,7 +117,7 @@ class Entry {
     if (note) this.note.append(element("p", broken ? "error" : "remark", note));
     if (how !== "stopped" && how !== "failed") return;
     const button = element("button", "again", say("again"));
-    on(button, "click", again);
+    button.onclick = again;
     this.note.append(button);
   }
 }
@@ -181,14 +181,10 @@ const hear = {
   },
   error({ code, message: told, status }) {
     const { turn } = answering;
-    if (code === "server.loading") {
-      watch().then(() => answering && answering.turn === turn && request());
-      return;
-    }
+    if (code === "server.loading") return watch().then(() => answering && answering.turn === turn && request());
     if (code === "lost") {
       end("failed", say(turn.content ? "lost" : "unreachable"));
-      watch();
-      return;
+      return watch();
     }
     const refused = status === 400 || status === 413;
     const why = told || say("not-understood", { status });
@@ -322,13 +318,13 @@ on(document, "keydown", (event) => {
   else if (!at("delete").hidden) confirming(false);
   else stop();
 });
-on(at("new"), "click", () => {
+at("new").onclick = () => {
   location.hash = "";
   confirming(talk.turns.length > 0);
-});
-on(at("delete-yes"), "click", renew);
-on(at("delete-no"), "click", () => confirming(false));
-on(at("back"), "click", () => (location.hash = ""));
+};
+at("delete-yes").onclick = renew;
+at("delete-no").onclick = () => confirming(false);
+at("back").onclick = () => (location.hash = "");
 on(window, "hashchange", turnTo);
 on(window, "pagehide", keep);
 // The same conversation in another tab.

@@ -103,7 +103,8 @@ def _file(name: str) -> _Content:
 def _page(lang: str) -> _Content:
     """The page with its texts; those that the script says stand in it as JSON."""
     # "<" would let a text end the element that it stands in.
-    said = json.dumps(entries("talk", lang), ensure_ascii=False).replace("<", "\\u003c")
+    said = json.dumps(entries("talk", lang), ensure_ascii=False, separators=(",", ":"))
+    said = said.replace("<", "\\u003c")
     other = next(other for other in LANGUAGES if other != lang)
     filled = {"lang": lang, "other": other, "texts": said}
 
