@@ -20,6 +20,7 @@ SCRIPTS = [
     *(file for file in sorted((BOARD / "system/usr/lib").glob("lucie-*"))
       if file.read_text().startswith("#!/bin/sh")),
     *sorted(Path("images/building/steps").glob("*.sh")),
+    Path("images/termux/install.sh"),
 ]  # fmt: skip
 
 
@@ -39,6 +40,14 @@ def test_a_script_is_one_that_sh_understands(script: Path) -> None:
 def test_a_list_is_sorted_and_names_nothing_twice(name: str) -> None:
     lines = (BOARD / name).read_text().splitlines()
     assert lines == sorted(set(lines))
+
+
+def test_what_starts_is_chosen_by_one_letter_for_each_firmware() -> None:
+    """An update overwrites it in place, so that a cut leaves one system or the other."""
+    for name, line in (("config.txt", "os_prefix=A/"), ("loader.conf", "default A.conf")):
+        lines = (BOARD / "boot" / name).read_text().splitlines()
+        assert lines.count(line) == 1
+        assert not [each for each in lines if each != line and each.startswith(line.split("A")[0])]
 
 
 def test_every_service_that_is_enabled_is_there() -> None:
