@@ -49,6 +49,7 @@ program() { # FILE
 uefi() {
     cd "$work/boot" || return
     entry=loader/entries/$(sed -n 's/^default //p' loader/loader.conf)
+    [ -s "$entry" ] || { echo "$entry" && return 1; }
     program EFI/BOOT/BOOTAA64.EFI && program ".$(sed -n 's/^linux //p' "$entry")" || return
     [ -s ".$(sed -n 's/^initrd //p' "$entry")" ] || { echo initrd && return 1; }
     [ "$(sed -n 's/^options //p' "$entry")" = "$(sed -E 's/console=[^ ]+ //g' A/cmdline.txt)" ] \
