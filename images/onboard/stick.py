@@ -9,7 +9,6 @@ What is looked for on a stick stands in `SEARCHES`.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import re
 import subprocess
@@ -37,7 +36,7 @@ _OPTIONS = {"vfat": "", "exfat": "", "ext4": ",noload,errors=continue"}
 _SAFE = "ro,nosuid,nodev,noexec,nosymfollow"
 _SERVER = "lucie-serve.service"
 _TRIES = 15
-"""A fifth of a second each: reading fails a moment before Linux knows that a stick is gone."""
+"""A fifth of a second each: all fails a moment before Linux knows that a stick is gone."""
 _TAKING = "stick"
 """News of what is being taken; those of a stick end with the name of its device."""
 
@@ -93,7 +92,7 @@ def look(device: str) -> None:
             lines = [line for search in SEARCHES for line in search(device, stick)]
     except OSError as error:
         offers.withdraw(device)
-        if _pulled(device, error):
+        if _pulled(device):
             tell(name, say("stick.pulled"))
             return  # and the mark stays, for `gone`
         lines = [say("stick.unreadable", reason=_reason(error))]
@@ -122,7 +121,7 @@ def take() -> None:
             ours.clear()
             said = _take(offer, ours)
     except OSError as error:
-        if _pulled(offer.device, error):
+        if _pulled(offer.device):
             said = say("stick.pulled-copy", title=offer.title)
         else:
             said = say("stick.not-taken", title=offer.title, reason=_reason(error))
@@ -161,9 +160,9 @@ def _use(ours: Shelf, name: str) -> bool:
     return _run("systemctl", "restart", _SERVER).returncode == 0
 
 
-def _pulled(device: str, error: OSError) -> bool:
-    """Whether this error is of a stick that is not there any more."""
-    for _ in range(_TRIES if error.errno == errno.EIO else 1):
+def _pulled(device: str) -> bool:
+    """Whether an error is of a stick that is not there any more."""
+    for _ in range(_TRIES):
         if not _is_there(device):
             return True
         time.sleep(0.2)

@@ -31,6 +31,7 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     (root / "data/model").write_text("LUCIE_MODEL=before\n")
     monkeypatch.setenv("LUCIE_LANG", "en")
+    monkeypatch.setattr(stick, "_TRIES", 1)
     for module, name, place in (
         (news, "NEWS", "news"), (news, "_ENVIRONMENT", "environment"), (stick, "_RUN", "run"),
         (stick, "_BLOCK", "sys"), (stick, "_FSTAB", "fstab"), (offers, "OFFERS", "run/offers"),
@@ -282,6 +283,18 @@ def test_a_stick_that_is_pulled_out_while_it_is_read_is_one_line(
     assert told(board) == ""
 
 
+def test_a_stick_that_is_gone_before_it_is_mounted_is_one_line(
+    board: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: str) -> object:
+        shutil.rmtree(board / "sys/sdb1")
+        return type("Ended", (), {"returncode": 2, "stderr": ""})
+
+    monkeypatch.setattr(stick, "_run", fail)
+    stick.look("sdb1")
+    assert told(board) == "The stick was pulled out while it was being read. Plug it in again."
+
+
 def test_a_look_that_is_killed_is_one_line(board: Path) -> None:
     (board / "run/reading-sdb1").touch()
     stick.gone("sdb1")
@@ -376,6 +389,8 @@ def test_only_what_was_offered_is_taken(
 
 def test_a_choice_that_is_no_file_is_cleared(board: Path) -> None:
     choice = board / "choice/offer"
+    offers.make(offers.Offer(text="x", title="x", name="toy", device="sdb1", folder="toy",
+                             sha256="0" * 64))  # fmt: skip
     (board / "secret").write_text("sdb1-toy")
     for make in (
         lambda: choice.symlink_to(board / "secret"), lambda: os.mkfifo(choice), choice.mkdir,
