@@ -34,12 +34,12 @@ help() {
     say "Usage: sh install.sh
 
 Install the chat in Termux on Android: Termux's own packages, llama.cpp, compiled on the phone, the
-embedded model, and the command lucie. It takes half an hour or more, $NEEDED_MB MB and a network;
+embedded model, and the command lucie. Allow half an hour or more, $NEEDED_MB MB and a network;
 afterwards the chat needs none. What is done is not done again." \
         "Usage : sh install.sh
 
 Installer le chat dans Termux sous Android : les paquets de Termux, llama.cpp, compilé sur le
-téléphone, le modèle intégré, et la commande lucie. Il faut une demi-heure ou plus, $NEEDED_MB Mo
+téléphone, le modèle intégré, et la commande lucie. Comptez une demi-heure ou plus, $NEEDED_MB Mo
 et un réseau ; ensuite le chat n’en a plus besoin. Ce qui est fait n’est pas refait."
 }
 
