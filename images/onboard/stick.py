@@ -10,6 +10,7 @@ What is looked for on a stick stands in `SEARCHES`.
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import subprocess
 import time
@@ -35,6 +36,9 @@ _DEVICE = re.compile(r"[a-z]+[0-9]*")
 _OPTIONS = {"vfat": "", "exfat": "", "ext4": ",noload,errors=continue"}
 _SAFE = "ro,nosuid,nodev,noexec,nosymfollow"
 _SERVER = "lucie-serve.service"
+_FAILED = {"timeout", "oom-kill", "exit-code", "core-dump", "resources"}
+"""What systemd calls a service that has not been stopped from outside: systemd.exec(5)."""
+_TOLD = "told"
 _TRIES = 15
 """A fifth of a second each: all fails a moment before Linux knows that a stick is gone."""
 _TAKING = "stick"
@@ -94,21 +98,27 @@ def look(device: str) -> None:
         offers.withdraw(device)
         if _pulled(device):
             tell(name, say("stick.pulled"))
-            return  # and the mark stays, for `gone`
+            mark.write_text(_TOLD)  # `gone`, which comes now, leaves that on the screen
+            return
         lines = [say("stick.unreadable", reason=_reason(error))]
     mark.unlink()
     tell(name, "\n".join(lines) or say("stick.nothing"))
 
 
 def gone(device: str) -> None:
-    """A stick has been pulled out, or `look` has come to an early end: offer nothing of it."""
+    """A stick has been pulled out, or `look` has come to an early end: offer nothing of it.
+
+    When this is done, the next stick may be there already under the same name: systemd says what
+    became of `look`.
+    """
     offers.withdraw(device)
     mark = _mark(device)
-    if mark.exists():
-        mark.unlink()
-        tell(f"stick-{device}", say("stick.stopped" if _is_there(device) else "stick.pulled"))
-    else:
+    if not mark.exists():
         forget(f"stick-{device}")
+    elif mark.read_text() != _TOLD:
+        failed = os.environ.get("SERVICE_RESULT") in _FAILED
+        tell(f"stick-{device}", say("stick.stopped" if failed else "stick.pulled"))
+    mark.unlink(missing_ok=True)
 
 
 def take() -> None:

@@ -295,10 +295,21 @@ def test_a_stick_that_is_gone_before_it_is_mounted_is_one_line(
     assert told(board) == "The stick was pulled out while it was being read. Plug it in again."
 
 
-def test_a_look_that_is_killed_is_one_line(board: Path) -> None:
+@pytest.mark.parametrize(
+    ("result", "line"),
+    [("timeout", "Reading the stick took too much time or memory"),
+     ("oom-kill", "Reading the stick took too much time or memory"),
+     ("signal", "The stick was pulled out"), ("success", "The stick was pulled out")],
+)  # fmt: skip
+def test_a_look_that_is_cut_off_is_one_line(
+    result: str, line: str, board: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another stick may be there already."""
+    monkeypatch.setenv("SERVICE_RESULT", result)
     (board / "run/reading-sdb1").touch()
     stick.gone("sdb1")
-    assert told(board).startswith("Reading the stick took too much time or memory")
+    assert told(board).startswith(line)
+    assert not (board / "run/reading-sdb1").exists()
 
 
 @pytest.mark.usefixtures("pulled")
