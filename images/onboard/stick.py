@@ -112,13 +112,15 @@ def gone(device: str) -> None:
     became of `look`.
     """
     offers.withdraw(device)
-    mark = _mark(device)
+    mark, failed = _mark(device), os.environ.get("SERVICE_RESULT") in _FAILED
     if not mark.exists():
         forget(f"stick-{device}")
     elif mark.read_text() != _TOLD:
-        failed = os.environ.get("SERVICE_RESULT") in _FAILED
         tell(f"stick-{device}", say("stick.stopped" if failed else "stick.pulled"))
     mark.unlink(missing_ok=True)
+    if _is_there(device) and not failed:
+        # systemd does not start what it is still stopping.
+        _run("systemctl", "--no-block", "start", f"lucie-stick@{device}.service")
 
 
 def take() -> None:
