@@ -25,9 +25,9 @@ _LETTERS = "bcdefghjknprstuvx"
 
 
 class Kept(BaseModel):
-    """What is kept."""
+    """What is kept. A later version may write more, and this one may run again after it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     account: str = ""
     """As crypt(5) writes it; empty: there is none."""

@@ -61,6 +61,11 @@ class Trial:
     before: Slot
     """The one to go back to."""
 
+    @property
+    def begun(self) -> bool:
+        """Whether it was made what starts next: a cut before that leaves one try more."""
+        return self.tries <= _TRIES
+
 
 @dataclass(frozen=True, slots=True)
 class Card:
@@ -136,10 +141,12 @@ class Card:
         Raises:
             ImageError: nothing on the boot partition says which slot starts.
         """
-        replace(self.boot / "trial", f"{_TRIES} {slot.other.letter}\n".encode())
+        # One more says that the letter has not been written.
+        replace(self.boot / "trial", f"{_TRIES + 1} {slot.other.letter}\n".encode())
         if not self._point_to(slot):
             self.withdraw()
             raise ImageError("update.no-choice", file="config.txt")
+        _overwrite(self.boot / "trial", rb"^(\d)", str(_TRIES).encode())
 
     def withdraw(self) -> None:
         """What runs is what starts next, and no other is on trial."""

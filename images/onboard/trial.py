@@ -1,7 +1,7 @@
 """The first starts of an update: it stays when the chat has answered, and goes when it has not.
 
-A reboot is what ends a trial that fails: init counts them (`board/init`), and the unit's own limit
-of time brings one about.
+A reboot is what ends a trial that fails: init counts them (`board/init`), and a timer that depends
+on nothing else brings one about.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = ["judge", "main"]
 _EVERY_S = 5
 _ASKED = ("/usr/bin/lucie", "run", "--server", "unix:/run/lucie/serve.sock", "--max-tokens", "1")
 _STANDS_S = 20
+_NO_MORE_LIMIT = ("systemctl", "stop", "lucie-trial.timer")
 _CHAT = ("systemctl", "show", "-p", "ActiveState,NRestarts", "getty@tty1.service")
 
 
@@ -34,6 +35,8 @@ def main(_arguments: Sequence[str]) -> int:
     except OSError as error:
         streams.tell(str(error))
         return 0 if trial.before == card.running else 1
+    if outcome == "stays":
+        subprocess.run(_NO_MORE_LIMIT, check=False)
     if record is not None:
         facts = {"version": record.version, "day": day(record)}
         tell("update", say(f"update.{outcome}", **facts))
@@ -57,14 +60,14 @@ def judge(
     """
     if trial.before != card.running:
         wait()
-        with writable(card.boot):
+        with records.held(), writable(card.boot):
             card.end_trial()
-        return "stays", records.reached_the_chat()
-    with writable(card.boot):
+            return "stays", records.reached_the_chat()
+    with records.held(), writable(card.boot):
         card.withdraw()
-    if trial.tries == 0:
-        return "returned", records.returned()
-    return "unfinished", records.last_laid
+        if trial.begun:
+            return "returned", records.returned()
+        return "unfinished", records.last_laid
 
 
 def _wait() -> None:

@@ -8,6 +8,7 @@ a card that starts.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -48,14 +49,24 @@ _MOST = 8
 def main(arguments: Sequence[str]) -> int:
     """Take the update on the stick of that device; what comes of it is told in the chat."""
     [device] = arguments
+    if device == "--ended":
+        return _ended(os.environ.get("SERVICE_RESULT", "success"))
     try:
         with mounted(device, f"update-{device}") as stick:
             record = take(newest(stick, SIGNERS), Card.here(), SIGNERS, Records.here(), _reading)
     except LucieError as error:
         return _tell(str(error), 1)
     except OSError as error:
-        return _tell(say("update.stopped", reason=error.strerror or str(error)), 1)
+        what = "full" if error.errno == errno.ENOSPC else "stopped"
+        return _tell(say(f"update.{what}", reason=error.strerror or str(error)), 1)
     return _tell(say("update.ready", version=record.version, day=day(record)), 0)
+
+
+def _ended(result: str) -> int:
+    """Tell of one that could not tell it itself: `result` is systemd's word for it."""
+    if result not in {"success", "exit-code"}:
+        tell("update", say("update.stopped", reason=result))
+    return 0
 
 
 def newest(stick: Path, signers: Path) -> Path:

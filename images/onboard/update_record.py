@@ -20,9 +20,9 @@ _FOLDER = Path("/data/update")
 
 
 class Record(BaseModel):
-    """One of them."""
+    """One of them. A later version may write more, and this one may run again after it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     root: str
     """SHA-256 of its system."""
@@ -39,7 +39,7 @@ class Record(BaseModel):
 
 
 class _Known(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     running: Record | None = None
     laid: Record | None = None

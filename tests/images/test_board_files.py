@@ -53,7 +53,7 @@ def test_what_starts_is_chosen_by_one_letter_for_each_firmware() -> None:
 def test_every_service_that_is_enabled_is_there() -> None:
     root = Path("images/building/steps/root.sh").read_text()
     enabled = root.split("--quiet enable ")[1].split("\n\n")[0].replace("\\", "").split()
-    ours = {name.removesuffix(".path") for name in enabled if name.startswith("lucie-")}
+    ours = {name.partition(".")[0] for name in enabled if name.startswith("lucie-")}
     # Through a socket, by udev, by what looks through sticks.
     by_others = {"lucie-class", "lucie-stick@", "lucie-update@"}
     assert ours == {path.stem for path in UNITS.glob("*.service")} - by_others
@@ -145,3 +145,19 @@ def test_a_font_gets_both_halves_of_its_block(psf: int, tmp_path: Path) -> None:
     empty = bytes(size // 2)
     lower, upper = empty + row * 2, row * 2 + empty
     assert (tmp_path / "font").read_bytes() == head + letter + block + lower + upper + b"table"
+
+
+def test_what_writes_an_update_has_few_rights() -> None:
+    service = unit(UNITS / "lucie-update@.service")["Service"]
+    assert service["CapabilityBoundingSet"] == "CAP_SYS_ADMIN CAP_DAC_OVERRIDE"
+    assert service["ProtectSystem"] == "strict"
+    assert service["DevicePolicy"] == "closed"
+    assert service["PrivateMounts"] == service["PrivateNetwork"] == "yes"
+
+
+def test_the_limit_of_a_trial_waits_for_nothing() -> None:
+    timer = unit(UNITS / "lucie-trial.timer")
+    assert timer["Timer"]["Unit"] == "reboot.target"
+    assert timer["Unit"]["DefaultDependencies"] == "no"
+    assert timer["Unit"]["ConditionKernelCommandLine"] == "lucie.trial"
+    assert not {"After", "Requires", "RequiresMountsFor"} & timer["Unit"].keys()

@@ -142,3 +142,9 @@ def test_a_file_that_cannot_be_written_is_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         replace(file, b"new", wipe=True)
     assert file.read_text() == "secret"
+
+
+def test_what_a_later_version_has_kept_is_read(tmp_path: Path) -> None:
+    """It may have run for a while, and be gone again (images/onboard/trial.py)."""
+    (tmp_path / "kept.json").write_text('{"account": "$6$hash", "more": ["of it"]}')
+    assert kept_in(tmp_path / "kept.json").account == "$6$hash"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from images.errors import ImageError
-from images.onboard import boot_partition
+from images.onboard import boot_partition, slots, update
 from images.onboard.slots import Card, Slot, Trial
 from images.onboard.trial import judge
 from images.onboard.update import take
@@ -116,11 +117,63 @@ def test_a_cut_before_the_letter_leaves_what_runs(
     file = updates.update(tmp_path, key)
     take(file, card, updates.signers(key), records)
     (card.boot / "config.txt").write_text(updates.CONFIG)
-    outcome, _ = judge(card, Trial(3, Slot("A")), records, pytest.fail)
+    outcome, _ = judge(card, Trial(4, Slot("A")), records, pytest.fail)
     assert outcome == "unfinished"
     assert card.trial is None
     take(file, card, updates.signers(key), records)  # and it may be put in again
     assert "os_prefix=B/" in config(card)
+
+
+def test_a_letter_that_somebody_has_written_back_is_a_trial_that_failed(
+    tmp_path: Path, key: Path, card: Card, records: Records
+) -> None:
+    """Its kernel never came as far as init, which would have counted."""
+    file = updates.update(tmp_path, key)
+    take(file, card, updates.signers(key), records)
+    (card.boot / "config.txt").write_text(updates.CONFIG)
+    trial = card.trial
+    assert trial is not None
+    assert judge(card, trial, records, pytest.fail)[0] == "returned"
+    assert code(file, card, key, records) == "update.returned"
+
+
+def test_a_cut_while_the_letter_is_written_is_known_as_one(
+    tmp_path: Path, key: Path, card: Card, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = updates.update(tmp_path, key)
+
+    def cut(*_: object) -> bool:
+        raise OSError("cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(slots, "_overwrite", cut)
+        with pytest.raises(OSError, match="cut"):
+            take(file, card, updates.signers(key), records)
+    trial = card.trial
+    assert trial is not None
+    assert judge(card, trial, records, pytest.fail)[0] == "unfinished"
+
+
+def test_what_a_later_version_has_written_is_read(tmp_path: Path) -> None:
+    made = updates.MADE.isoformat()
+    record = {"root": "aa", "version": "9", "made": made, "returned": True, "colour": "blue"}
+    (tmp_path / "records.json").write_text(json.dumps({"laid": record, "running": None, "more": 1}))
+    found = Records(tmp_path).last_laid
+    assert found is not None
+    assert found.returned
+
+
+@pytest.mark.parametrize(
+    ("result", "told"), [("success", False), ("exit-code", False), ("oom-kill", True)]
+)
+def test_of_one_that_was_killed_somebody_tells(
+    result: str, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    news = list[str]()
+    monkeypatch.setattr(update, "tell", lambda _, text: news.append(text))
+    monkeypatch.setenv("SERVICE_RESULT", result)
+    assert update.main(["--ended"]) == 0
+    assert bool(news) == told
 
 
 def test_an_update_goes_to_the_other_place_each_time(

@@ -69,7 +69,7 @@ stepping() {
 services() {
     for unit in getty.target.wants/getty@tty1.service multi-user.target.wants/lucie-serve.service \
         multi-user.target.wants/lucie-settings.service multi-user.target.wants/lucie-trial.service \
-        multi-user.target.wants/lucie-take.path data.mount.wants/lucie-grow.service; do
+        sysinit.target.wants/lucie-trial.timer multi-user.target.wants/lucie-take.path data.mount.wants/lucie-grow.service; do
         [ -h "$root/etc/systemd/system/$unit" ] || { echo "$unit" && return 1; }
     done
     for unit in ssh systemd-networkd systemd-resolved wpa_supplicant@; do # by lucie.toml
@@ -84,7 +84,7 @@ services() {
     [ -s "$root/etc/ssh/sshd_config" ] || { echo sshd_config && return 1; }
     systemd-analyze --root="$root" --man=no verify lucie-serve.service lucie-settings.service lucie-grow.service \
         lucie-class.socket lucie-class.service lucie-stick@sda1.service lucie-take.path lucie-take.service \
-        lucie-trial.service lucie-update@sda1.service
+        lucie-trial.service lucie-trial.timer lucie-update@sda1.service
 }
 
 passwords() {

@@ -44,8 +44,8 @@ ln -sf ../usr/share/zoneinfo/Europe/Paris "$root/etc/localtime"
 mkdir -p "$root/boot/firmware" "$root/data" "$root/var/lib/systemd"
 
 # What else there is starts when lucie.toml asks for it.
-systemctl --root="$root" --quiet enable getty@tty1 lucie-grow lucie-serve lucie-settings lucie-trial \
-    lucie-take.path
+systemctl --root="$root" --quiet enable getty@tty1 lucie-grow lucie-serve lucie-settings lucie-take.path \
+    lucie-trial.service lucie-trial.timer
 
 depmod -b "$root" "$version"
 
