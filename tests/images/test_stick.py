@@ -143,7 +143,7 @@ def test_a_model_comes_from_a_stick_and_a_pulled_stick_leaves_nothing(
     board.until("is being copied onto the card. Leave the stick in.")
     board.monitor.pull_out()
     board.until("nothing of it was kept, and the model is the one before.")
-    _answers(board, "What is the capital of Italy?", "Rome")
+    _answers(board, "What is the capital of France?", "Paris")
 
     board.clear()
     board.monitor.plug_in()
