@@ -24,6 +24,7 @@ from images.boards import boards
 from images.building import debian
 from images.building.build import Bench, checked, imager_manifest, tags
 from images.building.papers import CDX, SPDX, Told, papers_again
+from images.building.room import remove
 from images.errors import ImageError
 from images.publishing.catalog import catalog, write_catalog
 from images.publishing.imager import OS_LIST, OsList
@@ -155,7 +156,12 @@ def _card(bench: Bench, order: Addition, before: _Before, model: Bundle) -> Path
         if hashlib.file_digest(file, "sha256").hexdigest() != before.told.entry.extract_sha256:
             raise ImageError("add.other-image", path=str(order.image))
     binds = {"/given": given, f"/given/{place}": model.path, "/out": card}
-    bench.run("add", "/out/lucie.img", "/given", binds=binds)
+    work = bench.folder / "work"  # beside the card: it is that disk which has the room for it
+    work.mkdir()
+    try:
+        bench.run("add", "/out/lucie.img", "/given", "/work", binds={**binds, "/work": work})
+    finally:
+        remove(work)  # it holds files of those whom the card knows
     board = before.manifest.recipe["board"]
     stem = f"lucie-{board}-{name}" if order.default else _stem(before)
     bench.run("publish", "/out", stem, binds=binds)

@@ -17,7 +17,7 @@ from edge.store import Model
 from images.building.adding import Addition, _before, add_model, beside
 from images.building.debian import tools
 from images.building.papers import papers_again
-from images.building.room import EPOCH, STEPS, Room
+from images.building.room import EPOCH, STEPS, Room, remove
 from images.errors import ImageError
 from images.publishing.cdx import cyclonedx_document
 from images.publishing.component import Component
@@ -225,20 +225,49 @@ def laid_out(room: Room, folder: Path, models: Mapping[str, str], chosen: str) -
     return (folder / "card.img").read_bytes()
 
 
-@pytest.mark.long("images/building/steps/add.sh", "images/building/steps/data.sh")
+def to_come(folder: Path, name: str, content: str) -> dict[str, Path]:
+    """What `add.sh` is given, and where it works, as they are bound."""
+    added = folder / "data/lucie"
+    (added / "data/models" / name).mkdir(parents=True)
+    (added / "data/models" / name / "weights").write_text(content)
+    (added / "model").write_text(f"LUCIE_MODEL={name}\n")
+    work = folder.with_name("work")
+    work.mkdir()
+    return {"/in": folder, "/work": work}
+
+
+STEP = [f"images/building/steps/{name}.sh" for name in ("add", "data", "rdump")]
+
+
+@pytest.mark.long(*STEP)
 def test_a_card_with_one_more_model_is_that_of_both(tools_here: Room, tmp_path: Path) -> None:
     one, two = {"one": "a" * 5_000_000}, {"two": "b" * 3_000_000}
     both = laid_out(tools_here, tmp_path / "both", one | two, "two")
     laid_out(tools_here, tmp_path / "first", one, "one")
-    added = tmp_path / "added/data/lucie"
-    (added / "data/models/two").mkdir(parents=True)
-    (added / "data/models/two/weights").write_text(two["two"])
-    (added / "model").write_text("LUCIE_MODEL=two\n")
-    binds = {"/card": tmp_path / "first", "/in": tmp_path / "added"}
+    binds = {"/card": tmp_path / "first", **to_come(tmp_path / "added", "two", two["two"])}
     log = tmp_path / "log"
-    tools_here.run("add", "/card/card.img", "/in", binds=binds, log=log)
+    add = ("add", "/card/card.img", "/in", "/work")
+    tools_here.run(*add, binds=binds, log=log)
     assert (tmp_path / "first/card.img").read_bytes() == both
+    remove(tmp_path / "work")
+    (tmp_path / "work").mkdir()
     with pytest.raises(LucieError):
-        tools_here.run("add", "/card/card.img", "/in", binds=binds, log=log)
+        tools_here.run(*add, binds=binds, log=log)
     assert "two is there already" in log.read_text()
     assert (tmp_path / "first/card.img").read_bytes() == both, "and nothing has been changed"
+
+
+@pytest.mark.long(*STEP)
+def test_a_disk_that_fills_up_leaves_the_card_as_it_was(tools_here: Room, tmp_path: Path) -> None:
+    """It has room for the data partition, and not for what is in it besides."""
+    before = laid_out(tools_here, tmp_path / "first", {"one": "a" * 9_000_000}, "one")
+    binds = {"/card": tmp_path / "first", "/steps": STEPS, **to_come(tmp_path / "in", "two", "b")}
+    add = """
+        mount -t tmpfs -o size=16M work /work
+        exec sh /steps/add.sh /card/card.img /in /work
+    """
+    words = ["env", f"SOURCE_DATE_EPOCH={EPOCH}", "PATH=/usr/sbin:/usr/bin", "sh", "-euc", add]
+    ended = subprocess.run(tools_here.command(words, binds), capture_output=True, text=True)
+    assert ended.returncode != 0
+    assert ended.stderr.splitlines()[-1] == "rdump: No space left on device while writing file"
+    assert (tmp_path / "first/card.img").read_bytes() == before

@@ -1,10 +1,9 @@
 #!/bin/sh
-# add.sh CARD IN: one more model for the card CARD, laid into its data partition, which is made
-# anew: IN/data has what comes to it. The rest of the card stays as it is.
+# add.sh CARD IN WORK: one more model for the card CARD, laid into its data partition, which is made
+# anew: IN/data has what comes to it. The rest of the card stays as it is. The folder WORK, which is
+# empty, has room for the data partition twice.
 set -eu
-card=$1 in=$2
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+card=$1 in=$2 work=$3
 
 say() { echo ":: $1"; }
 
@@ -16,7 +15,7 @@ start=$(sfdisk -l -q -o Start "$card" | sed -n 5p | tr -d ' ')
 dd if="$card" of="$work/before.ext4" bs=1M iflag=skip_bytes conv=sparse status=none skip=$((start * 512))
 e2fsck -fn "$work/before.ext4"
 mkdir "$work/data"
-debugfs -R "rdump / $work/data" "$work/before.ext4"
+sh "$(dirname "$0")/rdump.sh" "$work/before.ext4" / "$work/data"
 rm -r "$work/data/lost+found" "$work/before.ext4"
 
 say disk

@@ -100,7 +100,7 @@ secrets() {
 }
 
 model() {
-    debugfs -R "rdump /lucie/data/models $work" "$work/4" || return
+    sh "$(dirname "$0")/rdump.sh" "$work/4" /lucie/data/models "$work" || return
     ls "$work"/models/*/manifest.json || return
     python3 - "$work/models" <<'PYTHON'
 import hashlib, json, pathlib, sys
