@@ -75,8 +75,9 @@ def make_update(
         The file.
 
     Raises:
-        ImageError: it is no image of ours, or no key; the file is there already.
-        BuildError: it is damaged.
+        ImageError: it is not there, or cannot be unpacked; it is no key; the file is there
+            already, or cannot be written.
+        BuildError: it is no card of ours, or a damaged one.
     """
     made = datetime.now(UTC).replace(microsecond=0)
     out = out or Path(f"lucie-{__version__}-{made:%Y%m%d}{SUFFIX}")

@@ -3,7 +3,10 @@
 set -eu
 mkdir "$2/boot"
 sh "$(dirname "$0")/firmware.sh" "$1" "$2/boot"
-sfdisk -l -q -o Start,Sectors "$1" | sed -n 3p | {
+number=2
+slot=$(sh "$(dirname "$0")/slot.sh" "$1")
+[ "$slot" = A ] || number=3
+sfdisk -l -q -o Start,Sectors "$1" | sed -n $((number + 1))p | {
     read -r start sectors
     dd if="$1" of="$2/root.erofs" bs=64K iflag=skip_bytes,count_bytes status=none \
         skip=$((start * 512)) count=$((sectors * 512))
