@@ -37,7 +37,7 @@ def public_key(key: Path) -> str:
         key: either half.
 
     Raises:
-        ImageError: it is no SSH key.
+        ImageError: it is no SSH key; there is no ssh-keygen.
     """
     public = key if key.suffix == ".pub" else key.with_name(f"{key.name}.pub")
     if not public.is_file():
@@ -52,7 +52,10 @@ def public_key(key: Path) -> str:
 def _ssh_keygen(key: Path, *arguments: str) -> str:
     """What it says; who has to type a passphrase is asked for it on the terminal."""
     command = ["ssh-keygen", *arguments]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise ImageError("update.no-ssh-keygen") from error
     if ended.returncode != 0:
         reason = (ended.stderr.strip().splitlines() or [str(ended.returncode)])[-1]
         raise ImageError("update.no-key", path=str(key), reason=reason)
@@ -124,7 +127,7 @@ def pack(files: Path, made: datetime, key: Path, out: Path) -> Manifest:
         out: the file, which is written.
 
     Raises:
-        ImageError: it cannot be signed.
+        ImageError: it cannot be signed; there is no ssh-keygen.
     """
     names = sorted(str(path.relative_to(files)) for path in files.rglob("*") if path.is_file())
     names.sort(key=lambda name: name.startswith(BOOT))  # the system first

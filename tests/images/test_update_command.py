@@ -59,6 +59,19 @@ def test_what_is_no_key_is_told(tmp_path: Path, name: str) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted({"card.img", name} - {"none"})
 
 
+@pytest.mark.parametrize("half", ["key", "key.pub"])
+def test_without_ssh_keygen_it_is_told_what_to_install(
+    half: str, tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key.with_name("key.pub").rename(tmp_path / "other.pub")
+    if half == "key.pub":
+        (tmp_path / "other.pub").rename(tmp_path / "key.pub")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    error = refused(tmp_path / "card.img", "--key", tmp_path / half)
+    assert error.code == "update.no-ssh-keygen"
+    assert "openssh-client" in str(error)
+
+
 def test_what_is_no_image_is_told_and_nothing_is_left(tmp_path: Path, key: Path) -> None:
     out = tmp_path / "out"
     error = refused(tmp_path / "none.img", "--key", key, "-o", out / "x.lucie-update")
