@@ -8,14 +8,13 @@ The second is the address of the page.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from rich.cells import cell_len
+from rich.cells import cell_len, chop_cells
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import Screen
@@ -210,15 +209,15 @@ class Joining(Screen[None]):
 
 
 def _side_by_side(facts: Sequence[str], width: int) -> list[str]:
-    """Facts in as few lines as they fit in; one that does not fit is broken."""
+    """Facts in as few lines as they fit in; one that does not fit is broken.
+
+    Args:
+        width: in cells; a letter that is wider has a line of its own.
+    """
     lines: list[str] = []
     for fact in facts:
         if lines and cell_len(f"{lines[-1]}   {fact}") <= width:
             lines[-1] += f"   {fact}"
         else:
             lines.append(fact)
-    return [
-        line[start : start + width]
-        for line in lines
-        for start in range(0, math.ceil(cell_len(line) / width) * width, width)
-    ]
+    return [part for line in lines for part in chop_cells(line, max(1, width))]

@@ -145,6 +145,27 @@ async def test_a_screen_that_grows_gets_them(chatting: Chatting) -> None:
         assert "too small" not in words(chat)
 
 
+@pytest.mark.parametrize("width", range(1, 7))
+async def test_on_the_narrowest_screen_there_are_words(width: int, chatting: Chatting) -> None:
+    async with chatting(network=NETWORK, size=(width, 10)) as chat:
+        await chat.pilot.press("f3")
+        await chat.until(lambda: isinstance(chat.app.screen, Joining))
+        await chat.until(lambda: NETWORK.password in words(chat).replace("\n", ""))
+        await chat.pilot.press("escape")
+        await chat.until(lambda: chat.app.screen is chat.main)
+
+
+async def test_wide_letters_are_broken_by_the_room_that_they_take(chatting: Chatting) -> None:
+    network = Network("教室" * 12, NETWORK.password, NETWORK.address)
+    async with chatting(network=network, size=(50, 40)) as chat:
+        await opened(chat)
+        assert read(chat) == [network.wifi]
+        facts = [str(fact.content) for fact in chat.app.screen.query(".joining-fact")]
+        assert "".join(facts).count("教室") == 12
+        assert [cell_len(fact) for fact in facts[:2]] == [45, 12], "45: no half letters"
+        assert all(facts)
+
+
 async def test_without_the_library_there_are_words(
     chatting: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
