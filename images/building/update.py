@@ -87,6 +87,8 @@ def make_update(
     if out.exists():
         raise ImageError("update.exists", path=str(out))
     public_key(key)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".lucie-update-", dir=out.parent) as folder:

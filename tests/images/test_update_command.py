@@ -79,6 +79,14 @@ def test_what_is_no_image_is_told_and_nothing_is_left(tmp_path: Path, key: Path)
     assert list(out.iterdir()) == []
 
 
+def test_each_time_the_log_is_begun_anew(tmp_path: Path, home: Path, key: Path) -> None:
+    log = home / "cache/images/update.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("of the time before")
+    refused(tmp_path / "none.img", "--key", key, "-o", tmp_path / "x.lucie-update")
+    assert not log.exists()
+
+
 def test_a_file_that_is_there_stays(tmp_path: Path, key: Path) -> None:
     there = tmp_path / "x.lucie-update"
     there.write_text("mine")
