@@ -263,14 +263,18 @@ class ChatScreen(Screen[None]):
     # --- showing
 
     async def _heed(self, notices: Notices) -> None:
-        """Tell what is new of them, as long as the chat is open."""
+        """Tell what is new of them, as long as the chat is open; once, that there is no reading."""
+        failed = False
         while True:
             await asyncio.sleep(_NOTICES_S)
             try:
                 found = await asyncio.to_thread(notices.look)
             except LucieError as error:
-                self._tell(str(error), ".error")
-                return
+                if not failed:
+                    self._tell(str(error), ".error")
+                failed = True
+                continue
+            failed = False
             for notice in found:
                 self._tell(notice, ".notice")
 

@@ -517,17 +517,24 @@ async def test_what_it_tells_later_comes_above_the_answer_that_grows(
         assert "Two" not in chat.text
 
 
-async def test_notices_that_cannot_be_read_any_more_are_told_once(
+async def test_notices_that_cannot_be_read_are_told_once_and_looked_for_again(
     chatting: Chatting, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tui.chat_screen._NOTICES_S", 0.01)
+    looks: list[object] = []
 
-    def refuse(_: object) -> None:
+    def refuse(notices: object) -> None:
+        looks.append(notices)
         raise UsageError("chat.no-notice", path="news", reason="Input/output error")
 
-    notices = news(home)
+    (home / "news").mkdir()
+    notices = news(home / "news")
     async with chatting(notices=notices) as chat:
-        monkeypatch.setattr(Notices, "look", refuse)
-        await chat.until_shown("Input/output error")
-        await chat.until_answered()  # no worker looks any more
-        assert chat.text.count("Input/output error") == 1
+        for times in (1, 2):
+            with monkeypatch.context() as failing:
+                failing.setattr(Notices, "look", refuse)
+                looks.clear()
+                await chat.until(lambda: len(looks) > 3)
+                assert chat.text.count("Input/output error") == times
+            (home / "news" / str(times)).write_text(f"Notice {times}", encoding="utf-8")
+            await chat.until_shown(f"Notice {times}")
