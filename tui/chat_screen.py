@@ -10,7 +10,6 @@ No widget computes answers, speaks HTTP or waits for a disk.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -24,6 +23,7 @@ from textual.worker import Worker, WorkerError
 from edge.errors import HistoryError, LucieError
 from edge.messages import text
 from tui.archive import Archive
+from tui.board import Board
 from tui.dialogue import Dialogue
 from tui.entries import Answer, Entry, Remark, Said
 from tui.keeping import Keeping
@@ -45,16 +45,11 @@ if TYPE_CHECKING:
     from edge.history import Conversation
     from tui.about import About
     from tui.answering import Answering
-    from tui.joining import Network
-    from tui.notices import Notices
-    from tui.offered import Offers
 
 __all__ = ["ChatScreen", "Describe"]
 
 _CHECKPOINT_S = 2.0
 """A pulled plug loses at most this much of an answer."""
-_NOTICES_S = 2.0
-"""How often it is looked for notices."""
 
 Describe = Callable[["ModelInfo"], Sequence[tuple[str, str]]]
 """What is known of a model, as labels and values; may read files."""
@@ -72,9 +67,7 @@ class ChatScreen(Screen[None]):
         url: the server, where it is not one of this machine's own.
         again_s: how often to reach for a server that somebody else runs and starts again, in
             seconds; None: ours, which is started when something is asked.
-        network: that a class joins, where this machine opens one.
-        notices: what those who look after this machine tell; they follow what is reopened.
-        offers: what they offer to use instead; None: nobody does.
+        board: what the machine adds, where others look after it.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -97,9 +90,7 @@ class ChatScreen(Screen[None]):
         resume: bool = False,
         url: str | None = None,
         again_s: float | None = None,
-        notices: Notices | None = None,
-        offers: Offers | None = None,
-        network: Network | None = None,
+        board: Board | None = None,
     ) -> None:
         super().__init__()
         self.dialogue = Dialogue(system)
@@ -115,9 +106,7 @@ class ChatScreen(Screen[None]):
         self._system = system
         self._url = url
         self._again_s = again_s
-        self._notices = notices
-        self._offers = offers
-        self._network = network
+        self._board = board or Board()
         self._resuming = resume
         self.prompt.free = not resume
         self._begun = False
@@ -159,8 +148,7 @@ class ChatScreen(Screen[None]):
         self.run_worker(self._connect(), group="connect")
         if self._again_s is not None:
             self.set_interval(self._again_s, self._reach_again)
-        if self._notices is not None:
-            self.run_worker(self._heed(self._notices), group="notices")
+        self.run_worker(self._board.heed(self._tell), group="notices")
 
     async def may_leave(self) -> bool:
         """Stop and save; False where that fails and the user is asked."""
@@ -262,28 +250,11 @@ class ChatScreen(Screen[None]):
 
     # --- showing
 
-    async def _heed(self, notices: Notices) -> None:
-        """Tell what is new of them, as long as the chat is open; once, that there is no reading."""
-        failed = False
-        while True:
-            await asyncio.sleep(_NOTICES_S)
-            try:
-                found = await asyncio.to_thread(notices.look)
-            except LucieError as error:
-                if not failed:
-                    self._tell(str(error), ".error")
-                failed = True
-                continue
-            failed = False
-            for notice in found:
-                self._tell(notice, ".notice")
-
     def _show(self, dialogue: Dialogue) -> None:
         self.dialogue = dialogue
         where = say("chat.remote", url=self._url) if self._url else say("chat.local")
         welcome: list[Entry] = [Remark(f"{text('about.ai')}\n{where}", ".welcome")]
-        notices = self._notices.texts if self._notices else ()
-        told: list[Entry] = [Remark(notice, ".notice") for notice in notices]
+        told: list[Entry] = [Remark(notice, ".notice") for notice in self._board.texts]
         self.transcript.show(welcome + entries_of(dialogue) + told)
         status = self.status_line.status
         self.status_line.status = replace(status, used=dialogue.tokens, speed=None)
@@ -310,7 +281,7 @@ class ChatScreen(Screen[None]):
             ("Ctrl-L", say("status.list")),
             *([("Ctrl-R", say("status.again"))] if stopped else []),
             ("F1", say("status.model")),
-            *([("F3", say("status.join"))] if self._network else []),
+            *self._board.keys,
             ("Ctrl-Q", say("status.quit")),
         ]
 
@@ -389,11 +360,7 @@ class ChatScreen(Screen[None]):
 
     def action_join(self) -> None:
         """Show how a class joins, where there is a network for it."""
-        if self._network is not None:
-            from tui.joining import Joining
-
-            self.app.clear_notifications()
-            self.app.push_screen(Joining(self._network))
+        self._board.join(self.app)
 
     def action_about(self) -> None:
         """Show what is known of the model."""
@@ -405,15 +372,4 @@ class ChatScreen(Screen[None]):
 
     def action_offered(self) -> None:
         """Show what is offered to use instead."""
-        if self._offers is not None:
-            from tui.offered import Offered
-
-            self.app.clear_notifications()
-            self.app.push_screen(Offered(self._offers.all()), self._choose)
-
-    def _choose(self, name: str | None) -> None:
-        if name is not None and self._offers is not None:
-            try:
-                self._offers.choose(name)
-            except LucieError as error:
-                self._tell(str(error), ".error")
+        self._board.offer(self.app, self._tell)

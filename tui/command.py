@@ -64,6 +64,7 @@ def chat(
     from edge.paths import data_dir
     from tui.app import ChatApp
     from tui.archive import Archive
+    from tui.board import Board
     from tui.chat_screen import ChatScreen
     from tui.joining import network_in
     from tui.offered import Offers
@@ -78,9 +79,11 @@ def chat(
         resume=not new,
         again_s=None if server is None else _AGAIN_S,
         url=None if server is None or on_this_machine(server) else shown_address(server),
-        notices=None if notice is None else _noticed(notice),
-        offers=None if offers is None else Offers(*offers),
-        network=network_in(class_),
+        board=Board(
+            notices=None if notice is None else _noticed(notice),
+            offers=None if offers is None else Offers(*offers),
+            network=network_in(class_),
+        ),
     )
     app = ChatApp(screen)
     with leaving_on_signals(app.leave_soon):

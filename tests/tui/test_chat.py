@@ -11,6 +11,7 @@ from edge.client import Delta, ModelInfo, Notice, Progress, Queued, Starting
 from edge.errors import ContextFullError, EngineError, ServerError, UsageError
 from tests.tui.conftest import Chatting, kept
 from tests.tui.scripted import INFO, WORDS, Pause, ScriptedServer, done
+from tui.board import Board
 from tui.notices import Notices
 
 
@@ -484,7 +485,7 @@ async def test_what_the_machine_has_to_tell_stands_below_what_is_reopened(
         await chat.until_answered()
     (home / "news").mkdir()
     told = news(home / "news", wlan="Wi-Fi “Lucie”\npassword of 8", stick="A stick")
-    async with chatting(resume=True, notices=told) as chat:
+    async with chatting(resume=True, board=Board(notices=told)) as chat:
         await chat.until(lambda: "A tree is a plant." in chat.text)
         assert chat.text.index("A tree is a plant.") < chat.text.index("A stick")
         assert chat.text.index("A stick") < chat.text.index("Wi-Fi “Lucie”"), "by name"
@@ -496,11 +497,11 @@ async def test_what_the_machine_has_to_tell_stands_below_what_is_reopened(
 async def test_what_it_tells_later_comes_above_the_answer_that_grows(
     chatting: Chatting, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tui.chat_screen._NOTICES_S", 0.01)
+    monkeypatch.setattr("tui.board._NOTICES_S", 0.01)
     folder, pause = home / "news", Pause()
     folder.mkdir()
     server = ScriptedServer([Delta("Half"), pause, *WORDS])
-    async with chatting(server, notices=news(folder, a="One")) as chat:
+    async with chatting(server, board=Board(notices=news(folder, a="One"))) as chat:
         await chat.say("Hello")
         await pause.reached.wait()
         (folder / "b").write_text("Two", encoding="utf-8")
@@ -520,7 +521,7 @@ async def test_what_it_tells_later_comes_above_the_answer_that_grows(
 async def test_notices_that_cannot_be_read_are_told_once_and_looked_for_again(
     chatting: Chatting, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tui.chat_screen._NOTICES_S", 0.01)
+    monkeypatch.setattr("tui.board._NOTICES_S", 0.01)
     looks: list[object] = []
 
     def refuse(notices: object) -> None:
@@ -529,7 +530,7 @@ async def test_notices_that_cannot_be_read_are_told_once_and_looked_for_again(
 
     (home / "news").mkdir()
     notices = news(home / "news")
-    async with chatting(notices=notices) as chat:
+    async with chatting(board=Board(notices=notices)) as chat:
         for times in (1, 2):
             with monkeypatch.context() as failing:
                 failing.setattr(Notices, "look", refuse)

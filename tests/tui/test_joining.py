@@ -19,6 +19,7 @@ from textual.widgets import Static
 
 from edge.errors import UsageError
 from tests.tui.conftest import Chat, Chatting
+from tui.board import Board
 from tui.joining import Code, Joining, Network, network_in
 
 NETWORK = Network("Salle 12", "abcd-efgh-ij", "http://10.42.0.1")
@@ -101,7 +102,7 @@ async def test_a_phone_reads_both_codes(
     monkeypatch.setenv("TERM", term)
     if term == "linux":
         monkeypatch.delenv("COLORTERM")
-    async with chatting(network=NETWORK) as chat:
+    async with chatting(board=Board(network=NETWORK)) as chat:
         await opened(chat)
         assert read(chat) == ["WIFI:T:WPA;S:Salle 12;P:abcd-efgh-ij;;", "http://10.42.0.1"]
         shown = words(chat)
@@ -115,7 +116,7 @@ async def test_every_name_and_password_comes_over(
     ssid: str, password: str, chatting: Chatting
 ) -> None:
     network = Network(ssid, password, NETWORK.address)
-    async with chatting(network=network, size=(120, 40)) as chat:
+    async with chatting(board=Board(network=network), size=(120, 40)) as chat:
         await opened(chat)
         wifi = read(chat)[0]
         assert parsed(wifi) == {"T": "WPA", "S": ssid, "P": password}
@@ -123,7 +124,7 @@ async def test_every_name_and_password_comes_over(
 
 
 async def test_on_a_narrow_screen_there_is_one_at_a_time(chatting: Chatting) -> None:
-    async with chatting(network=NETWORK, size=(50, 26)) as chat:
+    async with chatting(board=Board(network=NETWORK), size=(50, 26)) as chat:
         await opened(chat)
         for key, wanted in (("right", NETWORK.wifi), ("right", NETWORK.address), ("left", "")):
             if wanted:
@@ -135,7 +136,7 @@ async def test_on_a_narrow_screen_there_is_one_at_a_time(chatting: Chatting) -> 
 
 
 async def test_a_screen_that_grows_gets_them(chatting: Chatting) -> None:
-    async with chatting(network=NETWORK, size=(80, 16)) as chat:
+    async with chatting(board=Board(network=NETWORK), size=(80, 16)) as chat:
         await opened(chat)
         assert read(chat) == []
         assert "too small" in words(chat)
@@ -147,7 +148,7 @@ async def test_a_screen_that_grows_gets_them(chatting: Chatting) -> None:
 
 @pytest.mark.parametrize("width", range(1, 7))
 async def test_on_the_narrowest_screen_there_are_words(width: int, chatting: Chatting) -> None:
-    async with chatting(network=NETWORK, size=(width, 10)) as chat:
+    async with chatting(board=Board(network=NETWORK), size=(width, 10)) as chat:
         await chat.pilot.press("f3")
         await chat.until(lambda: isinstance(chat.app.screen, Joining))
         await chat.until(lambda: NETWORK.password in words(chat).replace("\n", ""))
@@ -157,7 +158,7 @@ async def test_on_the_narrowest_screen_there_are_words(width: int, chatting: Cha
 
 async def test_wide_letters_are_broken_by_the_room_that_they_take(chatting: Chatting) -> None:
     network = Network("教室" * 12, NETWORK.password, NETWORK.address)
-    async with chatting(network=network, size=(50, 40)) as chat:
+    async with chatting(board=Board(network=network), size=(50, 40)) as chat:
         await opened(chat)
         assert read(chat) == [network.wifi]
         facts = [str(fact.content) for fact in chat.app.screen.query(".joining-fact")]
@@ -170,7 +171,7 @@ async def test_without_the_library_there_are_words(
     chatting: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "segno", None)
-    async with chatting(network=NETWORK) as chat:
+    async with chatting(board=Board(network=NETWORK)) as chat:
         await opened(chat)
         assert "lucie-edge[board]" in words(chat)
         assert "abcd-efgh-ij" in words(chat)

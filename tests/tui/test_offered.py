@@ -10,6 +10,7 @@ from textual.widgets import OptionList
 
 from edge.errors import UsageError
 from tests.tui.conftest import Chatting
+from tui.board import Board
 from tui.offered import Offered, Offers
 
 
@@ -24,7 +25,7 @@ def offers(home: Path) -> Offers:
 
 
 async def test_what_is_chosen_is_written_down(chatting: Chatting, offers: Offers) -> None:
-    async with chatting(offers=offers) as chat:
+    async with chatting(board=Board(offers=offers)) as chat:
         await chat.type("half a question")
         await chat.pilot.press("f4")
         await chat.until(lambda: isinstance(chat.app.screen, Offered))
@@ -39,7 +40,7 @@ async def test_what_is_chosen_is_written_down(chatting: Chatting, offers: Offers
 
 @pytest.mark.parametrize("key", ["escape", "f4"])
 async def test_nothing_need_be_chosen(key: str, chatting: Chatting, offers: Offers) -> None:
-    async with chatting(offers=offers) as chat:
+    async with chatting(board=Board(offers=offers)) as chat:
         await chat.pilot.press("f4")
         await chat.until(lambda: isinstance(chat.app.screen, Offered))
         await chat.pilot.press(key)
@@ -49,7 +50,7 @@ async def test_nothing_need_be_chosen(key: str, chatting: Chatting, offers: Offe
 
 async def test_a_choice_that_cannot_be_written_is_told(chatting: Chatting, offers: Offers) -> None:
     offers.choice.parent.rmdir()
-    async with chatting(offers=offers) as chat:
+    async with chatting(board=Board(offers=offers)) as chat:
         await chat.pilot.press("f4")
         await chat.until(lambda: isinstance(chat.app.screen, Offered))
         await chat.pilot.press("enter")

@@ -17,6 +17,7 @@ from tests.tui.scripted import Pause, ScriptedServer, done
 from tests.tui.test_keeping import stored
 from tui.app import ChatApp
 from tui.archive import Archive
+from tui.board import Board
 from tui.chat_screen import ChatScreen
 from tui.joining import Network
 from tui.offered import Offers
@@ -194,7 +195,7 @@ def test_joining(picture: Callable[..., bool], lang: str) -> None:
         await chat.until(lambda: len(chat.app.screen.query(".code")) == 2)
 
     network = Network("Salle 12", "abcd-efgh-ij", "http://10.42.0.1")
-    assert picture(ScriptedServer(), act, lang=lang, network=network)
+    assert picture(ScriptedServer(), act, lang=lang, board=Board(network=network))
 
 
 def test_about(picture: Callable[..., bool]) -> None:
@@ -218,4 +219,4 @@ def test_offered(picture: Callable[..., bool], home: Path, lang: str) -> None:
         await chat.until(lambda: chat.app.screen is not chat.main)
 
     offers = Offers(home / "offers", home / "choice")
-    assert picture(ScriptedServer(), act, lang=lang, offers=offers)
+    assert picture(ScriptedServer(), act, lang=lang, board=Board(offers=offers))
