@@ -12,10 +12,10 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edge.bundle import Bundle
@@ -23,6 +23,7 @@ from edge.errors import LucieError
 from images.onboard import offers
 from images.onboard.bundles import candidates, judge, names, plain_files
 from images.onboard.news import forget, say, tell
+from images.onboard.programs import output, run
 from images.onboard.store import Shelf, shelf
 from images.onboard.update_file import is_update
 
@@ -74,7 +75,7 @@ def models(device: str, stick: Path) -> Iterator[str]:
 def updates(device: str, stick: Path) -> Iterator[str]:
     """Have updates looked at by who may write to the card; it tells what comes of them itself."""
     if any(is_update(name) for name in names(stick)):
-        _output("systemctl", "start", "--no-block", f"lucie-update@{device}.service")
+        output("systemctl", "start", "--no-block", f"lucie-update@{device}.service")
         yield say("update.seen")
 
 
@@ -120,7 +121,7 @@ def gone(device: str) -> None:
     mark.unlink(missing_ok=True)
     if _is_there(device) and not failed:
         # systemd does not start what it is still stopping.
-        _run("systemctl", "--no-block", "start", f"lucie-stick@{device}.service")
+        run("systemctl", "--no-block", "start", f"lucie-stick@{device}.service")
 
 
 def take() -> None:
@@ -169,7 +170,7 @@ def _copy(offer: offers.Offer, ours: Shelf) -> None:
 def _use(ours: Shelf, name: str) -> bool:
     """Whether the server has started with it."""
     ours.use(name)
-    return _run("systemctl", "restart", _SERVER).returncode == 0
+    return run("systemctl", "restart", _SERVER).returncode == 0
 
 
 def _pulled(device: str) -> bool:
@@ -191,26 +192,24 @@ def _mark(device: str) -> Path:
 
 
 @contextmanager
-def mounted(device: str, place: str = "") -> Iterator[Path]:
+def mounted(device: str) -> Iterator[Path]:
     """Where a stick can be read: nobody else sees it there, and it ends with this process.
-
-    Args:
-        place: a name of its own for who reads it beside others.
 
     Raises:
         OSError: it has no file system that is known, or fails.
     """
-    kind = _output("blkid", "-p", "-o", "value", "-s", "TYPE", f"/dev/{device}")
+    kind = output("blkid", "-p", "-o", "value", "-s", "TYPE", f"/dev/{device}")
     if kind not in _OPTIONS:
         raise OSError(0, say("stick.no-system", kind=ascii(kind)[1:-1] or "?"))
-    folder = _RUN / (place or device)
-    folder.mkdir(exist_ok=True)
-    _output("mount", "-t", kind, "-o", _SAFE + _OPTIONS[kind], f"/dev/{device}", str(folder))
+    # Of each process its own: what is mounted on a folder goes, for all, when that is removed.
+    folder = Path(tempfile.mkdtemp(dir=_RUN, prefix=f"{device}-"))
     try:
+        output("mount", "-t", kind, "-o", _SAFE + _OPTIONS[kind], f"/dev/{device}", str(folder))
         yield folder
     finally:
-        _run("umount", "--lazy", str(folder))
-        folder.rmdir()
+        run("umount", "--lazy", str(folder))
+        with suppress(OSError):  # nothing is left in it, and it is in memory
+            folder.rmdir()
 
 
 @contextmanager
@@ -223,19 +222,6 @@ def _alone(*, wait: bool = False) -> Iterator[bool]:
             yield False
         else:
             yield True
-
-
-def _output(*command: str) -> str:
-    """What a program says; raises `OSError` where it fails."""
-    ended = _run(*command)
-    if ended.returncode != 0:
-        said = ended.stderr.strip().splitlines()
-        raise OSError(0, said[-1] if said else f"{command[0]}: {ended.returncode}")
-    return ended.stdout.strip()
-
-
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def _is_there(device: str) -> bool:

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     if device == "--ended":
         return _ended(os.environ.get("SERVICE_RESULT", "success"))
     try:
-        with mounted(device, f"update-{device}") as stick:
+        with mounted(device) as stick:
             record = take(newest(stick, SIGNERS), Card.here(), SIGNERS, Records.here(), _reading)
     except LucieError as error:
         return _tell(str(error), 1)

@@ -15,7 +15,7 @@ import pytest
 
 from edge.bundle import Bundle
 from edge.manifest import Manifest
-from images.onboard import bundles, news, offers, stick, store
+from images.onboard import bundles, news, offers, programs, stick, store
 from tests.edge.gguf_files import tiny
 
 
@@ -67,7 +67,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             started.append(shelf.in_use())
         return type("Ended", (), {"returncode": int(started[-1] == "useless")})
 
-    monkeypatch.setattr(stick, "_run", run)
+    monkeypatch.setattr(stick, "run", run)
     return started
 
 
@@ -253,6 +253,55 @@ def test_a_model_that_the_card_has_is_offered_unless_it_is_in_use_or_another(
     assert list((board / "run/offers").iterdir()) == []
 
 
+# --- mounting
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """Programs that were called."""
+    called: list[tuple[str, ...]] = []
+
+    def run(*command: str, **_: object) -> object:
+        called.append(command)
+        fails = command[0] == "mount" and command[-2] == "/dev/sdb9"
+        facts = {"returncode": 32 * fails, "stdout": "vfat\n", "stderr": "wrong fs type"}
+        return type("Ended", (), facts)
+
+    monkeypatch.setattr(programs, "run", run)
+    monkeypatch.setattr(stick, "run", run)
+    return called
+
+
+def test_who_reads_the_same_stick_reads_it_in_a_folder_of_its_own(
+    board: Path, commands: list[tuple[str, ...]]
+) -> None:
+    with stick.mounted("sdb1") as first:
+        with stick.mounted("sdb1") as second:
+            assert first != second
+        assert first.is_dir()
+        assert not second.exists()
+        mounts = [command for command in commands if command[0] == "mount"]
+        assert [command[-1] for command in mounts] == [str(first), str(second)]
+    assert not first.exists()
+    assert all("ro,nosuid,nodev,noexec,nosymfollow" in command for command in mounts)
+
+
+@pytest.mark.usefixtures("commands")
+def test_what_cannot_be_mounted_leaves_no_folder(board: Path) -> None:
+    with pytest.raises(OSError, match="wrong fs type"), stick.mounted("sdb9"):
+        pass
+    assert [each.name for each in (board / "run").iterdir()] == ["offers"]
+
+
+def test_what_a_program_says_of_its_failure_is_the_reason() -> None:
+    with pytest.raises(OSError, match="no good") as raised:
+        programs.output("sh", "-c", "echo first >&2; echo no good >&2; exit 3")
+    assert raised.value.strerror == "no good"
+    with pytest.raises(OSError, match="sh: 3"):
+        programs.output("sh", "-c", "exit 3")
+    assert programs.output("cat", given="read\n") == "read"
+
+
 # --- pulled out
 
 
@@ -286,11 +335,11 @@ def test_a_stick_that_is_pulled_out_while_it_is_read_is_one_line(
 def test_a_stick_that_is_gone_before_it_is_mounted_is_one_line(
     board: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: str) -> object:
+    def fail(*_: str, **__: object) -> object:
         shutil.rmtree(board / "sys/sdb1")
         return type("Ended", (), {"returncode": 2, "stderr": ""})
 
-    monkeypatch.setattr(stick, "_run", fail)
+    monkeypatch.setattr(programs, "run", fail)
     stick.look("sdb1")
     assert told(board) == "The stick was pulled out while it was being read. Plug it in again."
 
@@ -306,7 +355,7 @@ def test_a_look_that_is_cut_off_is_one_line(
 ) -> None:
     """Another stick may be there already: it is looked at, unless it is the one that fails."""
     started: list[str] = []
-    monkeypatch.setattr(stick, "_run", lambda *command: started.append(command[-1]))
+    monkeypatch.setattr(stick, "run", lambda *command: started.append(command[-1]))
     monkeypatch.setenv("SERVICE_RESULT", result)
     (board / "run/reading-sdb1").touch()
     stick.gone("sdb1")
