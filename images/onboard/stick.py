@@ -3,6 +3,7 @@
     udev ──▶ lucie-stick@sdb1 ──▶ `look`: mounted for this process alone ──▶ news, offers
     chat ──▶ lucie-take       ──▶ `take`: copied, checked on the way, used ──▶ news
     pulled ─▶ lucie-stick@sdb1 stops ──▶ `gone`
+    cut off ▶ lucie-take fails ──▶ `ended`
 
 What is looked for on a stick stands in `SEARCHES`.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,10 +26,11 @@ from images.onboard import offers
 from images.onboard.bundles import candidates, judge, names, plain_files
 from images.onboard.news import forget, say, tell
 from images.onboard.programs import output, run
-from images.onboard.store import Shelf, shelf
+from images.onboard.store import Shelf, choice, shelf
 from images.onboard.update_file import is_update
+from images.onboard.writing import replace
 
-__all__ = ["SEARCHES", "gone", "look", "main", "models", "mounted", "take", "updates"]
+__all__ = ["SEARCHES", "ended", "gone", "look", "main", "models", "mounted", "take", "updates"]
 
 _RUN = Path("/run/lucie-stick")
 _BLOCK = Path("/sys/class/block")
@@ -37,8 +40,8 @@ _DEVICE = re.compile(r"[a-z]+[0-9]*")
 _OPTIONS = {"vfat": "", "exfat": "", "ext4": ",noload,errors=continue"}
 _SAFE = "ro,nosuid,nodev,noexec,nosymfollow"
 _SERVER = "lucie-serve.service"
-_FAILED = {"timeout", "oom-kill", "exit-code", "core-dump", "resources"}
-"""What systemd calls a service that has not been stopped from outside: systemd.exec(5)."""
+_START = 600
+"""Seconds that a server may take to start with a model that is new to it."""
 _TOLD = "told"
 _TRIES = 15
 """A fifth of a second each: all fails a moment before Linux knows that a stick is gone."""
@@ -113,7 +116,7 @@ def gone(device: str) -> None:
     became of `look`.
     """
     offers.withdraw(device)
-    mark, failed = _mark(device), os.environ.get("SERVICE_RESULT") in _FAILED
+    mark, failed = _mark(device), not _ended_well()
     if not mark.exists():
         forget(f"stick-{device}")
     elif mark.read_text() != _TOLD:
@@ -122,6 +125,13 @@ def gone(device: str) -> None:
     if _is_there(device) and not failed:
         # systemd does not start what it is still stopping.
         run("systemctl", "--no-block", "start", f"lucie-stick@{device}.service")
+
+
+def _ended_well() -> bool:
+    """Whether systemd or who is before it has ended the service, or it itself: systemd.exec(5)."""
+    result = os.environ.get("SERVICE_RESULT", "success")
+    stopped = result == "signal" and os.environ.get("EXIT_STATUS") == "TERM"
+    return stopped or result == "success"
 
 
 def take() -> None:
@@ -143,17 +153,24 @@ def take() -> None:
     tell(_TAKING, said)
 
 
+def ended() -> None:
+    """`take` has come to an end: where that was an early one, nothing goes on by half."""
+    if os.environ.get("SERVICE_RESULT", "success") == "success":
+        return
+    if _trying().exists():
+        _trying().unlink()
+        run("systemctl", "--no-block", "restart", _SERVER)
+    tell(_TAKING, say("stick.take-stopped"))
+
+
 def _take(offer: offers.Offer, ours: Shelf) -> str:
     """What is told in the end."""
-    before = ours.in_use()
     if ours.manifest(offer.name) is None:
         tell(_TAKING, say("stick.copying", title=offer.title))
         _copy(offer, ours)
     tell(_TAKING, say("stick.starting", title=offer.title))
-    if _use(ours, offer.name):
-        return say("stick.used", title=offer.title)
-    _use(ours, before)
-    return say("stick.useless", title=offer.title)
+    used = _use(ours, offer.name)
+    return say("stick.used" if used else "stick.useless", title=offer.title)
 
 
 def _copy(offer: offers.Offer, ours: Shelf) -> None:
@@ -168,9 +185,30 @@ def _copy(offer: offers.Offer, ours: Shelf) -> None:
 
 
 def _use(ours: Shelf, name: str) -> bool:
-    """Whether the server has started with it."""
-    ours.use(name)
-    return run("systemctl", "restart", _SERVER).returncode == 0
+    """Whether the server has started with it: a board whose plug is pulled meanwhile forgets it."""
+    replace(_trying(), choice(name))
+    used = False
+    try:
+        if _starts():
+            ours.use(name)
+            used = True
+    finally:
+        _trying().unlink()
+        if not used:
+            run("systemctl", "--no-block", "restart", _SERVER)
+    return used
+
+
+def _starts() -> bool:
+    try:
+        return run("systemctl", "restart", _SERVER, seconds=_START).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def _trying() -> Path:
+    """What the server loads before all else, until it is known whether it starts with that."""
+    return _RUN / "trying"
 
 
 def _pulled(device: str) -> bool:
@@ -241,12 +279,12 @@ def _data() -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do what a unit of systemd asks for: `look DEVICE`, `gone DEVICE` or `take`."""
+    """Do what a unit of systemd asks for: `look DEVICE`, `gone DEVICE`, `take` or `ended`."""
     what, *devices = arguments
     if any(_DEVICE.fullmatch(device) is None for device in devices):
         raise ValueError(devices)
-    if what == "take":
-        take()
-    else:
-        {"look": look, "gone": gone}[what](*devices)
+    jobs: dict[str, Callable[..., None]] = {
+        "look": look, "gone": gone, "take": take, "ended": ended,
+    }  # fmt: skip
+    jobs[what](*devices)
     return 0

@@ -16,7 +16,7 @@ from edge.bundle import DRAFT_PREFIX, Bundle
 from edge.errors import ModelError
 from edge.manifest import Manifest
 
-__all__ = ["HOME", "Shelf", "shelf"]
+__all__ = ["HOME", "Shelf", "choice", "shelf"]
 
 HOME = Path("/data/lucie")
 _CHOSEN = "model"
@@ -64,8 +64,8 @@ class Shelf:
             os.unlink(draft, dir_fd=self.home)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         descriptor = os.open(draft, flags, 0o644, dir_fd=self.home)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(f"{_VARIABLE}{name}\n")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(choice(name))
             file.flush()
             os.fsync(descriptor)
         os.replace(draft, _CHOSEN, src_dir_fd=self.home, dst_dir_fd=self.home)
@@ -89,6 +89,11 @@ class Shelf:
         """
         for draft in self.root.glob(f"{DRAFT_PREFIX}*"):
             shutil.rmtree(draft)
+
+
+def choice(name: str) -> bytes:
+    """The lines of a file that has the server load that model."""
+    return f"{_VARIABLE}{name}\n".encode()
 
 
 @contextmanager

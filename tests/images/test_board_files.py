@@ -70,6 +70,8 @@ def test_a_stick_is_read_by_a_service_with_few_rights() -> None:
         assert service["ProtectSystem"] == "strict"
         assert "MemoryMax" in service
     assert "TimeoutStartSec" in look, "folders may be endless"
+    assert "TimeoutStartSec" in take, "a stick may answer no more"
+    assert take["ExecStopPost"] == "/usr/lib/lucie-stick ended"
     rule = (BOARD / "system/usr/lib/udev/rules.d/91-lucie-stick.rules").read_text()
     assert 'SYSTEMD_WANTS}+="lucie-stick@%k.service"' in rule
     assert unit(UNITS / "lucie-take.path")["Path"]["PathExists"] == str(CHOICE)
@@ -84,6 +86,15 @@ def test_the_server_has_no_right_that_it_does_not_need() -> None:
     assert service["IPAddressAllow"] == "localhost"
     assert service["NoNewPrivileges"] == "yes"
     assert service["MemoryMax"].endswith("%")
+
+
+def test_a_model_that_is_tried_goes_before_the_one_that_is_chosen() -> None:
+    lines = (UNITS / "lucie-serve.service").read_text().splitlines()
+    chosen, tried = (
+        lines.index(f"EnvironmentFile=-{file}")
+        for file in ("/data/lucie/model", "/run/lucie-stick/trying")
+    )
+    assert chosen < tried, "of two files systemd takes what the later one says"
 
 
 def test_a_server_that_hangs_is_started_again() -> None:

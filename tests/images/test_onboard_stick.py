@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -57,14 +58,19 @@ def plugged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Models that the server was started with."""
+def served(board: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Models that the server was started with, as its service reads them."""
     started: list[str] = []
 
-    def run(*command: str) -> object:
-        assert command == ("systemctl", "restart", "lucie-serve.service")
-        with store.shelf() as shelf:
-            started.append(shelf.in_use())
+    def run(*command: str, seconds: float | None = None) -> object:
+        waits = command == ("systemctl", "restart", "lucie-serve.service")
+        assert waits or command == ("systemctl", "--no-block", "restart", "lucie-serve.service")
+        assert (seconds == 600) == waits, "systemd itself would wait for ever"
+        trying = board / "run/trying"
+        lines = [file.read_text() for file in (board / "data/model", trying) if file.exists()]
+        started.append(lines[-1].removeprefix("LUCIE_MODEL=").rstrip())
+        if started[-1] == "endless":
+            raise subprocess.TimeoutExpired(command, 600)
         return type("Ended", (), {"returncode": int(started[-1] == "useless")})
 
     monkeypatch.setattr(stick, "run", run)
@@ -345,23 +351,28 @@ def test_a_stick_that_is_gone_before_it_is_mounted_is_one_line(
 
 
 @pytest.mark.parametrize(
-    ("result", "line"),
-    [("timeout", "Reading the stick took too much time or memory"),
-     ("oom-kill", "Reading the stick took too much time or memory"),
-     ("signal", "The stick was pulled out"), ("success", "The stick was pulled out")],
+    ("result", "status", "line"),
+    [("timeout", "TERM", "Reading the stick took too much time or memory"),
+     ("oom-kill", "KILL", "Reading the stick took too much time or memory"),
+     ("signal", "SEGV", "Reading the stick took too much time or memory"),
+     ("core-dump", "BUS", "Reading the stick took too much time or memory"),
+     ("watchdog", "ABRT", "Reading the stick took too much time or memory"),
+     ("signal", "TERM", "The stick was pulled out"),
+     ("success", "0", "The stick was pulled out")],
 )  # fmt: skip
 def test_a_look_that_is_cut_off_is_one_line(
-    result: str, line: str, board: Path, monkeypatch: pytest.MonkeyPatch
+    result: str, status: str, line: str, board: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another stick may be there already: it is looked at, unless it is the one that fails."""
     started: list[str] = []
     monkeypatch.setattr(stick, "run", lambda *command: started.append(command[-1]))
     monkeypatch.setenv("SERVICE_RESULT", result)
+    monkeypatch.setenv("EXIT_STATUS", status)
     (board / "run/reading-sdb1").touch()
     stick.gone("sdb1")
     assert told(board).startswith(line)
     assert not (board / "run/reading-sdb1").exists()
-    again = result in {"signal", "success"}
+    again = line == "The stick was pulled out"
     assert started == ["lucie-stick@sdb1.service"] * again
 
 
@@ -399,16 +410,74 @@ def test_what_is_chosen_is_copied_and_used(board: Path, plugged: Path, served: l
     assert not (board / "choice/offer").exists(), "else it would be taken again and again"
 
 
+@pytest.mark.parametrize("name", ["useless", "endless"])
 def test_a_model_that_does_not_start_is_not_kept_in_use(
-    board: Path, plugged: Path, served: list[str]
+    name: str, board: Path, plugged: Path, served: list[str]
 ) -> None:
-    bundle(plugged / "useless", "useless")
+    bundle(plugged / name, name)
     stick.look("sdb1")
-    choose(board, "sdb1-useless")
+    choose(board, f"sdb1-{name}")
     stick.take()
-    assert served == ["useless", "before"]
+    assert served == [name, "before"]
     assert (board / "data/model").read_text() == "LUCIE_MODEL=before\n"
-    assert "does not start with useless" in told(board, "stick")
+    assert f"does not start with {name}" in told(board, "stick")
+
+
+def test_a_model_is_kept_in_use_only_when_the_server_has_started_with_it(
+    board: Path, plugged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a board whose plug is pulled, since nothing comes of it, starts with it again."""
+
+    def run(*_: str, **__: object) -> object:
+        assert (board / "data/model").read_text() == "LUCIE_MODEL=before\n"
+        assert (board / "run/trying").read_text() == "LUCIE_MODEL=toy\n"
+        return type("Ended", (), {"returncode": 0})
+
+    monkeypatch.setattr(stick, "run", run)
+    bundle(plugged / "toy")
+    stick.look("sdb1")
+    choose(board)
+    stick.take()
+    assert (board / "data/model").read_text() == "LUCIE_MODEL=toy\n"
+    assert not (board / "run/trying").exists()
+
+
+def test_a_choice_that_cannot_be_written_leaves_the_model_before(
+    board: Path, plugged: Path, served: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(store.Shelf, "use", full)
+    bundle(plugged / "toy")
+    stick.look("sdb1")
+    choose(board)
+    stick.take()
+    assert served == ["toy", "before"]
+    assert told(board, "stick") == "toy was not taken: No space left on device"
+
+
+@pytest.mark.parametrize("result", ["timeout", "oom-kill", "signal", "exit-code"])
+def test_a_copy_that_is_cut_off_is_one_line(
+    result: str, board: Path, served: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVICE_RESULT", result)
+    news.tell("stick", "being copied")
+    stick.main(["ended"])
+    assert told(board, "stick").startswith("The model of the stick could not be used: ")
+    assert served == []
+    (board / "run/trying").write_text("LUCIE_MODEL=endless\n")
+    stick.main(["ended"])
+    assert served == ["before"]
+
+
+def test_a_copy_that_has_come_to_its_end_has_told_so(
+    board: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVICE_RESULT", "success")
+    news.tell("stick", "toy answers")
+    stick.main(["ended"])
+    assert told(board, "stick") == "toy answers"
 
 
 def test_a_stick_that_has_become_another_one_is_not_taken(
