@@ -69,11 +69,14 @@ def test_a_stick_is_read_by_a_service_with_few_rights() -> None:
         assert service["PrivateMounts"] == service["PrivateNetwork"] == "yes"
         assert service["ProtectSystem"] == "strict"
         assert "MemoryMax" in service
+        assert service["Slice"] == "lucie-sticks.slice"
+    assert unit(UNITS / "lucie-sticks.slice")["Slice"]["MemoryMax"] == look["MemoryMax"]
     assert "TimeoutStartSec" in look, "folders may be endless"
     assert "TimeoutStartSec" in take, "a stick may answer no more"
     assert take["ExecStopPost"] == "/usr/lib/lucie-stick ended"
     rule = (BOARD / "system/usr/lib/udev/rules.d/91-lucie-stick.rules").read_text()
     assert 'SYSTEMD_WANTS}+="lucie-stick@%k.service"' in rule
+    assert 'ENV{PARTN}=="|1|2|3|4", ' in rule, "a stick may have 128 partitions, a disk has none"
     assert unit(UNITS / "lucie-take.path")["Path"]["PathExists"] == str(CHOICE)
 
 
