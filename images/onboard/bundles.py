@@ -7,7 +7,6 @@ folders may be endless, its manifests huge, and what they say untrue.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -25,7 +24,7 @@ from images.boards import SYSTEM
 from images.onboard.news import say
 from images.onboard.store import Shelf
 
-__all__ = ["Found", "candidates", "judge", "names", "plain_files"]
+__all__ = ["Found", "candidates", "judge", "names", "no_room", "plain_files"]
 
 _ENTRIES = 500
 """Of a folder that are looked at."""
@@ -34,8 +33,6 @@ _BUNDLES = 8
 _FILES = 64
 """Of a bundle, and folders as many."""
 _MANIFEST_BYTES = 1 << 20
-_SPARE = 64 << 20
-"""Bytes of a card that stay free for conversations."""
 _LANGUAGES = 5
 _SERVER = 85
 """Per cent of the memory that the server may take (`lucie-serve.service`)."""
@@ -126,11 +123,21 @@ def _no_place(bundle: Bundle, shelf: Shelf, title: str) -> str | None:
         if there.files != bundle.manifest.files:
             return say("stick.other", name=name)
         return say("stick.in-use", title=title) if shelf.in_use() == name else None
+    if os.path.lexists(shelf.root / name) and not shelf.is_damaged(name):
+        return say("stick.other", name=name)
+    return no_room(bundle, shelf, title)
+
+
+def no_room(bundle: Bundle, shelf: Shelf, title: str) -> str | None:
+    """What a person is told where the card has no room for it; None: it has.
+
+    Raises:
+        OSError: the card cannot be read.
+    """
     size = sum(file.size for file in bundle.manifest.files.values())
-    free = shutil.disk_usage(shelf.root).free - _SPARE
+    free = shelf.room(bundle.manifest.name)
     if free < size:
-        left = size_text(max(free, 0))
-        return say("stick.no-space", title=title, size=size_text(size), free=left)
+        return say("stick.no-space", title=title, size=size_text(size), free=size_text(free))
     return None
 
 

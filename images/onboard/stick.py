@@ -23,7 +23,7 @@ from pathlib import Path
 from edge.bundle import Bundle
 from edge.errors import LucieError
 from images.onboard import offers
-from images.onboard.bundles import candidates, judge, names, plain_files
+from images.onboard.bundles import candidates, judge, names, no_room, plain_files
 from images.onboard.news import forget, say, tell
 from images.onboard.programs import output, run
 from images.onboard.store import Shelf, choice, shelf
@@ -167,13 +167,15 @@ def _take(offer: offers.Offer, ours: Shelf) -> str:
     """What is told in the end."""
     if ours.manifest(offer.name) is None:
         tell(_TAKING, say("stick.copying", title=offer.title))
-        _copy(offer, ours)
+        if (reason := _copy(offer, ours)) is not None:
+            return reason
     tell(_TAKING, say("stick.starting", title=offer.title))
     used = _use(ours, offer.name)
     return say("stick.used" if used else "stick.useless", title=offer.title)
 
 
-def _copy(offer: offers.Offer, ours: Shelf) -> None:
+def _copy(offer: offers.Offer, ours: Shelf) -> str | None:
+    """What is told where the card has no room for it any more; None: it is copied."""
     with mounted(offer.device) as stick:
         try:
             bundle = Bundle.open(stick / offer.folder, verify=False)
@@ -181,7 +183,9 @@ def _copy(offer: offers.Offer, ours: Shelf) -> None:
             raise error.__cause__ if isinstance(error.__cause__, OSError) else error from None
         if bundle.sha256 != offer.sha256:
             raise OSError(0, say("stick.another"))
-        ours.take(bundle)
+        if (reason := no_room(bundle, ours, offer.title)) is None:
+            ours.take(bundle)
+        return reason
 
 
 def _use(ours: Shelf, name: str) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from edge.bundle import DRAFT_PREFIX, Bundle
 from edge.errors import ModelError
 from edge.manifest import Manifest
+from images.onboard.writing import remove
 
 __all__ = ["HOME", "Shelf", "choice", "shelf"]
 
@@ -23,6 +24,8 @@ _CHOSEN = "model"
 """The file that says which one the server loads: `LUCIE_MODEL=NAME`."""
 _VARIABLE = "LUCIE_MODEL="
 _PLACE = ("data", "models")
+_SPARE = 64 << 20
+"""Bytes of a card that stay free for conversations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,25 @@ class Shelf:
             return Bundle.open(self.root / name, verify=False).manifest
         except ModelError:
             return None
+
+    def is_damaged(self, name: str) -> bool:
+        """Whether something lies in that model's place that no system of a board can use."""
+        try:
+            Bundle.open(self.root / name, verify=False)
+        except ModelError as error:
+            # One of a later format is whole, for the system of the next update.
+            return error.code != "bundle.newer-format" and os.path.lexists(self.root / name)
+        return False
+
+    def room(self, name: str) -> int:
+        """Bytes that a model of that name may take: with those of a damaged one in its place.
+
+        Raises:
+            OSError: the card cannot be read.
+        """
+        damaged = (self.root / name).rglob("*") if self.is_damaged(name) else ()
+        freed = sum(each.lstat().st_blocks * 512 for each in damaged)
+        return max(shutil.disk_usage(self.root).free + freed - _SPARE, 0)
 
     def in_use(self) -> str:
         """The name of the model that the server loads; "" where none is named."""
@@ -74,10 +96,14 @@ class Shelf:
     def take(self, bundle: Bundle) -> None:
         """Copy a bundle, whose files must be what its manifest says, all of it or nothing.
 
+        A damaged one in its place is removed first: the card may have no room for both.
+
         Raises:
             LucieError: it is damaged.
             OSError: it cannot be read or written.
         """
+        if self.is_damaged(bundle.manifest.name):
+            remove(self.root / bundle.manifest.name)
         files = {name: bundle.path / name for name in bundle.manifest.files}
         Bundle.write(self.root / bundle.manifest.name, bundle.manifest, files)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from edge.durable import sync_folder
 
-__all__ = ["replace"]
+__all__ = ["remove", "replace"]
 
 
 def replace(file: Path, content: bytes, mode: int = 0o644, *, wipe: bool = False) -> None:
@@ -40,3 +41,15 @@ def replace(file: Path, content: bytes, mode: int = 0o644, *, wipe: bool = False
         draft.unlink(missing_ok=True)
         if before is not None:
             os.close(before)
+
+
+def remove(place: Path) -> None:
+    """Remove what lies there, whatever it is and if anything does; a link is not followed.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from edge.bundle import Bundle
+from edge.errors import StoreError
 from edge.manifest import Manifest
 from images.onboard import bundles, news, offers, programs, stick, store
 from tests.edge.gguf_files import tiny
@@ -234,7 +235,7 @@ def test_a_card_without_room_is_told(
     board: Path, plugged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle(plugged / "toy")
-    monkeypatch.setattr("images.onboard.bundles._SPARE", 1 << 60)
+    monkeypatch.setattr("images.onboard.store._SPARE", 1 << 60)
     stick.look("sdb1")
     assert told(board).startswith("The model toy of the stick needs ")
     assert list((board / "run/offers").iterdir()) == []
@@ -478,6 +479,89 @@ def test_a_copy_that_has_come_to_its_end_has_told_so(
     news.tell("stick", "toy answers")
     stick.main(["ended"])
     assert told(board, "stick") == "toy answers"
+
+
+def test_a_card_that_has_become_full_is_told_before_anything_is_copied(
+    board: Path, plugged: Path, served: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle(plugged / "toy")
+    stick.look("sdb1")
+    choose(board)
+    monkeypatch.setattr("images.onboard.store._SPARE", 1 << 60)
+    stick.take()
+    assert told(board, "stick").startswith("The model toy of the stick needs ")
+    assert told(board, "stick").endswith(", and 0 kB are free.")
+    assert list((board / "data/data/models").iterdir()) == served == []
+
+
+def damage_manifest(place: Path) -> None:
+    (place / "manifest.json").write_bytes(bytes(300))
+
+
+def damage_size(place: Path) -> None:
+    os.truncate(place / "toy.gguf", 10)
+
+
+def damage_folder(place: Path) -> None:
+    shutil.rmtree(place)
+    place.mkdir()
+
+
+def damage_link(place: Path) -> None:
+    shutil.move(place, place.parents[4] / "kept")
+    place.symlink_to(place.parents[4] / "kept")
+    (place / "manifest.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    "damage", [damage_manifest, damage_size, damage_folder, damage_link], ids=lambda f: f.__name__
+)
+def test_a_damaged_model_of_the_card_is_replaced(
+    damage: Callable[[Path], None], board: Path, plugged: Path, served: list[str]
+) -> None:
+    made = bundle(plugged / "toy")
+    place = board / "data/data/models/toy"
+    bundle(place)
+    damage(place)
+    stick.look("sdb1")
+    choose(board)
+    assert place.exists(), "looking replaces nothing"
+    stick.take()
+    assert Bundle.open(place, verify=True).manifest == made.manifest
+    assert served == ["toy"]
+    kept = board.parent / "kept"
+    assert not kept.exists() or (kept / "toy.gguf").exists(), "a link is not followed"
+
+
+def test_the_room_of_a_damaged_model_is_that_of_the_next(
+    board: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type("Usage", (), {"free": 1 << 30})
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda _: usage)
+    place = board / "data/data/models/toy"
+    bundle(place)
+    with store.shelf() as shelf:
+        spare = (1 << 30) - (64 << 20)
+        assert shelf.room("toy") == shelf.room("other") == spare, "a whole one stays"
+        with (place / "rest").open("wb") as file:  # which makes it a damaged one
+            file.write(os.urandom(4 << 20))
+            os.fsync(file.fileno())
+        assert 4 << 20 <= shelf.room("toy") - spare < 5 << 20
+        os.truncate(place / "rest", 1 << 40)
+        assert shelf.room("toy") - spare < 5 << 20, "it has no more blocks"
+        assert shelf.room("other") == spare
+
+
+def test_a_model_of_a_later_format_is_not_replaced(board: Path, plugged: Path) -> None:
+    bundle(plugged / "toy")
+    place = board / "data/data/models/toy"
+    bundle(place)
+    (place / "manifest.json").write_text('{"format": 99}')
+    stick.look("sdb1")
+    assert "another one of that name" in told(board)
+    with store.shelf() as shelf, pytest.raises(StoreError):
+        shelf.take(Bundle.open(plugged / "toy", verify=False))
+    assert (place / "toy.gguf").exists()
 
 
 def test_a_stick_that_has_become_another_one_is_not_taken(
