@@ -11,12 +11,11 @@ from __future__ import annotations
 import os
 import re
 import stat
-from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from images.onboard.writing import replace
+from images.onboard.writing import remove, replace
 
 __all__ = ["CHOICE", "OFFERS", "Offer", "chosen", "make", "offers", "withdraw"]
 
@@ -92,19 +91,12 @@ def _choice() -> str:
     except FileNotFoundError:
         return ""
     except OSError:
-        _clear()
+        remove(CHOICE)
         return ""
     try:
         regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
         raw = os.read(descriptor, _LONGEST) if regular else b""
     finally:
         os.close(descriptor)
-    _clear()
+    remove(CHOICE)
     return raw.decode("ascii", errors="replace").strip()
-
-
-def _clear() -> None:
-    with suppress(FileNotFoundError, IsADirectoryError):
-        CHOICE.unlink()
-    with suppress(FileNotFoundError, NotADirectoryError):
-        CHOICE.rmdir()

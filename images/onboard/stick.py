@@ -72,7 +72,7 @@ def models(device: str, stick: Path) -> Iterator[str]:
                 yield f"{found.text} {say('stick.how')}"
             else:
                 yield found.text
-    yield from (say("stick.plain-file", file=ascii(name)[1:-1]) for name in plain_files(stick)[:1])
+    yield from (say("stick.plain-file", file=name) for name in plain_files(stick)[:1])
 
 
 def updates(device: str, stick: Path) -> Iterator[str]:

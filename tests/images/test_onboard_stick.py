@@ -131,6 +131,14 @@ def test_a_plain_file_is_not_offered(board: Path, plugged: Path) -> None:
     assert list((board / "run/offers").iterdir()) == []
 
 
+def test_a_file_is_called_by_its_name(board: Path, plugged: Path) -> None:
+    (plugged / "modèle.gguf").touch()
+    (plugged / "\x1b[2Ja.gguf").touch()
+    stick.look("sdb1")
+    assert "modèle.gguf on the stick is a plain file" in told(board)
+    assert "[2J" not in told(board), "what a terminal obeys"
+
+
 def test_the_disk_that_the_board_has_started_from_is_no_stick(board: Path, plugged: Path) -> None:
     for part in ("sda1", "sda4"):
         (board / f"sys/sda/{part}").mkdir(parents=True)
@@ -176,9 +184,10 @@ def spoil_files(place: Path) -> None:
 
 
 def spoil_weights(place: Path) -> None:
-    (place / "toy.gguf").write_bytes(b"GGUF" + bytes(100))
+    content = b"GGUF" + bytes(100)
+    (place / "toy.gguf").write_bytes(content)
     manifest = json.loads((place / "manifest.json").read_text())
-    manifest["files"]["toy.gguf"]["size"] = 104
+    manifest["files"]["toy.gguf"] = {"sha256": sha256(content).hexdigest(), "size": 104}
     (place / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -609,14 +618,22 @@ def test_a_choice_that_is_no_file_is_cleared(board: Path) -> None:
     offers.make(offers.Offer(text="x", title="x", name="toy", device="sdb1", folder="toy",
                              sha256="0" * 64))  # fmt: skip
     (board / "secret").write_text("sdb1-toy")
+
+    def full() -> None:
+        (choice / "a/b").mkdir(parents=True)
+        (choice / "a/file").touch()
+        (choice / "link").symlink_to(board / "data")
+
     for make in (
         lambda: choice.symlink_to(board / "secret"), lambda: os.mkfifo(choice), choice.mkdir,
+        lambda: choice.symlink_to(board / "data"), full,
     ):  # fmt: skip
         make()
         assert offers.chosen() is None
         assert not choice.is_symlink()
         assert not choice.exists()
     assert (board / "secret").exists()
+    assert (board / "data/model").exists()
 
 
 # --- the store
