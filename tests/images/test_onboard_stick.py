@@ -192,18 +192,27 @@ def spoil_weights(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil", [spoil_hash, spoil_link, spoil_manifest_link, spoil_manifest, spoil_huge_manifest,
-              spoil_pipe, spoil_files, spoil_weights], ids=lambda f: f.__name__,
+    ("spoil", "reason"),
+    [(spoil_hash, "not offered: toy.gguf in bad is not what it was (its SHA-256 differs)"),
+     (spoil_link, "not offered: toy.gguf in bad is a link or a device"),
+     (spoil_manifest_link, "not offered: manifest.json in bad is a link or a device"),
+     (spoil_manifest, "not offered: The manifest of bad is not valid: name:"),
+     (spoil_huge_manifest, "larger than any model’s folder"),
+     (spoil_pipe, "not offered: manifest.json in bad is a link or a device"),
+     (spoil_files, "larger than any model’s folder"),
+     (spoil_weights, "not offered: bad/toy.gguf has version 0 of the GGUF format")],
+    ids=lambda each: getattr(each, "__name__", ""),
 )  # fmt: skip
 def test_what_is_damaged_or_hostile_is_told_and_not_offered(
-    spoil: object, board: Path, plugged: Path
+    spoil: Callable[[Path], None], reason: str, board: Path, plugged: Path
 ) -> None:
     bundle(plugged / "bad")
-    spoil(plugged / "bad")  # type: ignore[operator]
+    spoil(plugged / "bad")
     bundle(plugged / "toy")
     stick.look("sdb1")
     first, second = told(board).splitlines()
-    assert first.startswith("bad on the stick ")
+    assert first.startswith("bad on the stick is ")
+    assert reason in first
     assert second.startswith("The stick has the model toy")
     assert [each.name for each in (board / "run/offers").iterdir()] == ["sdb1-toy"]
 
