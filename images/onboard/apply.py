@@ -13,9 +13,10 @@ from pathlib import Path
 
 from edge.messages import LANGUAGES, text
 from images.onboard import account
-from images.onboard.boot_partition import BOOT, run, writable
+from images.onboard.boot_partition import BOOT, writable
 from images.onboard.network import joining, radio
 from images.onboard.news import NEWS
+from images.onboard.programs import output
 from images.onboard.secrets import kept_in, settle, without_passwords
 from images.onboard.settings import Complaint, Locale, Settings, read
 from images.onboard.tree import File, Link, Tree
@@ -113,7 +114,8 @@ def main(arguments: Sequence[str]) -> int:
         if written.user.password or written.wlan.password or written.class_.password:
             _take_passwords_out(files, complaints)
     except (OSError, ValueError) as error:
-        complaints.append(Complaint("stays", FILES[-1], reason=str(error)))
+        reason = getattr(error, "strerror", None) or str(error)
+        complaints.append(Complaint("stays", FILES[-1], reason=reason))
     complaints += unheeded(settings, root)
     told = File(notice(settings, complaints))
     (tree(settings, root) | Tree({f"{NEWS.relative_to(root)}/settings": told})).write(draft)
@@ -129,4 +131,4 @@ def _take_passwords_out(files: Iterable[Path], complaints: Sequence[Complaint]) 
 
 def _hashed(password: str) -> str:
     """What crypt(5) writes; the password is on no command line."""
-    return run("busybox", "mkpasswd", "-m", "sha512", "-P", "0", given=f"{password}\n").strip()
+    return output("busybox", "mkpasswd", "-m", "sha512", "-P", "0", given=f"{password}\n")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["BOOT", "run", "writable"]
+from images.onboard.programs import output
+
+__all__ = ["BOOT", "writable"]
 
 BOOT = Path("/boot/firmware")
 """Where it is mounted, so that it cannot be written to."""
@@ -16,16 +17,8 @@ BOOT = Path("/boot/firmware")
 @contextmanager
 def writable(partition: Path) -> Iterator[None]:
     """Let it be written to; raises `OSError` where it cannot."""
-    run("mount", "-o", "remount,rw", str(partition))
+    output("mount", "-o", "remount,rw", str(partition))
     try:
         yield
     finally:
-        run("mount", "-o", "remount,ro", str(partition))
-
-
-def run(*command: str, given: str = "") -> str:
-    """What a program says; raises `OSError` where it fails."""
-    ended = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
-    if ended.returncode != 0:
-        raise OSError(f"{command[0]}: {ended.stderr.strip() or ended.returncode}")
-    return ended.stdout
+        output("mount", "-o", "remount,ro", str(partition))

@@ -23,7 +23,7 @@ NEW = b"new" * 1000
 
 @pytest.fixture(autouse=True)
 def _mounted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boot_partition, "run", lambda *_: "")
+    monkeypatch.setattr(boot_partition, "output", lambda *_: "")
 
 
 @pytest.fixture

@@ -44,8 +44,9 @@ class Board:
         stick.unlink(missing_ok=True)
         with stick.open("wb") as file:
             file.truncate(300 << 20)
-        self.inside("mkfs.vfat", "-F", "32", "/card/stick.img")
-        self.inside("mcopy", "-i", "/card/stick.img", f"/card/{update.name}", "::")
+        self.inside("sh", "-c", "echo 'start=1MiB, type=c' | sfdisk -q /card/stick.img")
+        self.inside("mkfs.vfat", "-F", "32", "--offset=2048", "/card/stick.img")
+        self.inside("mcopy", "-i", "/card/stick.img@@1M", f"/card/{update.name}", "::")
 
     @contextmanager
     def on(self, *, stick: bool = False) -> Iterator[Console]:
