@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -23,6 +25,10 @@ pytestmark = [
 ]
 
 PATIENCE_S = 1200
+LOG = "writes.log"
+CUTS = 20
+MORE = 4096
+STARTED = ("vmlinuz", "initrd")
 STICK = ("-device", "qemu-xhci", "-drive", "if=none,id=stick,format=raw,file=stick.img",
          "-device", "usb-storage,drive=stick,removable=on")  # fmt: skip
 
@@ -49,8 +55,12 @@ class Board:
         self.inside("mcopy", "-i", "/card/stick.img@@1M", f"/card/{update.name}", "::")
 
     @contextmanager
-    def on(self, *, stick: bool = False) -> Iterator[Console]:
-        console = Console(self._command(stick), self.folder / "console.log", PATIENCE_S)
+    def on(self, *, stick: bool = False, log: str | None = None) -> Iterator[Console]:
+        command = self._command(stick)
+        if log is not None:
+            (self.folder / log).touch()
+            command = power.logged(command, log)
+        console = Console(command, self.folder / "console.log", PATIENCE_S)
         try:
             yield console
         finally:
@@ -61,10 +71,19 @@ class Board:
         subprocess.run(self._command(stick=False), stdin=subprocess.DEVNULL, check=True,
                        stdout=subprocess.DEVNULL, timeout=PATIENCE_S)  # fmt: skip
 
-    def file(self, name: str) -> str:
+    def file(self, name: str, card: str = "card.img") -> str:
         """A text of the boot partition."""
-        at, _ = power.partition(self.folder / "card.img", 1)
-        return self.inside("mtype", "-i", f"/card/card.img@@{at}", f"::{name}")
+        at, _ = power.partition(self.folder / card, 1)
+        return self.inside("mtype", "-i", f"/card/{card}@@{at}", f"::{name}")
+
+    def hashes(self, card: str, letter: str) -> dict[str, str]:
+        """What the firmware would start of a slot."""
+        at, _ = power.partition(self.folder / card, 1)
+        found = {}
+        for name in STARTED:
+            self.inside("mcopy", "-noi", f"/card/{card}@@{at}", f"::{letter}/{name}", "/card/one")
+            found[name] = _sha256(self.folder / "one")
+        return found
 
     def _command(self, stick: bool) -> list[str]:
         # What its firmware would do.
@@ -77,6 +96,12 @@ def until_told(console: Console, text: str) -> None:
     """Wait until the chat shows it, wherever its lines break."""
     console.wait_anew()
     console.until(lambda: text in " ".join(console.shown().split()), text)
+
+
+def _sha256(file: Path, at: int = 0, size: int | None = None) -> str:
+    with file.open("rb") as opened:
+        opened.seek(at)
+        return hashlib.sha256(opened.read(-1 if size is None else size)).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -119,14 +144,46 @@ def test_an_update_runs_when_the_board_starts_again(board: Board, taken: Path, k
         )  # behind its end: another one by its hash, and not by what it does
     pack(taken, updates.MADE, key, board.folder / "good.lucie-update")
     board.plug(board.folder / "good.lucie-update")
-    with board.on(stick=True) as console:
+    subprocess.run(
+        ["cp", "--sparse=always", board.folder / "card.img", board.folder / "before.img"],
+        check=True,
+    )
+    with board.on(stick=True, log=LOG) as console:
         until_told(console, "is on the card. It starts when the board is started again")
+    _any_cut_leaves_a_system(board, taken)
     assert "lucie.trial" in board.file("B/cmdline.txt")
     with board.on() as console:
         until_told(console, "This board runs version")
     assert "os_prefix=B/" in board.file("config.txt")
     assert "lucie.root=3" in board.file("B/cmdline.txt")
     assert "lucie.trial" not in board.file("B/cmdline.txt")
+
+
+def _any_cut_leaves_a_system(board: Board, taken: Path) -> None:
+    """Whenever the plug is pulled, what the letter names is there, whole."""
+    found = power.writes(board.folder / LOG)
+    chance = random.Random(20)
+    # The letter is one of the last.
+    places = [chance.randrange(1, len(found)) for _ in range(CUTS // 2)]
+    places += [chance.randrange(len(found) - 40, len(found)) for _ in range(CUTS // 2)]
+    kernel = {name: _sha256(taken / "boot" / name) for name in STARTED}  # of both systems
+    whole = (taken / "root.erofs").stat().st_size
+    letters, card = set[str](), board.folder / "cut.img"
+    for seed, after in enumerate([*sorted(places), len(found)]):
+        before = board.folder / "before.img"
+        subprocess.run(["cp", "--sparse=always", before, card], check=True)
+        power.cut(card, board.folder / LOG, found, after, random.Random(seed))
+        letter = board.file("config.txt", card.name).partition("\nos_prefix=")[2][0]
+        letters.add(letter)
+        assert board.hashes(card.name, letter) == kernel
+        words = board.file(f"{letter}/cmdline.txt", card.name).split()
+        new = letter == "B"
+        assert (f"lucie.root={2 + new}" in words, "lucie.trial" in words) == (True, new)
+        assert not new or board.file("trial", card.name) in {"3 A\n", "4 A\n"}
+        at, _ = power.partition(card, 2 + new)
+        size = whole - (0 if new else MORE)
+        assert _sha256(card, at, size) == _sha256(taken / "root.erofs", 0, size)
+    assert letters == {"A", "B"}
 
 
 def test_one_that_does_not_start_is_followed_by_the_one_before(
