@@ -20,7 +20,6 @@ from typing import Self
 from edge.durable import sync_folder
 from images.errors import ImageError
 from images.onboard.boot_partition import BOOT
-from images.onboard.writing import replace
 
 __all__ = ["Card", "Slot", "Trial", "without_a_cards_own"]
 
@@ -109,17 +108,17 @@ class Card:
 
         Args:
             slot: not the one that runs.
-            files: a folder with what its firmware starts.
+            files: a folder with what its firmware starts; gets the words of this card.
             words: for its kernel, of whatever card.
         """
         folder = self.boot / slot.letter
+        own = f"lucie.disk={self.signature} lucie.root={slot.number} {_ON_TRIAL}"
+        line = f"{without_a_cards_own(words)} {own}\n"
+        (files / "cmdline.txt").write_text(line, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(files, folder, copy_function=_copy)
         for made in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
             sync_folder(made)
-        own = f"lucie.disk={self.signature} lucie.root={slot.number} {_ON_TRIAL}"
-        line = f"{without_a_cards_own(words)} {own}\n"
-        replace(folder / "cmdline.txt", line.encode())
         self._lay_entry(slot)
 
     def _lay_entry(self, slot: Slot) -> None:
@@ -133,7 +132,7 @@ class Card:
             text = text.replace(f"/{own}/", f"/{slot.letter}/")
             options = re.compile(r"^(options +).*$", re.MULTILINE)
             text = options.sub(lambda found: found[1] + words, text)
-            replace(entries / f"{slot.letter}.conf", text.encode())
+            _create(entries / f"{slot.letter}.conf", text)
 
     def begin_trial(self, slot: Slot) -> None:
         """The next start is that of `slot`, which has to prove itself.
@@ -142,7 +141,7 @@ class Card:
             ImageError: nothing on the boot partition says which slot starts.
         """
         # One more says that the letter has not been written.
-        replace(self.boot / "trial", f"{_TRIES + 1} {slot.other.letter}\n".encode())
+        _create(self.boot / "trial", f"{_TRIES + 1} {slot.other.letter}\n")
         if not self._point_to(slot):
             self.withdraw()
             raise ImageError("update.no-choice", file="config.txt")
@@ -188,6 +187,16 @@ def _overwrite(file: Path, pattern: bytes, by: bytes) -> bool:
     finally:
         os.close(descriptor)
     return found is not None
+
+
+def _create(file: Path, text: str) -> None:
+    """Write a file that nothing reads yet. None is renamed: FAT tells late where one lies then."""
+    file.unlink(missing_ok=True)
+    with file.open("x", encoding="utf-8") as writer:
+        writer.write(text)
+        writer.flush()
+        os.fsync(writer.fileno())
+    sync_folder(file.parent)
 
 
 def _copy(source: str, target: str) -> None:

@@ -32,7 +32,9 @@ def replace(file: Path, content: bytes, mode: int = 0o644, *, wipe: bool = False
             opened.write(content)
             opened.flush()
             os.fsync(descriptor)
-        draft.replace(file)
+            draft.replace(file)
+            # On FAT, a name learns where its new file lies when that is flushed, not its folder.
+            os.fsync(descriptor)
         sync_folder(file.parent)
         if before is not None:
             os.pwrite(before, bytes(os.fstat(before).st_size), 0)

@@ -180,6 +180,10 @@ def _any_cut_leaves_a_system(board: Board, taken: Path) -> None:
         new = letter == "B"
         assert (f"lucie.root={2 + new}" in words, "lucie.trial" in words) == (True, new)
         assert not new or board.file("trial", card.name) in {"3 A\n", "4 A\n"}
+        uefi = board.file("loader/loader.conf", card.name).partition("\ndefault ")[2][0]
+        entry = board.file(f"loader/entries/{uefi}.conf", card.name)
+        assert f" lucie.root={'AB'.index(uefi) + 2}" in entry
+        assert board.hashes(card.name, uefi) == kernel
         at, _ = power.partition(card, 2 + new)
         size = whole - (0 if new else MORE)
         assert _sha256(card, at, size) == _sha256(taken / "root.erofs", 0, size)
