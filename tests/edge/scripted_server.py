@@ -146,6 +146,7 @@ def main() -> None:
     parser.add_argument("--step-ms", type=float, default=1)
     parser.add_argument("--n-ctx", type=int, default=4096)
     parser.add_argument("--load-s", type=float, default=0)
+    parser.add_argument("--load-until", type=Path, help="this file is there")
     parser.add_argument("--refuse", action="store_true")
     parser.add_argument("--life", type=float, nargs=2)
     parser.add_argument("--silence", type=float, default=mailbox.SILENCE)
@@ -164,6 +165,8 @@ def main() -> None:
         for step in range(10):
             tell(step / 10)
             time.sleep(given.load_s / 10)
+        while given.load_until and not given.load_until.exists():
+            time.sleep(0.01)
         if given.refuse:
             raise MemoryRefusedError(
                 "memory.too-large",

@@ -118,10 +118,13 @@ def test_a_lost_connection_keeps_what_came_and_offers_to_go_on(
 
 
 def test_a_message_may_be_sent_while_the_model_loads(browser: Browser, tmp_path: Path) -> None:
-    with opened(browser, tmp_path, "--load-s", "4", ready=False, lang="fr") as (_, _way, page):
+    loaded = tmp_path / "loaded"
+    options = ("--load-until", str(loaded))
+    with opened(browser, tmp_path, *options, ready=False, lang="fr") as (_, _way, page):
         page.until(f"/Chargement du modèle : \\d+/.test({STATE})")
         page.ask("Bonjour")
         page.until("document.body.innerText.includes('votre message suivra')")
+        loaded.touch()
         page.until(f"{ANSWER}.startsWith('abc')")
         page.press("Escape")
 

@@ -246,7 +246,8 @@ def test_a_silent_stream_says_that_it_is_alive(tmp_path: Path) -> None:
 
 
 def test_while_it_loads_it_says_how_far_it_is(tmp_path: Path) -> None:
-    with scripted(tmp_path, "--load-s", "1", ready=False) as server:
+    loaded = tmp_path / "loaded"
+    with scripted(tmp_path, "--load-until", str(loaded), ready=False) as server:
         with server.http() as http:
             response = http.get("/health")
         assert response.status_code == 503
@@ -254,6 +255,7 @@ def test_while_it_loads_it_says_how_far_it_is(tmp_path: Path) -> None:
         refused = server.post(CHAT, HELLO)
         assert refused.status_code == 503
         assert refused.headers["retry-after"] == "1"
+        loaded.touch()
         assert refused.json()["error"]["code"] == "loading"
         until(lambda: server.health().get("progress", 1) > 0)
         until(lambda: server.health()["status"] == "ok")
