@@ -53,8 +53,9 @@ MACHINES: Mapping[str, Machine] = {
         Machine("raspi3b", ("console=ttyS1,115200", "systemd.watchdog_sec=0"),
                 ("-M", "raspi3b", "-dtb", "bcm2837-rpi-3-b.dtb", "-serial", "null"), "sd"),
         *map(_virt, ("cortex-a53", "cortex-a72", "cortex-a76")),
-        Machine("virt-uefi", (), _virt_arguments("cortex-a72"), "virtio",
-                firmware="/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"),
+        # A source of randomness, as boards have one: without, Linux waits for some, or for ever.
+        Machine("virt-uefi", (), (*_virt_arguments("cortex-a72"), "-device", "virtio-rng-pci"),
+                "virtio", firmware="/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"),
     )
 }  # fmt: skip
 """By name."""

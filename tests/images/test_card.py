@@ -85,7 +85,7 @@ def test_it_starts_by_uefi_as_well(built: Path, home: Path, tmp_path: Path) -> N
     """What the firmware finds on the card is started, not what QEMU is given; nothing is asked."""
     started = start(next(built.glob("*.img.zst")), MACHINES["virt-uefi"], tmp_path, home / "log")
     seen = talk(started.command(), (), tmp_path / "console.log", 1200)
-    assert "smollm2-135m-instruct" in seen.screen
+    assert 0 < seen.screen_s <= seen.ready_s
 
 
 def test_damage_is_found(card: Path) -> None:

@@ -80,6 +80,8 @@ class Board:
     def clear(self) -> None:
         """A new conversation: of what was told, only what still holds is on the screen."""
         self.console.send("\x0e")
+        self.console.wait_anew()
+        self.console.until(lambda: "F4: use it." not in self.console.shown(), "a new conversation")
 
 
 @pytest.fixture(scope="module")
