@@ -10,7 +10,7 @@ import click
 from edge.commands.paths import AnyPath
 from edge.errors import InterruptedByUserError
 from edge.paths import cache_dir
-from edge.quantity import duration_text, size_text
+from images.commands.made import tell_made
 from images.commands.words import say, words
 
 __all__ = ["add_model"]
@@ -26,7 +26,6 @@ def add_model(image: Path, model: str, default: bool, output: Path | None) -> No
     from edge.store import Store
     from images.building.adding import Addition, beside
     from images.building.adding import add_model as add
-    from images.building.build import imager_manifest
 
     order = Addition(image, Store().find(model), default)
     out = output or beside(image, order.model)
@@ -37,8 +36,4 @@ def add_model(image: Path, model: str, default: bool, output: Path | None) -> No
     except KeyboardInterrupt:
         click.echo(say("interrupted"), err=True)
         raise InterruptedByUserError("models.interrupted") from None
-    for name, file in made.manifest.files.items():
-        click.echo(f"{out / name}  {size_text(file.size)}")
-    click.echo(imager_manifest(out))
-    took = duration_text(time.monotonic() - began)
-    click.echo(say("built", time=took, image=next(out.glob("*.img.xz")), log=log), err=True)
+    tell_made(made, log, began)

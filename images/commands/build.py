@@ -11,8 +11,8 @@ from edge.commands.paths import AnyPath
 from edge.errors import InterruptedByUserError
 from edge.messages import LANGUAGES, language
 from edge.paths import cache_dir
-from edge.quantity import duration_text, size_text
 from images.boards import boards
+from images.commands.made import tell_made
 from images.commands.words import say, words
 
 __all__ = ["build"]
@@ -30,7 +30,7 @@ def build(
 ) -> None:
     """Build an image."""
     from edge.store import Store
-    from images.building.build import Order, imager_manifest
+    from images.building.build import Order
     from images.building.build import build as make
     from images.building.update import public_key
 
@@ -48,8 +48,4 @@ def build(
     except KeyboardInterrupt:
         click.echo(say("build-interrupted"), err=True)
         raise InterruptedByUserError("models.interrupted") from None
-    for name, file in made.manifest.files.items():
-        click.echo(f"{out / name}  {size_text(file.size)}")
-    click.echo(imager_manifest(out))
-    took = duration_text(time.monotonic() - began)
-    click.echo(say("built", time=took, image=next(out.glob("*.img.xz")), log=log), err=True)
+    tell_made(made, log, began)
