@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import shutil
 import struct
 import subprocess
 import sys
@@ -34,6 +35,24 @@ def unit(path: Path) -> configparser.ConfigParser:
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_a_script_is_one_that_sh_understands(script: Path) -> None:
     subprocess.run(["sh", "-n", str(script)], check=True)
+
+
+def test_settings_that_fail_or_hang_do_not_keep_the_chat_and_are_told(tmp_path: Path) -> None:
+    service = unit(UNITS / "lucie-settings.service")["Service"]
+    assert service["TimeoutStartSec"] == "5min"
+    told = tmp_path / "run/lucie-news/settings"
+    words = ["systemd-tmpfiles", f"--root={tmp_path}", "--create", "--prefix=/run/lucie-news",
+             str((BOARD / "system/usr/lib/tmpfiles.d/lucie.conf").resolve())]  # fmt: skip
+    if shutil.which(words[0]) is None:
+        pytest.skip("no systemd-tmpfiles on this machine")
+    for _ in range(2):
+        subprocess.run(words, check=True)
+        [french, english] = told.read_text(encoding="utf-8").splitlines()
+        assert "ne s’appliquent pas" in french
+        assert "do not apply" in english
+    told.write_text("")  # as lucie-settings does
+    subprocess.run(words, check=True)
+    assert told.read_text() == "", "what the settings came to is not told again"
 
 
 @pytest.mark.parametrize("name", ["packages", "modules", "leave-out"])
