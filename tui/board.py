@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Board", "Tell"]
 
-_NOTICES_S = 2.0
-"""How often it is looked for notices."""
+_EVERY_S = 2.0
+"""How often it is looked for what is new."""
 
 Tell = Callable[[str, str], None]
 """Shows a text in a style of the transcript."""
@@ -44,6 +44,7 @@ class Board:
         self._notices = notices
         self._offers = offers
         self._network = network
+        self._offering = False
 
     @property
     def texts(self) -> Sequence[str]:
@@ -53,13 +54,27 @@ class Board:
     @property
     def keys(self) -> list[tuple[str, str]]:
         """What more there is to press, and what for."""
-        return [("F3", say("status.join"))] if self._network is not None else []
+        return [
+            *([("F4", say("status.offered"))] if self._offering else []),
+            *([("F3", say("status.join"))] if self._network is not None else []),
+        ]
 
-    async def heed(self, tell: Tell) -> None:
-        """Tell what is new of the notices, for ever; once, that they cannot be read."""
+    async def heed(self, tell: Tell, keys_changed: Callable[[], None]) -> None:
+        """Tell what is new of the notices, for ever; once, that they cannot be read.
+
+        Args:
+            keys_changed: called when there is more, or less, to press.
+        """
         failed = False
-        while self._notices is not None:
-            await asyncio.sleep(_NOTICES_S)
+        while self._notices is not None or self._offers is not None:
+            await asyncio.sleep(_EVERY_S)
+            if self._offers is not None:
+                offering = bool(await asyncio.to_thread(self._offers.all))
+                if offering != self._offering:
+                    self._offering = offering
+                    keys_changed()
+            if self._notices is None:
+                continue
             try:
                 found = await asyncio.to_thread(self._notices.look)
             except LucieError as error:

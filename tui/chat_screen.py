@@ -26,6 +26,7 @@ from tui.archive import Archive
 from tui.board import Board
 from tui.dialogue import Dialogue
 from tui.entries import Answer, Entry, Remark, Said
+from tui.hints import hints
 from tui.keeping import Keeping
 from tui.prompt import Prompt
 from tui.reopened import entries_of
@@ -148,7 +149,7 @@ class ChatScreen(Screen[None]):
         self.run_worker(self._connect(), group="connect")
         if self._again_s is not None:
             self.set_interval(self._again_s, self._reach_again)
-        self.run_worker(self._board.heed(self._tell), group="notices")
+        self.run_worker(self._board.heed(self._tell, self._update_lines), group="notices")
 
     async def may_leave(self) -> bool:
         """Stop and save; False where that fails and the user is asked."""
@@ -268,22 +269,9 @@ class ChatScreen(Screen[None]):
     def _update_lines(self) -> None:
         title = visible(self.dialogue.title) or say("chat.new")
         self.heading.update(say("chat.unsaved", title=title) if self._keeping.failed else title)
-        if self._answering is not None:
-            first = say("status.key-esc"), say("status.stop")
-        elif self.dialogue.retriable and self.dialogue.turns[-1].state != "stopped":
-            first = "Ctrl-R", say("status.again")
-        else:
-            first = say("status.key-enter"), say("status.send")
-        stopped = self._answering is None and self.dialogue.retriable and first[0] != "Ctrl-R"
-        self.key_line.keys = [
-            first,
-            ("Ctrl-N", say("status.new")),
-            ("Ctrl-L", say("status.list")),
-            *([("Ctrl-R", say("status.again"))] if stopped else []),
-            ("F1", say("status.model")),
-            *self._board.keys,
-            ("Ctrl-Q", say("status.quit")),
-        ]
+        self.key_line.keys = hints(
+            self.dialogue, answering=self._answering is not None, more=self._board.keys
+        )
 
     # --- keys
 

@@ -82,12 +82,12 @@ _GAP = 3
 
 
 class KeyLine(Widget):
-    """The keys that do something now; on a narrow screen those in the middle go first."""
+    """The keys that do something now; a narrow screen has those of them that fit."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"key", "key-label"}
 
     keys: reactive[Sequence[tuple[str, str]]] = reactive(())
-    """Key and what it does; the first and the last stay longest."""
+    """Key and what it does, the most wanted first, and last the way out, which stays."""
 
     def render(self) -> RenderResult:
         """Draw for the width there is."""
@@ -95,7 +95,15 @@ class KeyLine(Widget):
             Content.styled(key, ".key") + Content.styled(f" {label}", ".key-label")
             for key, label in self.keys
         ]
-        while sum(part.cell_length + _GAP for part in parts) - _GAP > self.size.width:
-            # The first is what one does most, the last is the way out.
-            del parts[1 if len(parts) > 2 else -1]
-        return Content(" " * _GAP).join(parts)
+        # The first is what one does most, the last is the way out.
+        kept = [*parts[:1], *parts[1:][-1:]]
+        for part in parts[1:-1]:
+            if _width([*kept, part]) <= self.size.width:
+                kept.insert(-1, part)
+        if _width(kept) > self.size.width:
+            del kept[1:]
+        return Content(" " * _GAP).join(kept)
+
+
+def _width(parts: Sequence[Content]) -> int:
+    return sum(part.cell_length + _GAP for part in parts) - _GAP

@@ -122,7 +122,8 @@ def _no_place(bundle: Bundle, shelf: Shelf, title: str) -> str | None:
     if there is not None:
         if there.files != bundle.manifest.files:
             return say("stick.other", name=name)
-        return say("stick.in-use", title=title) if shelf.in_use() == name else None
+        in_use = shelf.in_use() == name and shelf.has(name)
+        return say("stick.in-use", title=title) if in_use else None
     if os.path.lexists(shelf.root / name) and not shelf.is_damaged(name):
         return say("stick.other", name=name)
     return no_room(bundle, shelf, title)

@@ -165,7 +165,12 @@ def ended() -> None:
 
 def _take(offer: offers.Offer, ours: Shelf) -> str:
     """What is told in the end."""
-    if ours.manifest(offer.name) is None:
+    there = ours.manifest(offer.name) is not None
+    if there:
+        tell(_TAKING, say("stick.checking", title=offer.title))
+    if not ours.has(offer.name):
+        if there:  # a card that wears out: it is of use to nobody, and its room is needed
+            ours.remove(offer.name)
         tell(_TAKING, say("stick.copying", title=offer.title))
         if (reason := _copy(offer, ours)) is not None:
             return reason

@@ -44,6 +44,22 @@ class Shelf:
         except ModelError:
             return None
 
+    def has(self, name: str) -> bool:
+        """Whether that model is there, byte for byte what its manifest says: all of it is read."""
+        try:
+            Bundle.open(self.root / name, verify=True)
+        except ModelError:
+            return False
+        return True
+
+    def remove(self, name: str) -> None:
+        """Remove the model of that name.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        remove(self.root / name)
+
     def is_damaged(self, name: str) -> bool:
         """Whether something lies in that model's place that no system of a board can use."""
         try:
@@ -103,7 +119,7 @@ class Shelf:
             OSError: it cannot be read or written.
         """
         if self.is_damaged(bundle.manifest.name):
-            remove(self.root / bundle.manifest.name)
+            self.remove(bundle.manifest.name)
         files = {name: bundle.path / name for name in bundle.manifest.files}
         Bundle.write(self.root / bundle.manifest.name, bundle.manifest, files)
 

@@ -551,6 +551,28 @@ def test_a_damaged_model_of_the_card_is_replaced(
     assert not kept.exists() or (kept / "toy.gguf").exists(), "a link is not followed"
 
 
+@pytest.mark.parametrize("in_use", ["before", "toy"])
+def test_a_model_whose_content_the_card_has_lost_is_replaced(
+    in_use: str, board: Path, plugged: Path, served: list[str]
+) -> None:
+    """Its files have their sizes: only reading tells."""
+    made = bundle(plugged / "toy")
+    place = board / "data/data/models/toy"
+    bundle(place)
+    with (place / "toy.gguf").open("r+b") as file:
+        file.seek(-4, os.SEEK_END)
+        last = file.read()
+        file.seek(-4, os.SEEK_END)
+        file.write(bytes(each ^ 1 for each in last))
+    (board / "data/model").write_text(f"LUCIE_MODEL={in_use}\n")
+    stick.look("sdb1")
+    choose(board)
+    stick.take()
+    assert "answers from now on" in told(board, "stick")
+    assert Bundle.open(place, verify=True).manifest == made.manifest
+    assert served == ["toy"]
+
+
 def test_the_room_of_a_damaged_model_is_that_of_the_next(
     board: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -497,7 +497,7 @@ async def test_what_the_machine_has_to_tell_stands_below_what_is_reopened(
 async def test_what_it_tells_later_comes_above_the_answer_that_grows(
     chatting: Chatting, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tui.board._NOTICES_S", 0.01)
+    monkeypatch.setattr("tui.board._EVERY_S", 0.01)
     folder, pause = home / "news", Pause()
     folder.mkdir()
     server = ScriptedServer([Delta("Half"), pause, *WORDS])
@@ -521,7 +521,7 @@ async def test_what_it_tells_later_comes_above_the_answer_that_grows(
 async def test_notices_that_cannot_be_read_are_told_once_and_looked_for_again(
     chatting: Chatting, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tui.board._NOTICES_S", 0.01)
+    monkeypatch.setattr("tui.board._EVERY_S", 0.01)
     looks: list[object] = []
 
     def refuse(notices: object) -> None:

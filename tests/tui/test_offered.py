@@ -38,6 +38,22 @@ async def test_what_is_chosen_is_written_down(chatting: Chatting, offers: Offers
     assert [file.name for file in offers.choice.parent.iterdir()] == ["offer"]
 
 
+async def test_the_key_is_shown_while_something_is_offered(
+    chatting: Chatting, offers: Offers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.board._EVERY_S", 0.01)
+    async with chatting(board=Board(offers=offers)) as chat:
+
+        def shown() -> bool:
+            return "F4 new model" in str(chat.main.key_line.render())
+
+        assert not shown()
+        await chat.until(shown)
+        for file in list(offers.folder.iterdir()):
+            file.unlink()
+        await chat.until(lambda: not shown())
+
+
 @pytest.mark.parametrize("key", ["escape", "f4"])
 async def test_nothing_need_be_chosen(key: str, chatting: Chatting, offers: Offers) -> None:
     async with chatting(board=Board(offers=offers)) as chat:

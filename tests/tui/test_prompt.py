@@ -8,6 +8,8 @@ from textual.events import Paste
 from edge.client import MOST_TEXT, Delta
 from tests.tui.conftest import Chatting
 from tests.tui.scripted import Pause, ScriptedServer
+from tui.board import Board
+from tui.joining import Network
 
 
 @pytest.mark.parametrize("key", ["ctrl+j", "alt+enter", "shift+enter"])
@@ -57,6 +59,17 @@ async def test_the_keys_that_work_are_shown(chatting: Chatting) -> None:
         assert [key for key, _ in keys] == [
             "Enter", "Ctrl-N", "Ctrl-L", "F1", "Ctrl-Q",
         ]  # fmt: skip
+
+
+async def test_a_narrow_screen_keeps_what_is_done_most_and_the_way_out(
+    chatting: Chatting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUCIE_LANG", "fr")
+    network = Network("Lucie", "abcd-efgh-ij", "http://10.42.0.1")
+    async with chatting(board=Board(network=network)) as chat:
+        shown = str(chat.main.key_line.render())
+        assert [word for word in ("Entrée", "Ctrl-N", "Ctrl-L", "F3", "Ctrl-Q") if word in shown
+                ] == ["Entrée", "Ctrl-N", "Ctrl-L", "F3", "Ctrl-Q"]  # fmt: skip
 
 
 async def test_who_types_ahead_loses_nothing(chatting: Chatting) -> None:
