@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -88,3 +89,12 @@ def test_what_has_no_partitions_is_refused(room: Room, tmp_path: Path) -> None:
         room.run("firmware", "/card/card.img", "/card", binds={"/card": tmp_path / "card"},
                  log=tmp_path / "log")  # fmt: skip
     assert "no card of ours" in (tmp_path / "log").read_text()
+
+
+def test_a_card_that_was_cut_short_makes_no_update(room: Room, tmp_path: Path) -> None:
+    folder = card(room, tmp_path / "card", r"os_prefix=B/\n")
+    os.truncate(folder / "card.img", (10 << 20) + 2048)  # what tells its size is there
+    log = tmp_path / "log"
+    with pytest.raises(BuildError):
+        room.run("update", "/card/card.img", "/card/out", binds={"/card": folder}, log=log)
+    assert log.read_text().splitlines()[-1] == "the card ends inside its system: it was cut short"

@@ -14,4 +14,8 @@ sfdisk -l -q -o Start,Sectors "$1" | sed -n $((number + 1))p | {
 # A partition has room for more.
 blocks=$(dump.erofs -s "$2/root.erofs" | sed -nE 's/^Filesystem blocks: +([0-9]+).*/\1/p')
 size=$(dump.erofs -s "$2/root.erofs" | sed -nE 's/^Filesystem blocksize: +([0-9]+).*/\1/p')
+if [ "$(stat -c %s "$2/root.erofs")" -lt $((blocks * size)) ]; then
+    echo "the card ends inside its system: it was cut short" >&2
+    exit 1
+fi
 truncate -s $((blocks * size)) "$2/root.erofs"
