@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import struct
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,3 +90,10 @@ def partition(card: Path, number: int) -> tuple[int, int]:
         file.seek(446 + 16 * (number - 1) + 8)
         start, sectors = struct.unpack("<II", file.read(8))
     return start * SECTOR, sectors * SECTOR
+
+
+def take_out(card: Path, number: int, to: Path) -> None:
+    """Copy a partition out of a card."""
+    start, size = partition(card, number)
+    place = f"if={card}", f"of={to}", "bs=1M", "conv=sparse", "iflag=skip_bytes,count_bytes"
+    subprocess.run(["dd", *place, f"skip={start}", f"count={size}", "status=none"], check=True)

@@ -100,7 +100,7 @@ def test_no_cut_loses_more_than_the_answer_being_written(run: Run) -> None:
 
 def _is_whole(run: Run, card: Path, answers: int) -> None:
     """What a board finds that is started again: see `systemd-fsck`."""
-    _cut_out(card, 4, run.folder / "data.ext4")
+    power.take_out(card, 4, run.folder / "data.ext4")
     repaired = run.inside("e2fsck", "-p", "/card/data.ext4")
     assert repaired.returncode in {0, 1}, repaired.stdout
     looked = run.inside("e2fsck", "-fn", "/card/data.ext4")
@@ -111,17 +111,11 @@ def _is_whole(run: Run, card: Path, answers: int) -> None:
     run.inside("debugfs", "-R", "rdump / /card/found", "/card/data.ext4")
     assert _said(found) >= answers
     _settings_are_whole(found / "settings")
-    _cut_out(card, 1, run.folder / "boot.fat")
+    power.take_out(card, 1, run.folder / "boot.fat")
     told = run.inside("mtype", "-i", "/card/boot.fat", "::lucie.toml")
     assert 'name = "anne"' in told.stdout, told.stderr
     kept = found / "settings/passwords.json"
     assert "a secret of anne" in told.stdout or Kept.model_validate_json(kept.read_text()).account
-
-
-def _cut_out(card: Path, number: int, to: Path) -> None:
-    start, size = power.partition(card, number)
-    place = f"if={card}", f"of={to}", "bs=1M", "conv=sparse", "iflag=skip_bytes,count_bytes"
-    subprocess.run(["dd", *place, f"skip={start}", f"count={size}", "status=none"], check=True)
 
 
 def _said(found: Path) -> int:

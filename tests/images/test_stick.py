@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -25,6 +27,8 @@ pytestmark = [
 ]  # fmt: skip
 
 F4 = "\x1bOS"
+LOG = "writes.log"
+CUTS = 12
 PATIENCE_S = 1200
 
 
@@ -99,8 +103,13 @@ def machine(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Started:
 @pytest.fixture
 def board(machine: Started, model_path: Path) -> Iterator[Board]:
     folder = machine.folder
-    _write_stick(machine.room, folder, model_path.parent)
-    command = [*machine.command(), "-device", "qemu-xhci,id=usb",
+    _write_tree(folder / "stick", model_path.parent)
+    _make_stick(machine.room, folder, _FAT)
+    subprocess.run(
+        ["cp", "--sparse=always", folder / "card.img", folder / "before.img"], check=True
+    )
+    (folder / LOG).touch()
+    command = [*power.logged(machine.command(), LOG), "-device", "qemu-xhci,id=usb",
                "-qmp", "unix:qmp.sock,server=on,wait=off"]  # fmt: skip
     console = Console(command, folder / "console.log", PATIENCE_S)
     try:
@@ -112,18 +121,21 @@ def board(machine: Started, model_path: Path) -> Iterator[Board]:
         console.close()
 
 
-def _write_stick(room: Room, folder: Path, model: Path) -> None:
+def _write_tree(tree: Path, model: Path) -> None:
     """One model under another name, and something that is none."""
-    tree = folder / "stick"
     of = Bundle.open(model, verify=False).manifest
     other = of.model_copy(update={"name": "other-model"})
     Bundle.write(tree / "models/other-model", other, {name: model / name for name in of.files})
     (tree / "broken").mkdir()
     (tree / "broken/manifest.json").write_text("{")
-    made = (
-        "truncate -s 200M /card/stick.img && mkfs.vfat -F 32 /card/stick.img && "
-        "mcopy -soi /card/stick.img /card/stick/* ::"
-    )
+
+
+_FAT = "mkfs.vfat -F 32 stick.img && mcopy -soi stick.img stick/* ::"
+_EXT4 = "mke2fs -q -t ext4 -d stick stick.img"
+
+
+def _make_stick(room: Room, folder: Path, system: str) -> None:
+    made = f"cd /card && rm -f stick.img && truncate -s 200M stick.img && {system}"
     subprocess.run(room.command(["sh", "-c", made], {"/card": folder}), check=True)
 
 
@@ -148,6 +160,8 @@ def test_a_model_comes_from_a_stick_and_a_pulled_stick_leaves_nothing(
     _answers(board, "What is the capital of France?", "Paris")
 
     board.clear()
+    _make_stick(machine.room, machine.folder, _EXT4)
+    before = len(power.writes(machine.folder / LOG))
     board.monitor.plug_in()
     board.until("F4: use it.")
     board.console.send(F4)
@@ -158,23 +172,35 @@ def test_a_model_comes_from_a_stick_and_a_pulled_stick_leaves_nothing(
     _answers(board, "What is the capital of France?", "Paris")
     assert "other-model" in board.console.shown()
     board.console.close()
-    _is_whole(machine)
+    assert _model_in_use(machine, machine.folder / "card.img") == "other-model"
+    _any_cut_leaves_a_model(machine, before)
 
 
 def _answers(board: Board, question: str, answer: str) -> None:
     board.console.type(question)
     board.until(answer)
+    board.console.send("\x1b")  # it may go on and on
     board.until_ready()
 
 
-def _is_whole(machine: Started) -> None:
-    """The card has both models, whole, and uses the new one."""
-    start, size = power.partition(machine.folder / "card.img", 4)
-    place = f"skip={start}", f"count={size}", "iflag=skip_bytes,count_bytes"
-    subprocess.run(
-        ["dd", f"if={machine.folder}/card.img", f"of={machine.folder}/data.ext4", "bs=1M",
-         "conv=sparse", "status=none", *place], check=True,
-    )  # fmt: skip
+def _any_cut_leaves_a_model(machine: Started, before: int) -> None:
+    """Whenever the plug is pulled while a model is taken, the one that is named is there, whole."""
+    folder = machine.folder
+    found = power.writes(folder / LOG)
+    chance = random.Random(20)
+    places = [chance.randrange(before, len(found)) for _ in range(CUTS)]
+    named = set[str]()
+    for seed, after in enumerate([before, *sorted(places), len(found)]):
+        subprocess.run(["cp", "--sparse=always", folder / "before.img", folder / "cut.img"],
+                       check=True)  # fmt: skip
+        power.cut(folder / "cut.img", folder / LOG, found, after, random.Random(seed))
+        named.add(_model_in_use(machine, folder / "cut.img"))
+    assert named == {"smollm2-135m-instruct", "other-model"}
+
+
+def _model_in_use(machine: Started, card: Path) -> str:
+    """Its name; it is whole and root's, and so are the others."""
+    power.take_out(card, 4, machine.folder / "data.ext4")
 
     def inside(*command: str) -> str:
         words = machine.room.command(command, {"/card": machine.folder})
@@ -182,14 +208,15 @@ def _is_whole(machine: Started) -> None:
 
     inside("e2fsck", "-p", "/card/data.ext4")
     found = machine.folder / "found"
+    shutil.rmtree(found, ignore_errors=True)
     found.mkdir()
     inside("debugfs", "-R", "rdump /lucie /card/found", "/card/data.ext4")
-    assert (found / "lucie/model").read_text() == "LUCIE_MODEL=other-model\n"
     models = found / "lucie/data/models"
-    assert sorted(each.name for each in models.iterdir() if each.name[0] != ".") == [
-        "other-model", "smollm2-135m-instruct",
-    ]  # fmt: skip
-    assert list(models.glob(".tmp-*")) == []
-    copied = Bundle.open(models / "other-model", verify=True).manifest
-    assert copied.name == "other-model"
-    assert (models / "other-model").stat().st_uid == 0
+    names = {each.name for each in models.iterdir() if each.name[0] != "."}
+    for name in names:
+        assert Bundle.open(models / name, verify=True).manifest.name == name
+        assert (models / name).stat().st_uid == 0
+    [line] = (found / "lucie/model").read_text().splitlines()
+    used = line.removeprefix("LUCIE_MODEL=")
+    assert used in names
+    return used
