@@ -29,7 +29,7 @@ def _steps(compared: bool) -> list[Step]:
     return [
         Step("quantize dequantize smollm2-135m-instruct smollm2", "smollm2"),
         Step("pretrain corpus corpus --languages en", "corpus"),
-        Step("distill plan smollm2 100m --picture plan.svg", "plan.svg"),
+        Step("distill plan smollm2 100m --layers 23 --ffn 1280 --picture plan.svg", "plan.svg"),
         Step("distill run demo.toml student", "student"),
         *([Step(_COMPARED, "compared")] if compared else []),
         Step("quantize gguf student gguf --type Q8_0", "gguf"),

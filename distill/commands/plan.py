@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from distill.commands.shape import heads as read_heads
+from distill.commands.shape import sizes
 from distill.commands.words import say, stages, words
 from distill.errors import DistillUsageError
 from edge.commands.numbers import Whole
@@ -29,6 +32,7 @@ _TYPES = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0")
 @click.command("plan", **words("plan"))
 @click.argument("teacher")
 @click.argument("target")
+@sizes
 @click.option("--context", type=Whole(1, 1 << 24), metavar="N", help=say("plan-context"))
 @click.option("--type", "quantization", type=click.Choice(_TYPES, case_sensitive=False),
               default="Q4_K_M", show_default=True, metavar="|".join(_TYPES),
@@ -41,6 +45,10 @@ _TYPES = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0")
 def plan(
     teacher: str,
     target: str,
+    layers: int | None,
+    width: int | None,
+    ffn: int | None,
+    heads: str | None,
     context: int | None,
     quantization: str,
     tied: bool,
@@ -53,21 +61,27 @@ def plan(
     from distill.planning.plan import make_plan
     from distill.planning.target import OnBoard, parse
     from distill.planning.teacher import read_teacher
+    from distill.pruning.shape import Wanted, shape
 
     wanted = parse(target)
+    own = Wanted(layers, width, ffn, read_heads(heads))
     if picture is not None:
         from distill.planning.picture import check
 
         check(picture)
     name, config = read_teacher(teacher)
+    asked = None
+    if own != Wanted():
+        asked = shape(config, replace(own, tie=tied))
     tokens = _context(context, wanted)
     board = None
     if here or (isinstance(wanted, OnBoard) and wanted.board == NAME):
         with stages() as stage:
             board = measure(stage("here"))
     made = make_plan(
-        name, config, wanted, context=tokens, quantization=quantization, tied=tied, here=board
-    )
+        name, config, wanted, asked=asked, context=tokens, quantization=quantization, tied=tied,
+        here=board,
+    )  # fmt: skip
     in_terminal = sys.stdout.isatty()
     if as_json:
         from distill.planning.figures import as_data

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Literal
 
 import click
 
+from distill.commands.shape import heads as read_heads
+from distill.commands.shape import sizes
 from distill.commands.words import say, stages, words
 from distill.errors import DistillUsageError
 from edge.commands.numbers import Whole
@@ -16,18 +17,13 @@ from edge.quantity import count_text, decimal_text
 
 __all__ = ["prune"]
 
-_SIZE = Whole(1, 1 << 31)
-
 
 @click.command("prune", **words("prune"))
 @click.argument("model", type=AnyPath())
 @click.argument("out", type=AnyPath())
 @click.option("--importance", "measured", type=AnyPath(), required=True,
               metavar="BUNDLE", help=say("prune-importance"))  # fmt: skip
-@click.option("--layers", type=_SIZE, metavar="N", help=say("prune-layers"))
-@click.option("--width", type=_SIZE, metavar="N", help=say("prune-width"))
-@click.option("--ffn", type=_SIZE, metavar="N", help=say("prune-ffn"))
-@click.option("--heads", metavar="Q/KV", help=say("prune-heads"))
+@sizes
 @click.option("--tie/--no-tie", "tie", default=None, help=say("prune-tie"))
 @click.option("--like", "config", type=AnyPath(), metavar="CONFIG.json",
               help=say("prune-like"))  # fmt: skip
@@ -56,7 +52,7 @@ def prune(
     from edge.checkpoint import read_config
     from quantize.checkpoint.source import open_source
 
-    wanted = Wanted(layers, width, ffn, None if heads is None else _heads(heads), tie)
+    wanted = Wanted(layers, width, ffn, read_heads(heads), tie)
     if (config is None) == (wanted == Wanted()):
         raise DistillUsageError("prune.which-shape")
     rules = Rules(layers_by, keep_ends)
@@ -77,10 +73,3 @@ def prune(
         ),
         err=True,
     )
-
-
-def _heads(given: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", given.strip(), re.ASCII)
-    if not found or not all(map(int, found.groups())):
-        raise DistillUsageError("prune.bad-heads", given=ascii(given)[1:-1])
-    return int(found[1]), int(found[2])

@@ -68,6 +68,7 @@ def make_plan(
     teacher: LlamaConfig,
     target: Target,
     *,
+    asked: LlamaConfig | None = None,
     context: int,
     quantization: str,
     tied: bool = True,
@@ -79,6 +80,7 @@ def make_plan(
         name: the teacher's.
         teacher: what is to be cut.
         target: what is asked for.
+        asked: a slice that is to be among the students, whatever its size.
         context: tokens of the KV cache at which speeds are predicted.
         quantization: one of `distill.planning.storage.QUANTIZATIONS`.
         tied: whether students have one table for embedding and output.
@@ -106,7 +108,7 @@ def make_plan(
         right = [one for one in right if one.parameters >= _SHARE * largest]
     else:
         aim = target.aim
-    found = choose(right, teacher, aim, quantization, context)
+    found = choose(right, teacher, aim, quantization, context, asked)
     compared = [
         one for one in published(teacher, tied, fits)
         if one.config.parameters >= min(each.parameters for each in right)

@@ -36,9 +36,10 @@ _SMALL = 1024
 _MULTIPLES = (256, 128, 64, 32)
 _PUBLISHED = Path(__file__).with_name("published.toml")
 
-CRITERIA = ("nearest", "all-layers", "largest", "fastest")
+CRITERIA = ("nearest", "all-layers", "largest", "fastest", "asked")
 """Nearest to what was asked for; nearest with all of the teacher's layers, as cutting width
-costs less quality than cutting depth (Minitron); most parameters; fewest bytes read a token."""
+costs less quality than cutting depth (Minitron); most parameters; fewest bytes read a token;
+of the very sizes that somebody has given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ def choose(
     aim: int | None,
     quantization: str,
     context: int,
+    asked: LlamaConfig | None = None,
 ) -> list[Found]:
     """The best of `students` by each criterion, in order.
 
@@ -127,6 +129,7 @@ def choose(
         aim: the number of parameters that was asked for; None: as many as possible.
         quantization: in which bytes are counted.
         context: tokens of the KV cache that is read.
+        asked: one more, by its sizes.
     """
     deep = [one for one in students if one.num_hidden_layers == teacher.num_hidden_layers]
     chosen: dict[LlamaConfig, list[str]] = {}
@@ -146,6 +149,8 @@ def choose(
     for criterion, among, cost in ways:
         if among:
             chosen.setdefault(min(among, key=cost), []).append(criterion)
+    if asked is not None:
+        chosen.setdefault(asked, []).append("asked")
     return in_order([Found(config, tuple(why)) for config, why in chosen.items()])
 
 

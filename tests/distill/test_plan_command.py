@@ -55,6 +55,38 @@ def test_a_person_gets_tables(lucie: Callable[..., Result]) -> None:
     assert "30.0 TB" in said  # 100 B tokens at 300 bytes
 
 
+@pytest.mark.parametrize(
+    ("sizes", "row"),
+    [
+        (("--layers", 23, "--ffn", 1280), "23 × 576, 1280, 9/3 × 64"),
+        (("--width", 384, "--heads", "6/2"), "30 × 384, 1536, 6/2 × 64"),
+    ],
+)
+def test_somebodys_own_shape_is_shown_beside(
+    sizes: tuple[object, ...], row: str, lucie: Callable[..., Result], tmp_path: Path
+) -> None:
+    folder = write_config(tmp_path / "teacher", SMOLLM_135M.as_json())
+    plain, said = (lucie(folder, "100m", *own).stdout for own in ((), sizes))
+    [line] = [line for line in said.splitlines() if "as you asked" in line]
+    assert row in line
+    assert "as you asked" not in plain
+    shown = [line.split("|")[2:] for line in said.splitlines()]
+    assert all(
+        line.split("|")[2:] in shown for line in plain.splitlines() if line.startswith("| A |")
+    )
+
+
+def test_a_shape_that_is_in_the_plan_is_not_shown_twice(lucie: Callable[..., Result]) -> None:
+    said = lucie("lucie-7b", "1b", "--layers", 20, "--width", 2048, "--ffn", 6144,
+                 "--heads", "16/4").stdout  # fmt: skip
+    assert "nearest to the target, as you asked" in said
+
+
+def test_a_shape_of_ones_own_must_be_a_slice(lucie: Callable[..., Result]) -> None:
+    with pytest.raises(DistillUsageError, match="33"):
+        lucie("lucie-7b", "1b", "--layers", 33)
+
+
 def test_a_machine_gets_figures_with_units(lucie: Callable[..., Result]) -> None:
     result = lucie("lucie-7b", "pi5 at 12 tokens/s with 2k context in 2 GB", "--json")
     assert not result.stderr
