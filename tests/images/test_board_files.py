@@ -55,6 +55,21 @@ def test_settings_that_fail_or_hang_do_not_keep_the_chat_and_are_told(tmp_path: 
     assert told.read_text() == "", "what the settings came to is not told again"
 
 
+def test_a_damaged_card_starts_with_what_is_left_or_says_what_is_not() -> None:
+    """The first partition may be missing; the last is repaired without asking anybody."""
+    lines = (BOARD / "init").read_text().partition("<<FSTAB\n")[2].splitlines()
+    boot, data = (line.split("$(partition ")[1].split() for line in lines[:2])
+    assert "nofail" in boot[3].split(",")
+    assert "nofail" not in data[3].split(",")
+    assert data[5] == "2", "it is looked through before it is used"
+    assert "fsck.repair=yes" in (BOARD / "boot/cmdline.txt").read_text().split()
+    emergency = (UNITS / "emergency.service.d/lucie.conf").read_text()
+    # Debian's own asks for a password of root's, which nobody has.
+    assert "\nExecStart=\nExecStart=/usr/lib/lucie-emergency\n" in emergency
+    script = (BOARD / "system/usr/lib/lucie-emergency").read_text()
+    assert script.rstrip().endswith("systemctl reboot")
+
+
 @pytest.mark.parametrize("name", ["packages", "modules", "leave-out"])
 def test_a_list_is_sorted_and_names_nothing_twice(name: str) -> None:
     lines = (BOARD / name).read_text().splitlines()
