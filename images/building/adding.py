@@ -148,7 +148,8 @@ def _card(bench: Bench, order: Addition, before: _Before, model: Bundle) -> Path
     place = f"data/lucie/data/models/{name}"
     (given / place).mkdir(parents=True)
     if order.default:
-        (given / "data/lucie/model").write_text(f"LUCIE_MODEL={name}\n", encoding="utf-8")
+        (given / "data/server").mkdir()
+        (given / "data/server/model").write_text(f"LUCIE_MODEL={name}\n", encoding="utf-8")
     card.mkdir()
     bench.say("unpack-image")
     unpack(order.image, card / "lucie.img")

@@ -149,7 +149,7 @@ def _card(bench: Bench, root: Path, model: Bundle, order: Order) -> Path:
     given, card = bench.folder / "given", bench.folder / "card"
     shutil.copytree(debian.BOARD / "boot", given / "boot")
     _choose(given / "boot" / "lucie.toml", order)
-    chosen = given / "data" / "lucie" / "model"
+    chosen = given / "data/server/model"
     chosen.parent.mkdir(parents=True)
     chosen.write_text(f"LUCIE_MODEL={model.manifest.name}\n", encoding="utf-8")
     models = "/given/data/lucie/data/models"

@@ -22,7 +22,7 @@ from edge.plan import plan
 from edge.quantity import size_text
 from images.boards import SYSTEM
 from images.onboard.news import say
-from images.onboard.store import Shelf
+from images.onboard.store import Shelf, in_use
 
 __all__ = ["Found", "candidates", "judge", "names", "no_room", "plain_files"]
 
@@ -122,8 +122,8 @@ def _no_place(bundle: Bundle, shelf: Shelf, title: str) -> str | None:
     if there is not None:
         if there.files != bundle.manifest.files:
             return say("stick.other", name=name)
-        in_use = shelf.in_use() == name and shelf.has(name)
-        return say("stick.in-use", title=title) if in_use else None
+        used = in_use() == name and shelf.has(name)
+        return say("stick.in-use", title=title) if used else None
     if os.path.lexists(shelf.root / name) and not shelf.is_damaged(name):
         return say("stick.other", name=name)
     return no_room(bundle, shelf, title)

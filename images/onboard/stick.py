@@ -26,7 +26,7 @@ from images.onboard import offers
 from images.onboard.bundles import candidates, judge, names, no_room, plain_files
 from images.onboard.news import forget, say, tell
 from images.onboard.programs import output, run
-from images.onboard.store import Shelf, choice, shelf
+from images.onboard.store import Shelf, choice, shelf, use
 from images.onboard.update_file import is_update
 from images.onboard.writing import replace
 
@@ -175,7 +175,7 @@ def _take(offer: offers.Offer, ours: Shelf) -> str:
         if (reason := _copy(offer, ours)) is not None:
             return reason
     tell(_TAKING, say("stick.starting", title=offer.title))
-    used = _use(ours, offer.name)
+    used = _use(offer.name)
     return say("stick.used" if used else "stick.useless", title=offer.title)
 
 
@@ -193,13 +193,13 @@ def _copy(offer: offers.Offer, ours: Shelf) -> str | None:
         return reason
 
 
-def _use(ours: Shelf, name: str) -> bool:
+def _use(name: str) -> bool:
     """Whether the server has started with it: a board whose plug is pulled meanwhile forgets it."""
     replace(_trying(), choice(name))
     used = False
     try:
         if _starts():
-            ours.use(name)
+            use(name)
             used = True
     finally:
         _trying().unlink()

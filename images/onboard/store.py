@@ -8,20 +8,21 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge.bundle import DRAFT_PREFIX, Bundle
 from edge.errors import ModelError
 from edge.manifest import Manifest
-from images.onboard.writing import remove
+from images.onboard.writing import remove, replace
 
-__all__ = ["HOME", "Shelf", "choice", "shelf"]
+__all__ = ["HOME", "Shelf", "choice", "in_use", "shelf", "use"]
 
 HOME = Path("/data/lucie")
-_CHOSEN = "model"
-"""The file that says which one the server loads: `LUCIE_MODEL=NAME`."""
+_CHOSEN = Path("/data/server/model")
+"""The file that says which one the server loads: `LUCIE_MODEL=NAME`. Root's, in a folder of root's:
+systemd reads it, which would follow a link, and wait for a pipe."""
 _VARIABLE = "LUCIE_MODEL="
 _PLACE = ("data", "models")
 _SPARE = 64 << 20
@@ -34,8 +35,6 @@ class Shelf:
 
     root: Path
     """Of the models."""
-    home: int
-    """Descriptor of the folder above all."""
 
     def manifest(self, name: str) -> Manifest | None:
         """Of the model of that name; None: there is none, or one that is damaged."""
@@ -79,36 +78,6 @@ class Shelf:
         freed = sum(each.lstat().st_blocks * 512 for each in damaged)
         return max(shutil.disk_usage(self.root).free + freed - _SPARE, 0)
 
-    def in_use(self) -> str:
-        """The name of the model that the server loads; "" where none is named."""
-        try:
-            descriptor = os.open(_CHOSEN, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK,
-                                 dir_fd=self.home)  # fmt: skip
-        except OSError:  # it is not root's: there may be anything
-            return ""
-        with os.fdopen(descriptor, "rb") as file:
-            lines = file.read(1000).decode("utf-8", errors="replace").splitlines()
-        named = [line.removeprefix(_VARIABLE) for line in lines if line.startswith(_VARIABLE)]
-        return named[-1] if named else ""
-
-    def use(self, name: str) -> None:
-        """Have the server load that one from its next start on.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        draft = f".{_CHOSEN}.new"
-        with suppress(FileNotFoundError):
-            os.unlink(draft, dir_fd=self.home)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        descriptor = os.open(draft, flags, 0o644, dir_fd=self.home)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(choice(name))
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(draft, _CHOSEN, src_dir_fd=self.home, dst_dir_fd=self.home)
-        os.fsync(self.home)
-
     def take(self, bundle: Bundle) -> None:
         """Copy a bundle, whose files must be what its manifest says, all of it or nothing.
 
@@ -138,6 +107,25 @@ def choice(name: str) -> bytes:
     return f"{_VARIABLE}{name}\n".encode()
 
 
+def in_use() -> str:
+    """The name of the model that the server loads; "" where none is named."""
+    try:
+        lines = _CHOSEN.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return ""
+    named = [line.removeprefix(_VARIABLE) for line in lines if line.startswith(_VARIABLE)]
+    return named[-1] if named else ""
+
+
+def use(name: str) -> None:
+    """Have the server load that one from its next start on.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    replace(_CHOSEN, choice(name))
+
+
 @contextmanager
 def shelf() -> Iterator[Shelf]:
     """The models of this board.
@@ -153,7 +141,7 @@ def shelf() -> Iterator[Shelf]:
             held.append(os.open(part, flags, dir_fd=held[-1]))
         if os.fstat(held[-1]).st_uid != os.geteuid():
             raise PermissionError(1, os.strerror(1), str(HOME.joinpath(*_PLACE)))
-        yield Shelf(Path(f"/proc/self/fd/{held[-1]}"), held[0])
+        yield Shelf(Path(f"/proc/self/fd/{held[-1]}"))
     finally:
         for descriptor in held:
             os.close(descriptor)

@@ -209,7 +209,8 @@ def laid_out(room: Room, folder: Path, models: Mapping[str, str], chosen: str) -
     for name, content in models.items():
         (folder / "data/lucie/data/models" / name).mkdir(parents=True)
         (folder / "data/lucie/data/models" / name / "weights").write_text(content)
-    (folder / "data/lucie/model").write_text(f"LUCIE_MODEL={chosen}\n")
+    (folder / "data/server").mkdir()
+    (folder / "data/server/model").write_text(f"LUCIE_MODEL={chosen}\n")
     made = """
         cd /card && sh /steps/data.sh data 1234abcd data.ext4
         truncate -s $((16 * 1048576 + $(stat -c %s data.ext4))) card.img
@@ -230,7 +231,8 @@ def to_come(folder: Path, name: str, content: str) -> dict[str, Path]:
     added = folder / "data/lucie"
     (added / "data/models" / name).mkdir(parents=True)
     (added / "data/models" / name / "weights").write_text(content)
-    (added / "model").write_text(f"LUCIE_MODEL={name}\n")
+    (folder / "data/server").mkdir()
+    (folder / "data/server/model").write_text(f"LUCIE_MODEL={name}\n")
     work = folder.with_name("work")
     work.mkdir()
     return {"/in": folder, "/work": work}

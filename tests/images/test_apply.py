@@ -221,7 +221,7 @@ def test_it_is_laid_over_the_root_file_system(board: Path, tmp_path: Path) -> No
     (Tree(modules=("a", "b")) | made(board, **CLASS)).write(draft)
     (root / "etc").mkdir(parents=True)
     (root / "etc/localtime").symlink_to("/usr/share/zoneinfo/UTC")
-    copies = copies.replace("$tree", str(draft)).removesuffix(" /") + f" {root}"
+    copies = copies.replace("$tree", str(draft)).removesuffix(" / || failed=1") + f" {root}"
     subprocess.run(["sh", "-c", copies], check=True)
     assert str((root / "etc/localtime").readlink()) == "/usr/share/zoneinfo/Europe/Paris"
     conf = root / "etc/wpa_supplicant/wpa_supplicant-wlan0.conf"

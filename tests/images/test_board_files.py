@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from images.onboard import store
 from images.onboard.offers import CHOICE
 
 BOARD = Path("images/board")
@@ -40,7 +41,7 @@ def test_a_script_is_one_that_sh_understands(script: Path) -> None:
 def test_settings_that_fail_or_hang_do_not_keep_the_chat_and_are_told(tmp_path: Path) -> None:
     service = unit(UNITS / "lucie-settings.service")["Service"]
     assert service["TimeoutStartSec"] == "5min"
-    told = tmp_path / "run/lucie-news/settings"
+    told = tmp_path / "run/lucie-news/unsettled"
     words = ["systemd-tmpfiles", f"--root={tmp_path}", "--create", "--prefix=/run/lucie-news",
              str((BOARD / "system/usr/lib/tmpfiles.d/lucie.conf").resolve())]  # fmt: skip
     if shutil.which(words[0]) is None:
@@ -50,9 +51,9 @@ def test_settings_that_fail_or_hang_do_not_keep_the_chat_and_are_told(tmp_path: 
         [french, english] = told.read_text(encoding="utf-8").splitlines()
         assert "ne s’appliquent pas" in french
         assert "do not apply" in english
-    told.write_text("")  # as lucie-settings does
-    subprocess.run(words, check=True)
-    assert told.read_text() == "", "what the settings came to is not told again"
+    script = (BOARD / "system/usr/lib/lucie-settings").read_text().splitlines()
+    assert script[-1] == '[ -z "$failed" ] && rm -f /run/lucie-news/unsettled'
+    assert service["RuntimeDirectoryPreserve"] == "yes"
 
 
 def test_a_damaged_card_starts_with_what_is_left_or_says_what_is_not() -> None:
@@ -125,11 +126,21 @@ def test_the_server_has_no_right_that_it_does_not_need() -> None:
     assert service["MemoryMax"].endswith("%")
 
 
+def test_which_model_is_used_stands_where_only_root_writes() -> None:
+    """systemd reads it as root: a pipe there would stop it, a link would tell what is secret."""
+    assert not store._CHOSEN.is_relative_to(store.HOME)
+    made = (BOARD / "system/usr/lib/tmpfiles.d/lucie.conf").read_text().splitlines()
+    assert f"d {store._CHOSEN.parent} 0755 root root" in made
+    for line in (UNITS / "lucie-serve.service").read_text().splitlines():
+        if line.startswith("EnvironmentFile="):
+            assert not line.startswith(f"EnvironmentFile=-{store.HOME}/")
+
+
 def test_a_model_that_is_tried_goes_before_the_one_that_is_chosen() -> None:
     lines = (UNITS / "lucie-serve.service").read_text().splitlines()
     chosen, tried = (
         lines.index(f"EnvironmentFile=-{file}")
-        for file in ("/data/lucie/model", "/run/lucie-stick/trying")
+        for file in ("/data/server/model", "/run/lucie-stick/trying")
     )
     assert chosen < tried, "of two files systemd takes what the later one says"
 

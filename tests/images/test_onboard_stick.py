@@ -38,6 +38,7 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (news, "NEWS", "news"), (news, "_ENVIRONMENT", "environment"), (stick, "_RUN", "run"),
         (stick, "_BLOCK", "sys"), (stick, "_FSTAB", "fstab"), (offers, "OFFERS", "run/offers"),
         (offers, "CHOICE", "choice/offer"), (store, "HOME", "data"),
+        (store, "_CHOSEN", "data/model"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, root / place)
     return root
@@ -467,7 +468,7 @@ def test_a_choice_that_cannot_be_written_leaves_the_model_before(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(store.Shelf, "use", full)
+    monkeypatch.setattr(stick, "use", full)
     bundle(plugged / "toy")
     stick.look("sdb1")
     choose(board)
@@ -670,23 +671,20 @@ def test_a_choice_that_is_no_file_is_cleared(board: Path) -> None:
 # --- the store
 
 
-def test_a_link_of_the_server_leads_root_nowhere(board: Path, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (board / "data/.model.new").symlink_to(tmp_path / "elsewhere/file")
-    with store.shelf() as shelf:
-        shelf.use("toy")
-        assert shelf.in_use() == "toy"
-    assert list((tmp_path / "elsewhere").iterdir()) == []
+def test_a_link_of_the_server_leads_root_nowhere(board: Path) -> None:
     shutil.move(board / "data/data", board / "moved")
     (board / "data/data").symlink_to(board / "moved")
     with pytest.raises(NotADirectoryError), store.shelf():
         pass
+
+
+def test_what_is_used_is_told_by_the_last_line(board: Path) -> None:
+    store.use("toy")
+    assert store.in_use() == "toy"
+    (board / "data/model").write_text("LUCIE_MODEL=a\nLUCIE_MODEL=b\n")
+    assert store.in_use() == "b"
     (board / "data/model").unlink()
-    (board / "data/model").symlink_to(board / "environment")
-    (board / "data/data").unlink()
-    shutil.move(board / "moved", board / "data/data")
-    with store.shelf() as shelf:
-        assert shelf.in_use() == ""
+    assert store.in_use() == ""
 
 
 @pytest.mark.parametrize("name", ["../sda", "sda1/..", "", "sda1;x", "-t"])

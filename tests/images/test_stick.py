@@ -210,13 +210,13 @@ def _model_in_use(machine: Started, card: Path) -> str:
     found = machine.folder / "found"
     shutil.rmtree(found, ignore_errors=True)
     found.mkdir()
-    inside("debugfs", "-R", "rdump /lucie /card/found", "/card/data.ext4")
+    inside("debugfs", "-R", "rdump / /card/found", "/card/data.ext4")
     models = found / "lucie/data/models"
     names = {each.name for each in models.iterdir() if each.name[0] != "."}
     for name in names:
         assert Bundle.open(models / name, verify=True).manifest.name == name
         assert (models / name).stat().st_uid == 0
-    [line] = (found / "lucie/model").read_text().splitlines()
+    [line] = (found / "server/model").read_text().splitlines()
     used = line.removeprefix("LUCIE_MODEL=")
     assert used in names
     return used

@@ -101,7 +101,9 @@ secrets() {
 
 model() {
     sh "$(dirname "$0")/rdump.sh" "$work/4" /lucie/data/models "$work" || return
-    ls "$work"/models/*/manifest.json || return
+    sh "$(dirname "$0")/rdump.sh" "$work/4" /server "$work" || return
+    used=$(sed -n 's/^LUCIE_MODEL=//p' "$work/server/model")
+    [ -s "$work/models/$used/manifest.json" ] || { echo "$used" && return 1; }
     python3 - "$work/models" <<'PYTHON'
 import hashlib, json, pathlib, sys
 
