@@ -37,8 +37,8 @@ def hints(dialogue: Dialogue, *, answering: bool, more: Sequence[Key]) -> list[K
     return [
         *first,
         ("Ctrl-N", say("status.new")),
-        ("Ctrl-L", say("status.list")),
         *more,
+        ("Ctrl-L", say("status.list")),
         ("F1", say("status.model")),
         ("Ctrl-Q", say("status.quit")),
     ]

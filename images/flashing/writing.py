@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Queue
 from threading import Event, Lock, Thread
+from typing import TypeAlias
 
 from edge.progress import Progress
 from edge.quantity import size_text
@@ -38,6 +39,13 @@ _BLKRRPART = 0x125F
 """From <linux/fs.h>: read the partition table again."""
 
 
+class _Barrier:
+    """What was given before is on the card before what comes after it."""
+
+
+_Work: TypeAlias = tuple[int, bytes] | _Barrier
+
+
 @dataclass(slots=True)
 class Card:
     """A card that is written."""
@@ -47,7 +55,9 @@ class Card:
     error: ImageError | None = None
     """Why it failed."""
     _fd: int = -1
-    _queue: Queue[tuple[int, bytes] | None] = field(default_factory=lambda: Queue(_AHEAD))
+    _queue: Queue[tuple[int, bytes] | _Barrier | None] = field(
+        default_factory=lambda: Queue(_AHEAD)
+    )
     _unsynced: int = 0
 
     def open(self) -> None:
@@ -72,13 +82,17 @@ class Card:
     def run(self) -> None:
         """Write what comes, until None does; after a failure it is thrown away."""
         while (work := self._queue.get()) is not None:
-            if self.error is None:
+            if self.error is not None:
+                continue
+            if isinstance(work, _Barrier):
+                self._try(lambda: os.fdatasync(self._fd))
+            else:
                 self._try(lambda work=work: self._put(*work))  # type: ignore[misc]
         if self.error is None:
             self._try(lambda: os.fsync(self._fd))
 
-    def give(self, work: tuple[int, bytes] | None) -> None:
-        """Offset and bytes to write; None when there is no more."""
+    def give(self, work: _Work | None) -> None:
+        """Offset and bytes to write, or what these have to wait for; None: there is no more."""
         self._queue.put(work)
 
     def forget_cache(self) -> None:
@@ -182,6 +196,7 @@ def _write(
             # A table of partitions at the old end, as GPT has one, would be found again.
             card.give((0, bytes(min(_HEAD, card.size))))
             card.give((max(0, card.size - _HEAD), bytes(min(_HEAD, card.size))))
+            card.give(_Barrier())
         for offset, data in image.blocks(progress):
             if not _sound(cards):
                 return written
@@ -191,6 +206,8 @@ def _write(
                 give(offset + len(kept), data[len(kept) :])
             done += len(data)
             told(done / max(time.monotonic() - began, 1e-9))
+        for card in cards:
+            card.give(_Barrier())
         for offset, data in head:
             give(offset, data)
     finally:

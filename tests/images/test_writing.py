@@ -51,6 +51,31 @@ def test_an_image_is_written_on_several_cards(tmp_path: Path, ending: str) -> No
     assert told["verify"][-1] == (2 * SIZE, 2 * SIZE)
 
 
+def test_what_it_boots_by_is_written_when_all_else_is_on_the_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[int | None] = []
+    pwrite, fdatasync = os.pwrite, os.fdatasync
+
+    def put(descriptor: int, data: memoryview, offset: int) -> int:
+        done.append(offset)
+        return pwrite(descriptor, data, offset)
+
+    def sync(descriptor: int) -> None:
+        done.append(None)
+        fdatasync(descriptor)
+
+    monkeypatch.setattr(os, "pwrite", put)
+    monkeypatch.setattr(os, "fdatasync", sync)
+    one = card(tmp_path)
+    flash(write_image(tmp_path, ".img"), [one])
+    assert one.error is None
+    cleared, *_, head = [n for n, offset in enumerate(done) if offset == 0]
+    body = [n for n, offset in enumerate(done) if offset is not None and 0 < offset < SIZE]
+    assert None in done[cleared : body[0]], "before, no table tells of what is being written"
+    assert None in done[body[-1] : head]
+
+
 @pytest.mark.parametrize("ending", PACKED)
 def test_only_what_is_mapped_is_written(tmp_path: Path, ending: str) -> None:
     cards = [card(tmp_path)]

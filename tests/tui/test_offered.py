@@ -45,7 +45,7 @@ async def test_the_key_is_shown_while_something_is_offered(
     async with chatting(board=Board(offers=offers)) as chat:
 
         def shown() -> bool:
-            return "F4 new model" in str(chat.main.key_line.render())
+            return "F4 stick" in str(chat.main.key_line.render())
 
         assert not shown()
         await chat.until(shown)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from textual.events import Paste
 
@@ -10,6 +12,7 @@ from tests.tui.conftest import Chatting
 from tests.tui.scripted import Pause, ScriptedServer
 from tui.board import Board
 from tui.joining import Network
+from tui.offered import Offers
 
 
 @pytest.mark.parametrize("key", ["ctrl+j", "alt+enter", "shift+enter"])
@@ -61,15 +64,22 @@ async def test_the_keys_that_work_are_shown(chatting: Chatting) -> None:
         ]  # fmt: skip
 
 
-async def test_a_narrow_screen_keeps_what_is_done_most_and_the_way_out(
-    chatting: Chatting, monkeypatch: pytest.MonkeyPatch
+async def test_a_screen_of_80_columns_has_what_a_class_needs_in_french(
+    chatting: Chatting, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LUCIE_LANG", "fr")
-    network = Network("Lucie", "abcd-efgh-ij", "http://10.42.0.1")
-    async with chatting(board=Board(network=network)) as chat:
+    monkeypatch.setattr("tui.board._EVERY_S", 0.01)
+    (home / "offers").mkdir()
+    (home / "offers/sdb1-one").write_text('{"text": "un modèle"}')
+    board = Board(
+        network=Network("Lucie", "abcd-efgh-ij", "http://10.42.0.1"),
+        offers=Offers(home / "offers", home / "choice"),
+    )
+    async with chatting(board=board) as chat:
+        wanted = ["Entrée envoyer", "Ctrl-N", "F4 clé USB", "F3", "Ctrl-Q"]
+        await chat.until(lambda: "F4" in str(chat.main.key_line.render()))
         shown = str(chat.main.key_line.render())
-        assert [word for word in ("Entrée", "Ctrl-N", "Ctrl-L", "F3", "Ctrl-Q") if word in shown
-                ] == ["Entrée", "Ctrl-N", "Ctrl-L", "F3", "Ctrl-Q"]  # fmt: skip
+        assert [word for word in wanted if word in shown] == wanted
 
 
 async def test_who_types_ahead_loses_nothing(chatting: Chatting) -> None:
