@@ -55,9 +55,7 @@ class Card:
     error: ImageError | None = None
     """Why it failed."""
     _fd: int = -1
-    _queue: Queue[tuple[int, bytes] | _Barrier | None] = field(
-        default_factory=lambda: Queue(_AHEAD)
-    )
+    _queue: Queue[_Work | None] = field(default_factory=lambda: Queue(_AHEAD))
     _unsynced: int = 0
 
     def open(self) -> None:
