@@ -16,7 +16,8 @@ from edge.paths import cache_dir
 __all__: list[str] = []
 
 _FOLDER = "shrink-demo"
-_RECIPE = Path(__file__).with_name("demo.toml")
+_GIVEN = [Path(__file__).with_name(f"demo{each}") for each in
+          (".toml", "-chat.toml", "-prompts.jsonl")]  # fmt: skip
 _QUESTION = "Why is the sky blue?"
 _COMPARED = (
     "distill run demo.toml compared --work student-training "
@@ -32,11 +33,12 @@ def _steps(compared: bool) -> list[Step]:
         Step("distill plan smollm2 100m --layers 23 --ffn 1280 --picture plan.svg", "plan.svg"),
         Step("distill run demo.toml student", "student"),
         *([Step(_COMPARED, "compared")] if compared else []),
-        Step("quantize gguf student gguf --type Q8_0", "gguf"),
-        Step("quantize onnx student onnx --bits 8", "onnx"),
+        Step("distill chat demo-chat.toml student-chat", "student-chat"),
+        Step("quantize gguf student-chat student-gguf --type Q8_0", "student-gguf"),
+        Step("quantize onnx student-chat student-onnx --bits 8", "student-onnx"),
         Step(f"distill report {'compared' if compared else 'student'} --picture report.svg"),
-        Step(f'run --model ./onnx --temperature 0 --max-tokens 60 "{_QUESTION}"'),
-        Step(f'run --model ./gguf --temperature 0 --max-tokens 60 "{_QUESTION}"'),
+        Step(f'run --model ./student-onnx --temperature 0 --max-tokens 60 "{_QUESTION}"'),
+        Step(f'run --model ./student-gguf --temperature 0 --max-tokens 60 "{_QUESTION}"'),
     ]
 
 
@@ -47,7 +49,8 @@ def main() -> int:
     asked = parser.parse_args()
     folder = cache_dir() / _FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(_RECIPE, folder / _RECIPE.name)
+    for file in _GIVEN:
+        shutil.copyfile(file, folder / file.name)
     return demonstrate(_FOLDER, _steps(asked.compared))
 
 

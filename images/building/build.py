@@ -21,6 +21,7 @@ from edge.errors import MemoryRefusedError
 from edge.header import read_model
 from edge.manifest import Manifest, Parent
 from edge.plan import plan
+from edge.quantity import decimal_text
 from edge.workshop import software, workshop
 from images.boards import Board, boards
 from images.building import debian, program
@@ -124,9 +125,12 @@ def checked(model: Model, board: Board) -> Bundle:
     try:
         plan(read_model(model.weights), board.device(most))
     except MemoryRefusedError as error:
+        facts = error.facts
         raise ImageError(
-            "build.no-room", board=board.title, memory=f"{most:g}", reason=str(error)
-        ) from error
+            "build.no-room", board=board.title, memory=decimal_text(most, most % 1 > 0),
+            model=model.name, least=facts.get("least", facts["total"]),
+            available=facts["available"],
+        ) from error  # fmt: skip
     return Bundle.open(model.folder, verify=True)
 
 

@@ -103,8 +103,10 @@ def test_damage_is_found(card: Path) -> None:
 
 def test_what_is_no_card_is_told(tmp_path: Path) -> None:
     (tmp_path / "none.img").write_bytes(bytes(1 << 20))
-    looked = CliRunner().invoke(image, ["check", str(tmp_path / "none.img")])
+    looked = CliRunner().invoke(image, ["check", str(tmp_path / "none.img"), "--json"])
     assert isinstance(looked.exception, ImageError)
+    kept = [each["name"] for each in json.loads(looked.stdout) if each["kept"]]
+    assert kept == [], "of nothing, nothing holds"
 
 
 def test_it_starts_and_answers_without_a_network(built: Path) -> None:

@@ -88,11 +88,13 @@ services() {
 }
 
 passwords() {
+    [ -s "$root/etc/shadow" ] || return
     cut -d: -f1,2 "$root/etc/shadow" | grep -v ':!' && return 1
     [ "$(wc -l < "$root/etc/passwd")" = "$(wc -l < "$root/etc/shadow")" ]
 }
 
 secrets() {
+    [ -e "$root/etc/machine-id" ] && [ -s "$work/boot/lucie.toml" ] || return
     [ ! -s "$root/etc/machine-id" ] || { echo machine-id && return 1; }
     find "$root/etc/ssh" "$root/root" "$root/home" -name 'ssh_host_*' -o -name authorized_keys | grep . && return 1
     grep -E '^ *(password|ssid|authorized_keys)' "$work/boot/lucie.toml" && return 1
