@@ -55,9 +55,11 @@ def models(device: str, stick: Path) -> Iterator[str]:
     Returns:
         What a person is told of each.
     """
-    with shelf() as ours, _alone() as alone:
-        if alone:
-            ours.clear()
+    with shelf() as ours:
+        # All are read now, which takes minutes; `take` waits for this lock, and need not for that.
+        with _alone() as alone:
+            if alone:  # else a copy is being made, and what looks cut off is not
+                ours.clear()
         seen = set[str]()
         for folder in candidates(stick):
             found = judge(folder, ours)

@@ -414,6 +414,29 @@ def test_a_stick_that_is_pulled_out_while_it_is_copied_leaves_nothing(
 # --- taking
 
 
+def test_a_model_can_be_taken_while_the_next_are_read(
+    board: Path, plugged: Path, served: list[str]
+) -> None:
+    bundle(plugged / "a/toy")
+    bundle(plugged / "b/other", "other")
+    lines = stick.models("sdb1", plugged)
+    assert "model toy" in next(lines)
+    with stick._alone() as alone:
+        assert alone, "who chooses it would wait for all the others"
+    choose(board)
+    stick.take()
+    assert served == ["toy"]
+    assert "model other" in next(lines)
+
+
+def test_a_copy_that_is_being_made_is_not_cleared(board: Path, plugged: Path) -> None:
+    draft = board / "data/data/models/.tmp-toy-1234"
+    draft.mkdir()
+    with stick._alone(wait=True):
+        assert list(stick.models("sdb1", plugged)) == []
+    assert draft.exists()
+
+
 def test_what_is_chosen_is_copied_and_used(board: Path, plugged: Path, served: list[str]) -> None:
     made = bundle(plugged / "toy")
     (board / "data/data/models/.tmp-old-1234").mkdir()
