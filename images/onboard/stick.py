@@ -167,11 +167,14 @@ def ended() -> None:
 
 def _take(offer: offers.Offer, ours: Shelf) -> str:
     """What is told in the end."""
-    there = ours.manifest(offer.name) is not None
-    if there:
+    there = ours.manifest(offer.name)
+    if there is not None:
+        with _offered(offer) as bundle:
+            if there.files != bundle.manifest.files:  # of another stick, taken since it was offered
+                return say("stick.other", name=offer.name)
         tell(_TAKING, say("stick.checking", title=offer.title))
     if not ours.has(offer.name):
-        if there:  # a card that wears out: it is of use to nobody, and its room is needed
+        if there is not None:  # a card that wears out: it is of use to nobody
             ours.remove(offer.name)
         tell(_TAKING, say("stick.copying", title=offer.title))
         if (reason := _copy(offer, ours)) is not None:
@@ -183,6 +186,20 @@ def _take(offer: offers.Offer, ours: Shelf) -> str:
 
 def _copy(offer: offers.Offer, ours: Shelf) -> str | None:
     """What is told where the card has no room for it any more; None: it is copied."""
+    with _offered(offer) as bundle:
+        if (reason := no_room(bundle, ours, offer.title)) is None:
+            ours.take(bundle)
+        return reason
+
+
+@contextmanager
+def _offered(offer: offers.Offer) -> Iterator[Bundle]:
+    """What was offered, on its stick.
+
+    Raises:
+        LucieError: it is damaged.
+        OSError: it cannot be read, or is another one now.
+    """
     with mounted(offer.device) as stick:
         try:
             bundle = Bundle.open(stick / offer.folder, verify=False)
@@ -190,9 +207,7 @@ def _copy(offer: offers.Offer, ours: Shelf) -> str | None:
             raise error.__cause__ if isinstance(error.__cause__, OSError) else error from None
         if bundle.sha256 != offer.sha256:
             raise OSError(0, say("stick.another"))
-        if (reason := no_room(bundle, ours, offer.title)) is None:
-            ours.take(bundle)
-        return reason
+        yield bundle
 
 
 def _use(name: str) -> bool:

@@ -628,6 +628,34 @@ def test_a_model_of_a_later_format_is_not_replaced(board: Path, plugged: Path) -
     assert (place / "toy.gguf").exists()
 
 
+def test_another_model_of_the_same_name_is_not_taken_for_it(
+    board: Path, plugged: Path, served: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both were offered, as the card had none of that name then."""
+    first = bundle(plugged / "toy")
+    stick.look("sdb1")
+    other = plugged.with_name("other")
+    bundle(other / "toy")
+    content = (other / "toy/toy.gguf").read_bytes() + bytes(32)
+    (other / "toy/toy.gguf").write_bytes(content)
+    manifest = json.loads((other / "toy/manifest.json").read_text())
+    manifest["files"]["toy.gguf"] = {"sha256": sha256(content).hexdigest(), "size": len(content)}
+    (other / "toy/manifest.json").write_text(json.dumps(manifest))
+
+    @contextmanager
+    def mounted(device: str) -> Iterator[Path]:
+        yield {"sdb1": plugged, "sdc1": other}[device]
+
+    monkeypatch.setattr(stick, "mounted", mounted)
+    stick.look("sdc1")
+    for device in ("sdb1", "sdc1"):
+        choose(board, f"{device}-toy")
+        stick.take()
+    assert told(board, "stick").startswith("The stick has a model toy, and the card has another")
+    assert served == ["toy"], "the first"
+    assert Bundle.open(board / "data/data/models/toy", verify=True).manifest == first.manifest
+
+
 def test_a_stick_that_has_become_another_one_is_not_taken(
     board: Path, plugged: Path, served: list[str]
 ) -> None:
