@@ -129,14 +129,20 @@ def _no_place(bundle: Bundle, shelf: Shelf, title: str) -> str | None:
     return no_room(bundle, shelf, title)
 
 
-def no_room(bundle: Bundle, shelf: Shelf, title: str) -> str | None:
+def no_room(bundle: Bundle, shelf: Shelf, title: str, *, lost: bool = False) -> str | None:
     """What a person is told where the card has no room for it; None: it has.
+
+    Args:
+        bundle: of a stick.
+        shelf: where the models of the board are.
+        title: how the model is called.
+        lost: see `Shelf.room`.
 
     Raises:
         OSError: the card cannot be read.
     """
     size = sum(file.size for file in bundle.manifest.files.values())
-    free = shelf.room(bundle.manifest.name)
+    free = shelf.room(bundle.manifest.name, lost=lost)
     if free < size:
         return say("stick.no-space", title=title, size=size_text(size), free=size_text(free))
     return None

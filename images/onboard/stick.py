@@ -26,7 +26,7 @@ from images.onboard import offers
 from images.onboard.bundles import candidates, judge, names, no_room, plain_files
 from images.onboard.news import forget, say, tell
 from images.onboard.programs import output, run
-from images.onboard.store import Shelf, choice, shelf, use
+from images.onboard.store import Shelf, choice, in_use, shelf, use
 from images.onboard.update_file import is_update
 from images.onboard.writing import replace
 
@@ -146,13 +146,29 @@ def take() -> None:
             ours.clear()
             said = _take(offer, ours)
     except OSError as error:
-        if _pulled(offer.device):
-            said = say("stick.pulled-copy", title=offer.title)
-        else:
-            said = say("stick.not-taken", title=offer.title, reason=_reason(error))
+        said = _failed(offer, _reason(error), pulled=_pulled(offer.device))
     except LucieError as error:
-        said = say("stick.not-taken", title=offer.title, reason=str(error))
+        said = _failed(offer, str(error), pulled=False)
     tell(_TAKING, said)
+
+
+def _failed(offer: offers.Offer, reason: str, *, pulled: bool) -> str:
+    """What is told of a model that was not taken."""
+    title, none = offer.title, _is_missing(offer.name)
+    if not pulled:
+        said = say("stick.not-taken", title=title, reason=reason)
+    elif none:
+        said = say("stick.pulled-none", title=title)
+    else:
+        said = say("stick.pulled-copy", title=title)
+    return f"{said}\n{say('stick.none', title=title)}" if none else said
+
+
+def _is_missing(name: str) -> bool:
+    """Whether the model in use is this one, and was damaged, and has made room for the copy."""
+    with suppress(OSError), shelf() as ours:  # where that fails, it has been told just now
+        return in_use() == name and not os.path.lexists(ours.root / name)
+    return False
 
 
 def ended() -> None:
@@ -174,21 +190,23 @@ def _take(offer: offers.Offer, ours: Shelf) -> str:
                 return say("stick.other", name=offer.name)
         tell(_TAKING, say("stick.checking", title=offer.title))
     if not ours.has(offer.name):
-        if there is not None:  # a card that wears out: it is of use to nobody
-            ours.remove(offer.name)
+        # One that is there has lost its content: a card that wears out.
         tell(_TAKING, say("stick.copying", title=offer.title))
-        if (reason := _copy(offer, ours)) is not None:
+        if (reason := _copy(offer, ours, lost=there is not None)) is not None:
             return reason
     tell(_TAKING, say("stick.starting", title=offer.title))
     used = _use(offer.name)
     return say("stick.used" if used else "stick.useless", title=offer.title)
 
 
-def _copy(offer: offers.Offer, ours: Shelf) -> str | None:
-    """What is told where the card has no room for it any more; None: it is copied."""
+def _copy(offer: offers.Offer, ours: Shelf, *, lost: bool) -> str | None:
+    """What is told where the card has no room for it any more; None: it is copied.
+
+    Until the stick has proved to be there, and the card to have room, a damaged one stays.
+    """
     with _offered(offer) as bundle:
-        if (reason := no_room(bundle, ours, offer.title)) is None:
-            ours.take(bundle)
+        if (reason := no_room(bundle, ours, offer.title, lost=lost)) is None:
+            ours.take(bundle, lost=lost)
         return reason
 
 

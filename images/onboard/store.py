@@ -68,26 +68,36 @@ class Shelf:
             return error.code != "bundle.newer-format" and os.path.lexists(self.root / name)
         return False
 
-    def room(self, name: str) -> int:
-        """Bytes that a model of that name may take: with those of a damaged one in its place.
+    def room(self, name: str, *, lost: bool = False) -> int:
+        """Bytes that a model of that name may take.
+
+        Those of a damaged one in its place are among them however full the card is.
+
+        Args:
+            name: of the model.
+            lost: what lies in its place is damaged, though only reading all of it tells.
 
         Raises:
             OSError: the card cannot be read.
         """
-        damaged = (self.root / name).rglob("*") if self.is_damaged(name) else ()
+        damaged = (self.root / name).rglob("*") if lost or self.is_damaged(name) else ()
         freed = sum(each.lstat().st_blocks * 512 for each in damaged)
-        return max(shutil.disk_usage(self.root).free + freed - _SPARE, 0)
+        return max(shutil.disk_usage(self.root).free - _SPARE, 0) + freed
 
-    def take(self, bundle: Bundle) -> None:
+    def take(self, bundle: Bundle, *, lost: bool = False) -> None:
         """Copy a bundle, whose files must be what its manifest says, all of it or nothing.
 
         A damaged one in its place is removed first: the card may have no room for both.
+
+        Args:
+            bundle: of a stick.
+            lost: see `room`.
 
         Raises:
             LucieError: it is damaged.
             OSError: it cannot be read or written.
         """
-        if self.is_damaged(bundle.manifest.name):
+        if lost or self.is_damaged(bundle.manifest.name):
             self.remove(bundle.manifest.name)
         files = {name: bundle.path / name for name in bundle.manifest.files}
         Bundle.write(self.root / bundle.manifest.name, bundle.manifest, files)

@@ -555,6 +555,16 @@ def damage_link(place: Path) -> None:
     (place / "manifest.json").write_text("{}")
 
 
+def damage_content(place: Path) -> None:
+    with (place / "toy.gguf").open("r+b") as file:
+        content = bytearray(file.read())
+        content[-4:] = bytes(each ^ 1 for each in content[-4:])
+        file.seek(0)
+        file.write(content)  # all of it, as a copy has: it has no holes then
+        file.flush()
+        os.fsync(file.fileno())
+
+
 @pytest.mark.parametrize(
     "damage", [damage_manifest, damage_size, damage_folder, damage_link], ids=lambda f: f.__name__
 )
@@ -583,11 +593,7 @@ def test_a_model_whose_content_the_card_has_lost_is_replaced(
     made = bundle(plugged / "toy")
     place = board / "data/data/models/toy"
     bundle(place)
-    with (place / "toy.gguf").open("r+b") as file:
-        file.seek(-4, os.SEEK_END)
-        last = file.read()
-        file.seek(-4, os.SEEK_END)
-        file.write(bytes(each ^ 1 for each in last))
+    damage_content(place)
     (board / "data/model").write_text(f"LUCIE_MODEL={in_use}\n")
     stick.look("sdb1")
     choose(board)
@@ -595,6 +601,106 @@ def test_a_model_whose_content_the_card_has_lost_is_replaced(
     assert "answers from now on" in told(board, "stick")
     assert Bundle.open(place, verify=True).manifest == made.manifest
     assert served == ["toy"]
+
+
+@pytest.fixture
+def lost(board: Path, plugged: Path) -> Path:
+    """The model in use, whose content the card has lost, while the same of a stick is chosen."""
+    bundle(plugged / "toy")
+    place = board / "data/data/models/toy"
+    bundle(place)
+    damage_content(place)
+    (board / "data/model").write_text("LUCIE_MODEL=toy\n")
+    stick.look("sdb1")
+    choose(board)
+    return place
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The card has less room than stays free for conversations."""
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda _: usage)
+
+
+@pytest.mark.usefixtures("full")
+def test_a_full_card_has_the_room_of_what_it_has_lost(
+    board: Path, lost: Path, served: list[str]
+) -> None:
+    stick.take()
+    assert "answers from now on" in told(board, "stick")
+    assert Bundle.open(lost, verify=True)
+    assert served == ["toy"]
+
+
+@pytest.mark.usefixtures("full")
+def test_without_room_what_was_lost_is_not_removed(
+    board: Path, lost: Path, served: list[str]
+) -> None:
+    size = (lost / "toy.gguf").stat().st_size
+    for now in (0, size):  # it has no blocks then
+        os.truncate(lost / "toy.gguf", now)
+    stick.take()
+    assert told(board, "stick").startswith("The model toy of the stick needs ")
+    assert (lost / "toy.gguf").exists()
+    assert served == []
+
+
+def test_what_was_lost_stays_when_the_stick_is_another_one(
+    board: Path, plugged: Path, lost: Path, served: list[str]
+) -> None:
+    manifest = plugged / "toy/manifest.json"
+    manifest.write_text(manifest.read_text().replace("declared", "unknown"))
+    stick.take()
+    assert told(board, "stick") == "toy was not taken: it is another one than was offered"
+    assert (lost / "toy.gguf").exists()
+    assert served == []
+
+
+def test_what_was_lost_stays_when_the_stick_is_not_there_any_more(
+    board: Path, lost: Path, served: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is pulled out while the card's own is read, which takes minutes."""
+
+    @contextmanager
+    def missing(_: str) -> Iterator[Path]:
+        shutil.rmtree(board / "sys/sdb1")
+        raise OSError(0, "no such device")
+        yield
+
+    whole = store.Shelf.has
+
+    def has(shelf: store.Shelf, name: str) -> bool:
+        monkeypatch.setattr(stick, "mounted", missing)
+        return whole(shelf, name)
+
+    monkeypatch.setattr(store.Shelf, "has", has)
+    stick.take()
+    assert told(board, "stick").endswith("and the model is the one before.")
+    assert (lost / "toy.gguf").exists()
+    assert served == []
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [("pulled", "The stick was pulled out while toy was being copied: nothing of it was kept."),
+     ("failed", "toy was not taken: Input/output error")],
+)  # fmt: skip
+def test_that_the_model_is_gone_is_told(
+    error: str, line: str, board: Path, lost: Path, served: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def fail(*_: object) -> None:
+        if error == "pulled":
+            shutil.rmtree(board / "sys/sdb1")
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("edge.bundle._copy", fail)
+    stick.take()
+    assert not lost.exists()
+    gone = "The card’s own toy was damaged, and is gone: plug the stick in, and choose it again."
+    assert told(board, "stick").splitlines() == [line, gone]
+    assert served == []
 
 
 def test_the_room_of_a_damaged_model_is_that_of_the_next(
