@@ -53,7 +53,8 @@ def judge(
         wait: returns when the chat has answered.
 
     Returns:
-        What has come of it, and of which update.
+        What has come of it, and of which update; "replaced" and of none, where another update has
+        been laid meanwhile, which is not judged by this start.
 
     Raises:
         OSError: the card fails.
@@ -64,6 +65,8 @@ def judge(
             card.end_trial()
             return "stays", records.reached_the_chat()
     with records.held(), writable(card.boot):
+        if card.trial != trial:  # none is laid while another runs on trial, but here it may be
+            return "replaced", None
         card.withdraw()
         if trial.begun:
             return "returned", records.returned()

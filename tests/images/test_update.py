@@ -111,12 +111,30 @@ def test_one_that_does_not_answer_is_left_and_not_tried_again(
     assert "os_prefix=B/" in config(card)
 
 
+def test_one_that_is_laid_meanwhile_is_not_judged(
+    tmp_path: Path, key: Path, card: Card, records: Records
+) -> None:
+    """A stick is in when a board comes back from an update that has failed."""
+    take(updates.update(tmp_path, key), card, updates.signers(key), records)
+    (card.boot / "trial").write_text("0 A\n")
+    failed = card.trial
+    assert failed is not None
+    later = updates.update(tmp_path, key, system=b"mended" * 9)
+    laid = take(later, card, updates.signers(key), records)
+    assert judge(card, failed, records, pytest.fail) == ("replaced", None)
+    assert card.trial == Trial(3, Slot("A"))
+    assert "os_prefix=B/" in config(card), "it is what starts next"
+    assert records.last_laid == laid
+    assert not laid.returned
+
+
 def test_a_cut_before_the_letter_leaves_what_runs(
     tmp_path: Path, key: Path, card: Card, records: Records
 ) -> None:
     file = updates.update(tmp_path, key)
     take(file, card, updates.signers(key), records)
     (card.boot / "config.txt").write_text(updates.CONFIG)
+    (card.boot / "trial").write_text("4 A\n")
     outcome, _ = judge(card, Trial(4, Slot("A")), records, pytest.fail)
     assert outcome == "unfinished"
     assert card.trial is None
