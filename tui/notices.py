@@ -36,7 +36,9 @@ class Notices:
         return [text for _, text in self._seen.values() if text]
 
     def look(self) -> list[str]:
-        """Read what is new or has changed since it was last looked, and return that.
+        """Read what is new or was written again since it was last looked, and return that.
+
+        What is told again in the same words is new: it answers something that was done again.
 
         Raises:
             UsageError: it cannot be read.
@@ -46,9 +48,8 @@ class Notices:
         except OSError as error:
             reason = error.strerror
             raise UsageError("chat.no-notice", path=str(self._path), reason=reason) from error
-        before = {path: text for path, (_, text) in self._seen.items()}
-        self._seen = found
-        return [text for path, (_, text) in found.items() if text and before.get(path) != text]
+        before, self._seen = self._seen, found
+        return [told[1] for path, told in found.items() if told[1] and before.get(path) != told]
 
     def _found(self) -> Iterator[tuple[Path, tuple[_Stamp, str]]]:
         for path in self._files():

@@ -139,7 +139,8 @@ def _ended_well() -> bool:
 def take() -> None:
     """Copy the model that has been chosen onto the card, and have the server use it."""
     offer = offers.chosen()
-    if offer is None:
+    if offer is None:  # the list was open while that was withdrawn
+        tell(_TAKING, say("stick.gone"))
         return
     try:
         with _alone(wait=True), shelf() as ours:

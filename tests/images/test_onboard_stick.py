@@ -802,6 +802,19 @@ def test_only_what_was_offered_is_taken(
     assert not (board / "choice/offer").exists()
 
 
+def test_that_an_offer_has_gone_while_the_list_was_open_is_told(
+    board: Path, plugged: Path, served: list[str]
+) -> None:
+    bundle(plugged / "toy")
+    stick.look("sdb1")
+    (board / "sys/sdb1").rmdir()
+    stick.gone("sdb1")
+    choose(board)
+    stick.take()
+    assert told(board, "stick").startswith("What was chosen is not offered any more: ")
+    assert served == []
+
+
 def test_a_choice_that_is_no_file_is_cleared(board: Path) -> None:
     choice = board / "choice/offer"
     offers.make(offers.Offer(text="x", title="x", name="toy", device="sdb1", folder="toy",

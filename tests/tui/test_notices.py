@@ -29,7 +29,7 @@ def test_what_is_not_there_tells_nothing_until_it_comes(tmp_path: Path) -> None:
         assert notices.look() == notices.texts == []
 
 
-def test_only_what_is_new_or_changed_is_told(tmp_path: Path) -> None:
+def test_only_what_is_new_or_written_again_is_told(tmp_path: Path) -> None:
     notices = Notices(tmp_path)
     for name in "ba":
         (tmp_path / name).write_text(f"text of {name}")
@@ -41,7 +41,8 @@ def test_only_what_is_new_or_changed_is_told(tmp_path: Path) -> None:
     (tmp_path / ".b.new").replace(tmp_path / "b")
     (tmp_path / ".a.new").write_text("text of a")
     (tmp_path / ".a.new").replace(tmp_path / "a")
-    assert notices.look() == ["other text"], "the other is what it was"
+    assert notices.look() == ["text of a", "other text"], "one is told again"
+    assert notices.look() == []
     assert notices.texts == ["text of a", "other text"]
 
 
