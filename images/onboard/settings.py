@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -33,6 +34,12 @@ __all__ = ["Class", "Complaint", "Locale", "Settings", "Ssh", "System", "Update"
 _LARGEST = 1 << 14
 _IGNORED = {"config_version"}
 """Of rpi-preseed: its own number."""
+_OPEN, _CLOSED = frozenset("[{"), frozenset("]}")
+_TOKEN = re.compile(
+    r"""#[^\n]*|"{3}(?:\\.|[^\\])*?"{3,5}|'{3}.*?'{3,5}|"(?:\\.|[^"\\])*"|'[^']*'|[][{}\n]""",
+    re.DOTALL,
+)
+"""What of TOML says whether a value goes on in the next line: comments and texts hide the rest."""
 
 
 class _Section(BaseModel):
@@ -214,12 +221,31 @@ def _sound(file: Path, complaints: list[Complaint]) -> dict[str, dict[str, Any]]
         return {}
     try:
         data = tomllib.loads("\n".join(lines))
-    except tomllib.TOMLDecodeError as error:
-        place = re.search(r"line (\d+)", str(error))
-        line = int(place.group(1)) if place else len(lines)
-        complaints.append(Complaint("no-toml", file.name, line))
+        return _without_faults(data, file, lines, complaints)
+    except (ValueError, RecursionError) as error:
+        complaints.append(Complaint("no-toml", file.name, _line_of(error, lines)))
         return {}
-    return _without_faults(data, file, lines, complaints)
+
+
+def _line_of(error: Exception, lines: Sequence[str]) -> int:
+    """Where reading them has failed."""
+    if isinstance(error, tomllib.TOMLDecodeError):
+        place = re.search(r"line (\d+)", str(error))
+        return int(place.group(1)) if place else len(lines)
+    # It says no line: the first with which they fail so, as all longer beginnings do.
+    before = bisect_left(range(1, len(lines)), True, key=lambda n: _is_beyond(lines[:n]))
+    return before + 1
+
+
+def _is_beyond(lines: Sequence[str]) -> bool:
+    """Whether they hold what Python does not read, as a number of 5,000 digits."""
+    try:
+        tomllib.loads("\n".join(lines))
+    except tomllib.TOMLDecodeError:  # in the middle of a value
+        return False
+    except (ValueError, RecursionError):
+        return True
+    return False
 
 
 def _lines(file: Path) -> list[str]:
@@ -239,7 +265,7 @@ def _without_faults(
     try:
         Settings.model_validate(data)
     except ValidationError as error:
-        places = _places(lines)
+        places = _places("\n".join(lines))
         for path, kind in {_path(fault): fault["type"] for fault in error.errors()}.items():
             whole = len(path) == 1
             code: Literal["unknown", "wrong"] = (
@@ -255,16 +281,40 @@ def _path(fault: ErrorDetails) -> tuple[str, ...]:
     return tuple(str(part) for part in fault["loc"][:2])
 
 
-def _places(lines: Sequence[str]) -> dict[tuple[str, ...], int]:
+def _places(text: str) -> dict[tuple[str, ...], int]:
     """For each section and field the line where it ends: that after which a reader has it."""
     found: dict[tuple[str, ...], int] = {}
-    for n in range(1, len(lines) + 1):
-        try:
-            data = tomllib.loads("\n".join(lines[:n]))
-        except tomllib.TOMLDecodeError:  # in the middle of a value
-            continue
+    header: tuple[str, ...] = ()
+    for line, statement in _statements(text):
+        data = tomllib.loads(statement)
+        if statement.lstrip().startswith("["):
+            header = _keys(data)[:2]
+        else:
+            for key in reversed(header):
+                data = {key: data}
         for section, values in data.items():
-            found.setdefault((section,), n)
+            found.setdefault((section,), line)
             for name in values if isinstance(values, dict) else ():
-                found.setdefault((section, name), n)
+                found.setdefault((section, name), line)
     return found
+
+
+def _keys(header: Any) -> tuple[str, ...]:
+    """Of a header, which holds a table in a table."""
+    keys = list[str]()
+    while isinstance(header, dict) and header:
+        [(key, header)] = header.items()
+        keys.append(key)
+    return tuple(keys)
+
+
+def _statements(text: str) -> Iterator[tuple[int, str]]:
+    """Of TOML: each header, and each field with its value, and the line where it ends."""
+    line, depth, start = 1, 0, 0
+    for token in _TOKEN.finditer(f"{text}\n"):
+        if token[0] == "\n" and not depth:
+            if statement := text[start : token.start()].strip():
+                yield line, statement
+            start = token.end()
+        depth += (token[0] in _OPEN) - (token[0] in _CLOSED)
+        line += token[0].count("\n")

@@ -151,11 +151,70 @@ def test_a_value_of_several_lines_is_found_where_it_ends(tmp_path: Path) -> None
         ('[locale]\nlanguage = "en\n', Complaint("no-toml", "lucie.toml", 2)),
         ("[locale]\n[locale]\n", Complaint("no-toml", "lucie.toml", 2)),
         ("[wlan]\npassword = [\n", Complaint("no-toml", "lucie.toml", 2)),
+        ("[wlan]\n\nssid = " + "9" * 5000 + "\n[class]\n", Complaint("no-toml", "lucie.toml", 3)),
+        ("[wlan]\nssid = " + "[" * 5000 + "]" * 5000 + "\n", Complaint("no-toml", "lucie.toml", 2)),
+        ("[wlan]\nssid = " + "[" * 5000, Complaint("no-toml", "lucie.toml", 2)),
     ],
+    ids=range(7),
 )
 def test_of_a_broken_file_the_line_is_told(tmp_path: Path, text: str, complaint: Complaint) -> None:
     used, complaints = settings(tmp_path, text)
     assert (used, complaints) == (Settings(), [complaint])
+
+
+@pytest.mark.parametrize("deep", range(460, 500))
+def test_brackets_that_can_just_be_read_are_a_complaint(tmp_path: Path, deep: int) -> None:
+    """Where all of them can be read once, the field by itself may be too deep for Python."""
+    used, [complaint] = settings(tmp_path, f"[wlan]\nssid = {'[' * deep}{']' * deep}\n")
+    assert used == Settings()
+    assert (complaint.code, complaint.line) in {("wrong", 2), ("no-toml", 2)}
+
+
+def test_what_hides_where_a_value_ends_is_known(tmp_path: Path) -> None:
+    text = r"""
+wlan.a = [ # ]
+  "]",
+  ']\',
+]
+wlan.b = '''
+#'[''''
+wlan.c = { "}" = '''
+}''' }  # [
+wlan.d = "\"["
+["system"] # "
+
+"f" = ''
+[wlan.g.h]
+[[user]]
+"""
+    _, complaints = settings(tmp_path, text + 'name = """\n["\\""" """\n')
+    assert {each.field: each.line for each in complaints} == {
+        "wlan.a": 5, "wlan.b": 7, "wlan.c": 9, "wlan.d": 10, "system.f": 13, "wlan.g": 14,
+        "user": 15,
+    }  # fmt: skip
+    _, complaints = settings(tmp_path, '[wlan]\na = """\n["\\""" """\nb = """"a"""""\nc = ""\n')
+    assert [(each.field, each.line) for each in complaints] == [
+        ("wlan.a", 3), ("wlan.b", 4), ("wlan.c", 5)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "more", ["\n" * 15_000, "#\n" * 7000, "b = [\n" + "1,\n" * 5000 + "]"], ids=range(3)
+)
+def test_a_long_file_is_read_a_few_times_at_most(
+    tmp_path: Path, more: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A board waits for it: with all before it read again for each line, that took a minute."""
+    letters, loads = list[int](), tomllib.loads
+
+    def counted(text: str) -> dict[str, object]:
+        letters.append(len(text))
+        assert sum(letters) < 1 << 16
+        return loads(text)
+
+    monkeypatch.setattr(tomllib, "loads", counted)
+    _, complaints = settings(tmp_path, f'[wlan]\npassword = "x"\n{more}')
+    assert complaints[0] == Complaint("wrong", "lucie.toml", 2, "wlan.password")
 
 
 @pytest.mark.parametrize(
