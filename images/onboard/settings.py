@@ -64,6 +64,8 @@ Line = Annotated[str, Text(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f
 Ssid = Annotated[str, AfterValidator(_ssid)]
 Passphrase = Annotated[str, Text(pattern=r"^([ -~]{8,63}|[0-9a-fA-F]{64})?$")]
 """Of WPA: 8 to 63 ASCII characters, or the 256-bit key that was made of them."""
+Typed = Annotated[str, Text(pattern=r"^([ -~]{8,63})?$")]
+"""Without that key: a phone takes its 64 digits for what they are, and others type a passphrase."""
 Key = Annotated[
     str, Text(max_length=20_000, pattern=r"^(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/]+=*( .*)?$")
 ]
@@ -141,7 +143,7 @@ class Class(_Section):
     """It does."""
     ssid: Annotated[Ssid, Text(min_length=1)] = "Lucie"
     """The network's name."""
-    password: Passphrase = ""
+    password: Typed = ""
     """Made up at the first start, and shown on the screen, where none is given."""
 
 

@@ -112,6 +112,8 @@ def test_the_later_file_wins_field_by_field(tmp_path: Path) -> None:
         ('[locale]\nkeymap = "../../etc/shadow"', "locale.keymap"),
         ('[locale]\ntimezone = "../../etc/shadow"', "locale.timezone"),
         ('[class]\nssid = ""', "class.ssid"),
+        ('[class]\npassword = "1234567"', "class.password"),
+        ('[class]\npassword = "' + "0a" * 32 + '"', "class.password"),
     ],
 )
 def test_a_wrong_value_is_left_out_and_its_line_told(
@@ -123,6 +125,11 @@ def test_a_wrong_value_is_left_out_and_its_line_told(
     assert complaints == [Complaint("wrong", "lucie.toml", 4, field)]
     assert used.model_dump() == settings(tmp_path, other + more)[0].model_dump()
     assert "kept" in (used.system.hostname, used.user.name)
+
+
+def test_the_longest_password_of_a_class_is_taken(tmp_path: Path) -> None:
+    used, complaints = settings(tmp_path, f'[class]\npassword = "{"0a" * 31}b"\n')
+    assert (used.class_.password, complaints) == ("0a" * 31 + "b", [])
 
 
 def test_what_is_unknown_is_told(tmp_path: Path) -> None:
