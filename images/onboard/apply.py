@@ -108,25 +108,39 @@ def main(arguments: Sequence[str]) -> int:
     written, complaints = read(files)
     known = kept_in(secrets)
     settings, kept = settle(written, known, _hashed)
+    holding = [file for file in files if _has_password(read([file])[0])]
     try:
         if kept != known:
             replace(secrets, kept.model_dump_json().encode(), 0o600)
-        if written.user.password or written.wlan.password or written.class_.password:
-            _take_passwords_out(files, complaints)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        complaints.append(Complaint("stays", FILES[-1], reason=reason))
+    except OSError as error:
+        left = [Complaint("stays", file.name, reason=_reason(error)) for file in holding]
+        # In none of them is one that was made up here.
+        complaints += left or [Complaint("unkept", FILES[-1], reason=_reason(error))]
+    else:
+        complaints += [each for file in holding if (each := _take_passwords_out(file, complaints))]
     complaints += unheeded(settings, root)
     told = File(notice(settings, complaints))
     (tree(settings, root) | Tree({f"{NEWS.relative_to(root)}/settings": told})).write(draft)
     return 0
 
 
-def _take_passwords_out(files: Iterable[Path], complaints: Sequence[Complaint]) -> None:
-    with writable(BOOT):
-        for file in files:
+def _has_password(written: Settings) -> bool:
+    return bool(written.user.password or written.wlan.password or written.class_.password)
+
+
+def _take_passwords_out(file: Path, complaints: Sequence[Complaint]) -> Complaint | None:
+    """What is told where they stay in it."""
+    try:
+        with writable(BOOT):
             if (content := without_passwords(file, complaints)) is not None:
                 replace(file, content, wipe=True)
+    except (OSError, ValueError) as error:
+        return Complaint("stays", file.name, reason=_reason(error))
+    return None
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _hashed(password: str) -> str:

@@ -180,6 +180,7 @@ class Complaint:
         "nobody",
         "one-radio",
         "stays",
+        "unkept",
     ]
     file: str
     line: int = 0

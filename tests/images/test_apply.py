@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from images.onboard import apply, boot_partition
 from images.onboard.apply import notice, tree, unheeded
 from images.onboard.network import ADDRESS
 from images.onboard.settings import Complaint, Settings
@@ -208,6 +211,83 @@ def test_what_is_wrong_reaches_the_screen() -> None:
     [line] = notice(Settings(), [told]).splitlines()
     assert "lucie.toml" in line
     assert "ssh.enabled" in line
+
+
+# --- passwords
+
+WLAN = '[wlan]\nssid = "École"\npassword = "of 8 letters"\n'
+OWN = '[class]\nenabled = true\npassword = "of 8 letters"\n'
+
+
+@pytest.fixture
+def boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The boot partition."""
+    folder = tmp_path / "boot"
+    folder.mkdir()
+    monkeypatch.setattr(apply, "BOOT", folder)
+    monkeypatch.setattr(boot_partition, "output", lambda *_: "")
+    return folder
+
+
+def told(tmp_path: Path) -> str:
+    """What the chat tells of the settings when the board has started."""
+    draft = tmp_path / "draft"
+    assert apply.main([str(draft), str(tmp_path / "secrets/passwords.json")]) == 0
+    return (draft / "run/lucie-news/settings").read_text()
+
+
+def unwritable(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    def replace(file: Path, *_: object, **__: object) -> None:
+        if file.name in names:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(apply, "replace", replace)
+
+
+@pytest.mark.parametrize(
+    ("written", "stuck", "named"),
+    [
+        ({"rpi-preseed.toml": WLAN, "lucie.toml": ""}, "rpi-preseed.toml", ["rpi-preseed.toml"]),
+        ({"rpi-preseed.toml": WLAN, "lucie.toml": OWN}, "rpi-preseed.toml", ["rpi-preseed.toml"]),
+        ({"rpi-preseed.toml": WLAN, "lucie.toml": OWN}, "lucie.toml", ["lucie.toml"]),
+        ({"rpi-preseed.toml": WLAN, "lucie.toml": ""}, "passwords.json", ["rpi-preseed.toml"]),
+        ({"rpi-preseed.toml": WLAN, "lucie.toml": OWN}, "passwords.json",
+         ["rpi-preseed.toml", "lucie.toml"]),
+        ({"rpi-preseed.toml": WLAN, "lucie.toml": OWN}, "", []),
+    ],
+    ids=range(6),
+)  # fmt: skip
+def test_the_file_is_named_in_which_passwords_stay(
+    written: dict[str, str], stuck: str, named: list[str], boot: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    for name, text in written.items():
+        (boot / name).write_text(text)
+    unwritable(monkeypatch, stuck)
+    lines = [line for line in told(tmp_path).splitlines() if "les mots de passe y restent" in line]
+    assert [line.partition(" ")[0] for line in lines] == named
+    assert all("Read-only file system" in line for line in lines)
+
+
+def test_from_the_other_file_they_are_taken_all_the_same(boot: Path, tmp_path: Path) -> None:
+    (boot / "rpi-preseed.toml").write_text(WLAN)
+    (boot / "lucie.toml").write_text(OWN)
+    (boot / ".rpi-preseed.toml.new").mkdir()  # where it would be written first
+    assert "rpi-preseed.toml : les mots de passe y restent" in told(tmp_path)
+    assert (boot / "rpi-preseed.toml").read_text() == WLAN
+    assert "of 8 letters" not in (boot / "lucie.toml").read_text()
+
+
+def test_a_password_that_was_made_up_and_cannot_be_kept_is_told(
+    boot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (boot / "lucie.toml").write_text("[class]\nenabled = true\n")
+    unwritable(monkeypatch, "passwords.json")
+    lines = told(tmp_path).splitlines()
+    assert any(
+        "n’ont pas pu être gardés sur la carte (Read-only file system)" in line for line in lines
+    )
+    assert not any("y restent" in line for line in lines), "none is in it"
 
 
 # --- how it is laid out
