@@ -25,7 +25,7 @@ def count_text(value: int) -> str:
 
 def decimal_text(value: float, places: int) -> str:
     """A number with so many decimals: `0.050`; `0,050` in French."""
-    shown = f"{value:,.{places}f}"
+    shown = f"{value:,.{places:d}f}"
     if not _french():
         return shown
     return shown.replace(",", _FRENCH_SPACE).replace(".", ",")

@@ -7,7 +7,7 @@ import json
 import click
 
 from edge.markdown_table import markdown_table
-from edge.quantity import size_text
+from edge.quantity import decimal_text, size_text
 from images.commands.words import say, words
 
 __all__ = ["boards"]
@@ -39,6 +39,6 @@ def boards(as_json: bool) -> None:
             models = board.models(memory)
             who = [board.name, board.title, board.processor] if n == 0 else ["", "", ""]
             largest = f"{models[-1].title} ({size_text(models[-1].memory)})" if models else "—"
-            rows.append([*who, f"{memory:g}", largest])
+            rows.append([*who, decimal_text(memory, memory % 1 > 0), largest])
     headings = [say(f"board-{each}") for each in ("name", "title", "processor", "memory", "model")]
     click.echo(markdown_table(headings, rows, left=frozenset({0, 1, 2, 4})))

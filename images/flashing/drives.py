@@ -117,13 +117,23 @@ def _in_use(drive: Drive) -> str | None:
     return None
 
 
+_NOTHING = '{"blockdevices": []}'
+"""What lsblk does not say, when there is nothing."""
+
+
 def _listed(*paths: Path) -> list[_Node]:
     command = ["lsblk", "--json", "--bytes", "--paths", "--output", _COLUMNS, *map(str, paths)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return _Listing.model_validate_json(done.stdout).blockdevices
-    except (OSError, subprocess.CalledProcessError, ValidationError) as error:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        found = _Listing.model_validate_json(done.stdout or _NOTHING).blockdevices
+    except (OSError, ValidationError) as error:
         raise ImageError("flash.lsblk", reason=str(error).splitlines()[0]) from error
+    if not found and paths:  # as of a loop device without a file
+        raise ImageError("flash.empty", path=str(paths[0]))
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines() or [str(done.returncode)]
+        raise ImageError("flash.lsblk", reason=said[-1])
+    return found
 
 
 def _drive(node: _Node) -> Drive:

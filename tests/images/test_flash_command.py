@@ -104,6 +104,23 @@ def test_what_another_program_holds_is_not_written(
     assert (tmp_path / "card").read_bytes() == b"\xff" * _ROOM
 
 
+def test_a_reader_without_a_card_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`lsblk` says nothing of such a device, and ends with 32."""
+    program = tmp_path / "bin/lsblk"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nexit 32\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(Path, "is_block_device", lambda _: True)
+    image = write_image(tmp_path, ".img")
+    assert main(["image", "flash", str(image), "/dev/reader", "--yes"]) == 1
+    assert capsys.readouterr().err == "lucie: There is no card in /dev/reader.\n"
+    assert main(["image", "flash", "--list"]) == 1
+    assert "cannot be listed by lsblk (32)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("answer", "status"), [("y", 0), ("n", 1), ("", 1), (None, 2)])
 def test_it_asks_first(
     tmp_path: Path,
