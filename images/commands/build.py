@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from edge.catalog import catalog
 from edge.commands.paths import AnyPath
-from edge.errors import InterruptedByUserError
+from edge.errors import InterruptedByUserError, UnknownModelError
 from edge.messages import LANGUAGES, language
 from edge.paths import cache_dir
-from images.boards import boards
+from edge.plan import budget
+from edge.quantity import decimal_text
+from images.boards import Board, boards
 from images.commands.made import tell_made
 from images.commands.words import say, words
+from images.errors import ImageError
+
+if TYPE_CHECKING:
+    from edge.store import Model
 
 __all__ = ["build"]
 
@@ -29,13 +37,12 @@ def build(
     board: str, model: str | None, lang: str | None, update_key: Path | None, output: Path | None
 ) -> None:
     """Build an image."""
-    from edge.store import Store
     from images.building.build import Order
     from images.building.build import build as make
     from images.building.update import public_key
 
     trusted = None if update_key is None else public_key(update_key)
-    order = Order(boards()[board], Store().find(model), lang or language(), trusted)
+    order = Order(boards()[board], _found(model, boards()[board]), lang or language(), trusted)
     out = output or Path(f"lucie-{board}")
     log = cache_dir() / "images" / "build.log"
     began = time.monotonic()
@@ -49,3 +56,20 @@ def build(
         click.echo(say("build-interrupted"), err=True)
         raise InterruptedByUserError("models.interrupted") from None
     tell_made(made, log, began)
+
+
+def _found(name: str | None, board: Board) -> Model:
+    """The model; one that is not here, and has no room on such a board, need not be fetched."""
+    from edge.store import Store
+
+    try:
+        return Store().find(name)
+    except UnknownModelError as error:
+        entry, memory = catalog().get(name or ""), board.memory[-1]
+        available = budget(board.device(memory))
+        if entry is None or entry.memory <= available:
+            raise
+        raise ImageError(
+            "build.no-room", board=board.title, memory=decimal_text(memory, int(memory % 1 > 0)),
+            model=entry.title, least=entry.memory // 1_000_000, available=available // 1_000_000,
+        ) from error  # fmt: skip

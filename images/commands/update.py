@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edge.commands.paths import AnyPath
+from edge.errors import InterruptedByUserError
 from edge.paths import cache_dir
 from edge.quantity import size_text
 from images.commands.words import say, words
@@ -27,6 +28,10 @@ def update(image: Path, key: Path, output: Path | None) -> None:
     def told(part: str) -> None:
         click.echo(say(f"update-{part}"), err=True)
 
-    made = make_update(image, key, output, log, told)
+    try:
+        made = make_update(image, key, output, log, told)
+    except KeyboardInterrupt:
+        click.echo(say("interrupted"), err=True)
+        raise InterruptedByUserError("models.interrupted") from None
     click.echo(f"{made}  {size_text(made.stat().st_size)}")
     click.echo(say("update-made", key=public_key(key)), err=True)

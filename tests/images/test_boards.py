@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -31,6 +32,20 @@ def test_a_person_gets_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "SmolLM2 135M Instruct" in shown.stdout
     monkeypatch.setenv("LUCIE_LANG", "fr")
     assert "plus grand modèle" in CliRunner().invoke(image, ["boards"]).stdout
+
+
+def test_what_a_board_has_no_room_for_need_not_be_fetched(home: Path) -> None:
+    """Nothing is on this device; which of both reasons is told depends on the board."""
+
+    def refused(board: str) -> str:
+        ended = CliRunner().invoke(
+            image, ["build", "--board", board, "--model", "lucie-7b-instruct-v1.1"]
+        )
+        return str(ended.exception)
+
+    assert "and Raspberry Pi Zero 2 W with 0.5 GB has 301 MB for it" in refused("zero2w")
+    assert "lucie models add lucie-7b-instruct-v1.1" in refused("pi5")
+    assert list(Path.cwd().glob("lucie-*")) == []
 
 
 def test_a_program_gets_json() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from edge.errors import LucieError
+from edge.errors import InterruptedByUserError, LucieError
 from images.building.update import public_key
 from images.commands import image
 from tests.images import updates
@@ -98,6 +98,22 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, key: Path) -> N
     (tmp_path / "file").touch()
     error = refused(tmp_path / "x.img", "--key", key, "-o", tmp_path / "file/x.lucie-update")
     assert error.code == "update.unwritable"
+
+
+def test_who_interrupts_it_is_told_and_finds_nothing(
+    tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unpack(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("images.building.update.unpack", unpack)
+    before = set(tmp_path.iterdir())
+    ended = CliRunner().invoke(
+        image, ["update", str(tmp_path / "x.img"), "--key", str(key), "-o", str(tmp_path / "u")]
+    )
+    assert "Interrupted; nothing was kept." in ended.stderr
+    assert isinstance(ended.exception, InterruptedByUserError)
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_a_key_with_a_passphrase_and_no_terminal_is_told(tmp_path: Path) -> None:
