@@ -157,7 +157,7 @@ def test_a_model_comes_from_a_stick_and_a_pulled_stick_leaves_nothing(
     board.until("is being copied onto the card. Leave the stick in.")
     board.monitor.pull_out()
     board.until("nothing of it was kept, and the model is the one before.")
-    _answers(board, "What is the capital of France?", "Paris")
+    _answers(board, "What is the capital of France?")
 
     board.clear()
     _make_stick(machine.room, machine.folder, _EXT4)
@@ -169,16 +169,18 @@ def test_a_model_comes_from_a_stick_and_a_pulled_stick_leaves_nothing(
     board.console.send("\r")
     board.until("answers from now on. The stick may be pulled out.")
     board.monitor.pull_out()
-    _answers(board, "What is the capital of France?", "Paris")
+    _answers(board, "What is the capital of France?")
     assert "other-model" in board.console.shown()
     board.console.close()
     assert _model_in_use(machine, machine.folder / "card.img") == "other-model"
     _any_cut_leaves_a_model(machine, before)
 
 
-def _answers(board: Board, question: str, answer: str) -> None:
+def _answers(board: Board, question: str) -> None:
+    """Whatever a small model says: some of it comes, by whoever answers now."""
     board.console.type(question)
-    board.until(answer)
+    board.console.wait_anew()
+    board.console.until(lambda: "● writing" in board.console.shown(), "an answer")
     board.console.send("\x1b")  # it may go on and on
     board.until_ready()
 
