@@ -174,12 +174,15 @@ class Answering:
         self._status_line.status = status
 
 
-async def connect(source: Source, line: StatusLine, idle: Callable[[], bool]) -> None:
+async def connect(
+    source: Source, line: StatusLine, idle: Callable[[], bool], *, patient: bool = False
+) -> None:
     """Reach the server before anything is asked of it.
 
     Args:
         idle: whether the status line is ours; an answer that waits for the same server
             writes to it too.
+        patient: one that is not there yet is waited for.
 
     Raises:
         LucieError: there is no server.
@@ -192,7 +195,10 @@ async def connect(source: Source, line: StatusLine, idle: Callable[[], bool]) ->
         await source.connect(report)
     except LucieError:
         if idle():
-            line.status = replace(line.status, state=say("status.unreachable"), mood="fault")
+            line.status = (
+                replace(line.status, state=say("status.connecting"), mood="busy") if patient
+                else replace(line.status, state=say("status.unreachable"), mood="fault")
+            )  # fmt: skip
         raise
     if source.info is not None and idle():
         ready = replace(line.status, state=say("status.ready"), mood="ready")

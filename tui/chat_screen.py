@@ -68,6 +68,7 @@ class ChatScreen(Screen[None]):
         url: the server, where it is not one of this machine's own.
         again_s: how often to reach for a server that somebody else runs and starts again, in
             seconds; None: ours, which is started when something is asked.
+        tries: how often it is reached for until it is told that none is there.
         board: what the machine adds, where others look after it.
     """
 
@@ -91,6 +92,7 @@ class ChatScreen(Screen[None]):
         resume: bool = False,
         url: str | None = None,
         again_s: float | None = None,
+        tries: int = 1,
         board: Board | None = None,
     ) -> None:
         super().__init__()
@@ -107,6 +109,8 @@ class ChatScreen(Screen[None]):
         self._system = system
         self._url = url
         self._again_s = again_s
+        self._tries = tries
+        self._tried = 0
         self._board = board or Board()
         self._resuming = resume
         self.prompt.free = not resume
@@ -222,15 +226,20 @@ class ChatScreen(Screen[None]):
 
     def _reach_again(self) -> None:
         if self._answering is None and self._source.idle:
-            self.run_worker(self._connect(quietly=True), group="connect")
+            self.run_worker(self._connect(), group="connect")
 
-    async def _connect(self, *, quietly: bool = False) -> None:
+    async def _connect(self) -> None:
         from tui.answering import connect
 
+        self._tried += 1
+        patient = self._tried < self._tries
         try:
-            await connect(self._source, self.status_line, lambda: self._answering is None)
+            await connect(
+                self._source, self.status_line, lambda: self._answering is None, patient=patient
+            )
+            self._tried = self._tries  # from now on its answers tell
         except LucieError as error:
-            if self._answering is None and not quietly:  # which else tells it itself
+            if self._answering is None and self._tried == self._tries:  # which else tells it itself
                 self._tell(str(error), ".error")
         if self._about is not None and self._source.info is not None:
             self._about.tell(self._source.info)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["chat"]
 
 _AGAIN_S = 5.0
+_TRIES = 12
 
 
 @click.command(help=say("command.help"), epilog=say("command.example"))
@@ -78,6 +79,8 @@ def chat(
         system=system,
         resume=not new,
         again_s=None if server is None else _AGAIN_S,
+        # A board may start its chat before its server; an address may be wrong.
+        tries=_TRIES if server is not None and server.startswith("unix:") else 1,
         url=None if server is None or on_this_machine(server) else shown_address(server),
         board=Board(
             notices=None if notice is None else _noticed(notice),
