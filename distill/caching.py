@@ -18,7 +18,6 @@ from distill.teaching.identity import teacher_sha256, tokenizer_sha256
 from distill.teaching.online import Online
 from distill.teaching.writing import Plan
 from edge.bundle import Bundle
-from edge.checkpoint import Checkpoint
 from edge.manifest import MANIFEST
 from edge.progress import Progress
 from pretrain.shape import shape
@@ -59,9 +58,9 @@ def cache(
     """
     texts = read_texts(recipe, stage("tokens"))
     path = Path(recipe.teacher.model)
-    check_teacher(path, recipe.tokenizer_path, shape(recipe, texts).vocab_size)
+    vocabulary = shape(recipe, texts).vocab_size
+    checkpoint = check_teacher(path, recipe.tokenizer_path, vocabulary, recipe.data.length)
     order = texts.order(recipe)
-    checkpoint = Checkpoint.open(path)
     identity = Identity(
         data=order.identity,
         tokenizer=tokenizer_sha256(recipe.tokenizer_path),
@@ -79,6 +78,8 @@ def cache(
     known = tuple(
         Bundle.open(p, verify=False) if (p / MANIFEST).is_file() else None for p in parents
     )
+    if recipe.parallel.threads:
+        torch.set_num_threads(recipe.parallel.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     teacher = load_teacher(path)
     nn.Module.to(teacher, device)

@@ -19,6 +19,7 @@ from distill.losses.divergences import (
     skewed_reverse_kl,
 )
 from distill.recipe import DistillRecipe, Teaching
+from distill.teacher_check import check_teacher
 from distill.teaching.cache_bundle import open_cache
 from distill.teaching.identity import teacher_sha256, tokenizer_sha256
 from distill.teaching.online import Online
@@ -28,6 +29,7 @@ from pretrain.fused import fused_mean, mixed, next_token
 from pretrain.materials import Materials
 from pretrain.part import Wanted
 from pretrain.world import World
+from quantize.checkpoint.complete import complete
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,13 +93,16 @@ def make_task(recipe: DistillRecipe, materials: Materials, world: World) -> Dist
             text or vocabulary.
     """
     told = recipe.teacher
+    # Where processes are started by a cluster, nobody has done so before.
+    teacher = check_teacher(
+        Path(told.model), recipe.tokenizer_path, materials.config.vocab_size, recipe.data.length
+    )
     if not world.last:
         return Distillation(None)
     if told.cache is None:
         model = load_teacher(Path(told.model))
         nn.Module.to(model, world.device)
         return Distillation(Online(model, divergence(told)), told.next_token)
-    teacher = Checkpoint.open(Path(told.model))
     cached = open_cache(
         Path(told.cache),
         materials.order,
@@ -130,7 +135,7 @@ def divergence(told: Teaching) -> Divergence:
 
 
 def load_teacher(folder: Path, dtype: str = "auto") -> LlamaForCausalLM:
-    """A teacher as it is on this computer.
+    """A model as it is on this computer, a teacher or who learns in a chat.
 
     Args:
         folder: the model's.
@@ -143,7 +148,9 @@ def load_teacher(folder: Path, dtype: str = "auto") -> LlamaForCausalLM:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # beside ours
-    Checkpoint.open(folder)
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # what it notes is checked here
+    # transformers would fill what is missing at random, and leave out what it does not know.
+    complete(Checkpoint.open(folder))
     return LlamaForCausalLM.from_pretrained(
         folder, dtype=dtype, local_files_only=True, use_safetensors=True
     )

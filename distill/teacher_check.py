@@ -7,20 +7,26 @@ from pathlib import Path
 from distill.errors import DistillError
 from distill.teaching.identity import tokenizer_sha256
 from edge.checkpoint import Checkpoint
+from quantize.checkpoint.complete import complete
 
 __all__ = ["check_teacher"]
 
 
-def check_teacher(path: Path, tokenizer: Path, vocabulary: int) -> None:
+def check_teacher(path: Path, tokenizer: Path, vocabulary: int, length: int) -> Checkpoint:
     """Refuse what cannot be.
 
     Args:
         path: the teacher's folder.
         tokenizer: folder, or `tokenizer.json`, of the student's.
         vocabulary: rows of the student's output matrix.
+        length: tokens of the longest text that it is to read.
+
+    Returns:
+        The teacher.
 
     Raises:
-        LucieError: the teacher cannot be read; it has another tokenizer or another vocabulary.
+        LucieError: the teacher cannot be read, or lacks something; it has another tokenizer or
+            another vocabulary, or is made for shorter texts.
     """
     teacher = Checkpoint.open(path)
     if teacher.config.vocab_size != vocabulary:
@@ -29,3 +35,8 @@ def check_teacher(path: Path, tokenizer: Path, vocabulary: int) -> None:
         )
     if tokenizer_sha256(path) != tokenizer_sha256(tokenizer):
         raise DistillError("train.tokenizer", path=str(path), other=str(tokenizer))
+    window = teacher.config.max_position_embeddings
+    if length > window:
+        raise DistillError("train.window", path=str(path), length=length, window=window)
+    complete(teacher)
+    return teacher

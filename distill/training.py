@@ -43,7 +43,8 @@ def distil(
 
     texts = read_texts(recipe, stage("tokens"))
     vocabulary = shape(recipe, texts).vocab_size
-    check_teacher(Path(recipe.teacher.model), recipe.tokenizer_path, vocabulary)
+    teacher, length = Path(recipe.teacher.model), recipe.data.length
+    check_teacher(teacher, recipe.tokenizer_path, vocabulary, length)
     taught_by = [Path(path) for path in (recipe.teacher.model, recipe.teacher.cache) if path]
     return train(
         recipe,

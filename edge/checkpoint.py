@@ -12,7 +12,7 @@ any program when it is opened. One tensor at a time is in memory.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -35,6 +35,8 @@ _CONFIG = "config.json"
 _INDEX = "model.safetensors.index.json"
 _WHOLE = "model.safetensors"
 _MOST_JSON = 256 << 20  # a tokenizer.json with 256,000 tokens and its merges is 35 MB
+_DERIVED = ("rotary_emb.inv_freq", "attention.bias", "attention.masked_bias")
+"""Endings of names under which old checkpoints store what follows from the config."""
 _FLOATS = {"F32": 4, "F16": 2, "BF16": 2}
 
 
@@ -100,6 +102,23 @@ class Checkpoint:
         except (SafetensorError, OSError) as error:
             raise unreadable(place.file, error) from error
         return tensor
+
+    def check_names(self, known: Container[str]) -> None:
+        """Refuse tensors that would be left out: without them, the model is another.
+
+        Args:
+            known: names of all that a model of this shape has.
+
+        Raises:
+            CheckpointError: one is none of them.
+        """
+        for name in self.tensors:
+            # Where it is tied, the output matrix is the embedding once more.
+            again = self.config.tie_word_embeddings and name == "lm_head.weight"
+            if name not in known and not again and not name.endswith(_DERIVED):
+                raise CheckpointError(
+                    "checkpoint.unknown-tensor", path=str(self.path), tensor=_shown(name)
+                )
 
     def missing(self, name: str) -> CheckpointError:
         """The error that says so."""

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from edge.errors import CheckpointError
 from edge.llama_config import LlamaConfig
+from pretrain.objective import CrossEntropy
+from pretrain.part import Part
 
 if TYPE_CHECKING:
     from edge.checkpoint import Checkpoint
@@ -49,8 +51,13 @@ def of_folder(checkpoint: Checkpoint) -> Source:
 
     The source raises `CheckpointError` where a tensor is missing, has another shape, or holds
     NaN or infinity: in a row that no text reads, training would not meet them.
+
+    Raises:
+        CheckpointError: there are tensors that no such model has, as biases.
     """
     import numpy as np
+
+    checkpoint.check_names(_names(checkpoint.config))
 
     def source(name: str, shape: tuple[int, ...]) -> Tensor:
         array = checkpoint.read(name)
@@ -62,3 +69,10 @@ def of_folder(checkpoint: Checkpoint) -> Source:
         return torch.from_numpy(whole)
 
     return source
+
+
+def _names(config: LlamaConfig) -> set[str]:
+    """What the parameters of a model of that shape are called."""
+    with torch.device("meta"):
+        whole = Part(config, range(config.num_hidden_layers), CrossEntropy())
+    return {name for name, _ in whole.named_parameters()}

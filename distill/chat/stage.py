@@ -20,6 +20,7 @@ from edge.workshop import software
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.result import lay_beside, manifest_of, parents, provenance
 from pretrain.run import Run, Stage, Told, kind
+from quantize.checkpoint.complete import complete
 
 __all__ = ["teach"]
 
@@ -68,10 +69,13 @@ def teach(
 def _checked(recipe: ChatRecipe) -> list[Prompt]:
     """The prompts; what cannot be is said before a process begins."""
     student = Checkpoint.open(Path(recipe.student))
-    check_teacher(Path(recipe.teacher), student.path, student.config.vocab_size)
+    complete(student)
+    asked = student.path, student.config.vocab_size, recipe.answer
+    teacher = check_teacher(Path(recipe.teacher), *asked)
     chat = ChatFormat.of(student)
     prompts = read_prompts([Path(path) for path in recipe.prompts])
-    check_prompts(prompts, chat, recipe.answer, student.config.max_position_embeddings)
+    windows = (model.config.max_position_embeddings for model in (student, teacher))
+    check_prompts(prompts, chat, recipe.answer, min(windows))
     return prompts
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from edge.checkpoint import Checkpoint
 from edge.errors import CheckpointError
 from quantize.checkpoint.floats import NotFiniteError, convert, dtype
-from quantize.checkpoint.llama_tensors import IGNORED, LlamaTensor, tensors
+from quantize.checkpoint.llama_tensors import LlamaTensor, tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,14 +32,7 @@ def complete(checkpoint: Checkpoint) -> list[LlamaTensor]:
             raise checkpoint.missing(tensor.hf)
         if place.shape != tensor.shape:
             raise checkpoint.misshapen(tensor.hf, tensor.shape)
-    known = {tensor.hf for tensor in wanted}
-    if checkpoint.config.tie_word_embeddings:
-        known.add("lm_head.weight")  # the embedding once more
-    for name in checkpoint.tensors:
-        if name not in known and not name.endswith(IGNORED):
-            raise CheckpointError(
-                "checkpoint.unknown-tensor", path=str(checkpoint.path), tensor=name
-            )
+    checkpoint.check_names({tensor.hf for tensor in wanted})
     return wanted
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "IGNORED",
     "ROPE_FREQS",
     "LlamaTensor",
     "interleave",
@@ -33,8 +32,6 @@ __all__ = [
 
 ROPE_FREQS = "rope_freqs.weight"
 """In a GGUF file: what `rope_factors` computes, for models whose positions are stretched."""
-IGNORED = ("rotary_emb.inv_freq", "attention.bias", "attention.masked_bias")
-"""Endings of names under which old checkpoints store what follows from the config."""
 
 
 @dataclass(frozen=True, slots=True)

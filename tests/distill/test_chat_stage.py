@@ -302,6 +302,21 @@ def other_vocabulary(folder: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"vocab_size": 1088}))
 
 
+def lacking(model: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / model / "model.safetensors"
+        weights = load_file(path)
+        del weights["model.layers.2.mlp.up_proj.weight"]
+        save_file(weights, path, {"format": "pt"})
+
+    return change
+
+
+def short(folder: Path) -> None:
+    path = folder / "teacher" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"max_position_embeddings": 20}))
+
+
 def no_template(folder: Path) -> None:
     (folder / "student" / "chat_template.jinja").unlink()
 
@@ -324,6 +339,9 @@ def template(source: str) -> Callable[[Path], None]:
     [
         (other_tokenizer, "train.tokenizer"),
         (other_vocabulary, "train.vocabulary"),
+        (lacking("student"), "checkpoint.missing-tensor"),
+        (lacking("teacher"), "checkpoint.missing-tensor"),
+        (short, "chat.too-long"),
         (no_template, "chat.no-template"),
         (no_end, "chat.no-end"),
         (template("{{ raise_exception('no') }}"), "chat.line"),

@@ -6,14 +6,18 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from transformers import LlamaForCausalLM
+from safetensors.numpy import load_file, save_file
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.utils import logging
 
 from distill.commands import distill
+from distill.distillation import load_teacher
 from distill.errors import DistillError
 from distill.recipe import DistillRecipe, ShrinkRecipe
 from edge.bundle import Bundle
@@ -22,6 +26,7 @@ from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.journal import read_journal
 from pretrain.recipe import read_recipe
 from pretrain.run import Run
+from tests.distill.conftest import TEACHER
 
 RECIPE = """
 evaluate_every = 0
@@ -290,6 +295,74 @@ def test_a_teacher_with_another_tokenizer_is_refused(
     (other / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError):
         lucie("train", recipe, "out", "--set", f"teacher.model={other}")
+
+
+UP = "model.layers.2.mlp.up_proj.weight"
+BIAS = "model.layers.2.self_attn.q_proj.bias"
+WRONG = [
+    ({UP: None}, "checkpoint.missing-tensor"),
+    ({UP: np.zeros((7, 48), np.float32)}, "checkpoint.shape"),
+    ({BIAS: np.ones(64, np.float32)}, "checkpoint.unknown-tensor"),
+]
+
+
+def changed(model: Path, folder: Path, tensors: dict[str, Any]) -> Path:
+    """A copy of a model with other tensors; None: without one."""
+    shutil.copytree(model, folder)
+    (folder / "manifest.json").unlink(missing_ok=True)
+    weights = load_file(model / "model.safetensors") | tensors
+    kept = {name: tensor for name, tensor in weights.items() if tensor is not None}
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize(("tensors", "code"), WRONG)
+def test_a_teacher_that_is_not_whole_teaches_nobody(
+    lucie: Command, recipe: Path, teacher: Path, tmp_path: Path, tensors: dict[str, Any], code: str
+) -> None:
+    other = changed(teacher, tmp_path / "other", tensors)
+    for command in ("train", "cache"):
+        with pytest.raises(CheckpointError) as raised:
+            lucie(command, recipe, "out", "--set", f"teacher.model={other}")
+        assert raised.value.code == code
+        assert not (tmp_path / "out").exists()
+        assert not (tmp_path / "out-training").exists(), "it is said before the work"
+    with pytest.raises(CheckpointError) as raised:  # whoever asks for it
+        load_teacher(other)
+    assert raised.value.code == code
+
+
+@pytest.mark.parametrize("command", ["train", "cache"])
+def test_a_teacher_that_reads_shorter_texts_is_refused(
+    lucie: Command, recipe: Path, make_teacher: Callable[..., Path], tmp_path: Path, command: str
+) -> None:
+    other = make_teacher(max_position_embeddings=31)
+    with pytest.raises(DistillError) as raised:
+        lucie(command, recipe, "out", "--set", f"teacher.model={other}")
+    assert raised.value.code == "train.window"
+    assert not (tmp_path / "out-training").exists()
+
+
+def test_a_cache_is_made_by_as_many_threads_as_asked_and_in_silence(
+    lucie: Command, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    said: list[int] = []
+    monkeypatch.setattr(
+        LlamaForCausalLM, "from_pretrained",
+        lambda *_, **__: said.append(logging.get_verbosity()) or LlamaForCausalLM(small()),
+    )  # fmt: skip
+    lucie("cache", recipe, "cache", "--set", "schedule.steps=1", "--set", "parallel.threads=3")
+    assert asked == [3]
+    assert said == [logging.ERROR]
+
+
+def small() -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=TEACHER["vocab_size"], hidden_size=16, intermediate_size=16,
+        num_hidden_layers=1, num_attention_heads=2,
+    )  # fmt: skip
 
 
 def test_a_cache_of_other_text_or_too_little_is_refused(lucie: Command, recipe: Path) -> None:

@@ -495,6 +495,18 @@ def test_damaged_weights_are_refused_even_where_no_text_reads_them(tmp_path: Pat
     assert raised.value.code == "checkpoint.not-finite"
 
 
+def test_weights_that_no_llama_model_has_are_not_left_out(tmp_path: Path) -> None:
+    weights = tiny.weights(tiny.CONFIG)
+    weights["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.zeros(16, np.float32)
+    folder = tiny.write(tmp_path / "model", tiny.CONFIG, weights)
+    assert of_folder(Checkpoint.open(folder)), "what follows from the config is no matter"
+    weights["model.layers.1.self_attn.q_proj.bias"] = np.ones(256, np.float32)
+    checkpoint = Checkpoint.open(tiny.write(folder, tiny.CONFIG, weights))
+    with pytest.raises(CheckpointError) as raised:
+        of_folder(checkpoint)
+    assert raised.value.code == "checkpoint.unknown-tensor"
+
+
 @pytest.mark.parametrize("out", ["/", ".", ""])
 def test_what_has_no_name_is_no_place_for_a_model(
     kitchen: Path, out: str, capsys: pytest.CaptureFixture[str]
