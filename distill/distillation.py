@@ -18,9 +18,10 @@ from distill.losses.divergences import (
     skewed_forward_kl,
     skewed_reverse_kl,
 )
+from distill.pruning.identity import fingerprint
 from distill.recipe import DistillRecipe, Teaching
 from distill.teacher_check import check_teacher
-from distill.teaching.cache_bundle import open_cache
+from distill.teaching.cache_bundle import cache_sha256, open_cache
 from distill.teaching.identity import teacher_sha256, tokenizer_sha256
 from distill.teaching.online import Online
 from distill.teaching.targets import Dense, Sampled, Teacher
@@ -52,9 +53,13 @@ class Distillation:
     Args:
         teacher: who says what is wanted; None: nobody asks.
         next_token: weight of the plain loss on the text itself.
+        taught_by: identity of the teacher, or of what it has said.
     """
 
-    def __init__(self, teacher: Teacher | None, next_token: float = 0.0) -> None:
+    def __init__(
+        self, teacher: Teacher | None, next_token: float = 0.0, taught_by: str = ""
+    ) -> None:
+        self.taught_by = taught_by
         self._teacher = teacher
         self._next_token = next_token
         self._head: tuple[Tensor, Divergence] | None = None
@@ -97,12 +102,13 @@ def make_task(recipe: DistillRecipe, materials: Materials, world: World) -> Dist
     teacher = check_teacher(
         Path(told.model), recipe.tokenizer_path, materials.config.vocab_size, recipe.data.length
     )
+    taught_by = cache_sha256(Path(told.cache)) if told.cache else fingerprint(teacher)
     if not world.last:
-        return Distillation(None)
+        return Distillation(None, taught_by=taught_by)
     if told.cache is None:
         model = load_teacher(Path(told.model))
         nn.Module.to(model, world.device)
-        return Distillation(Online(model, divergence(told)), told.next_token)
+        return Distillation(Online(model, divergence(told)), told.next_token, taught_by)
     cached = open_cache(
         Path(told.cache),
         materials.order,
@@ -110,7 +116,7 @@ def make_task(recipe: DistillRecipe, materials: Materials, world: World) -> Dist
         teacher=teacher_sha256(teacher),
     )
     check_enough(recipe, len(cached))
-    return Distillation(cached, told.next_token)
+    return Distillation(cached, told.next_token, taught_by)
 
 
 def check_enough(recipe: DistillRecipe, sequences: int) -> None:

@@ -57,6 +57,8 @@ class _State(BaseModel):
     """Identity of the recipe."""
     data: str
     """Identity of what it reads, and in which order."""
+    taught_by: str | None = None
+    """Identity of who teaches; None: it is older than this note."""
     files: dict[str, int]
     """Sizes in bytes."""
 
@@ -69,12 +71,16 @@ class Checkpoints:
         recipe: identity of its recipe.
         data: identity of the order in which it reads.
         world: the processes.
+        taught_by: identity of who teaches; empty: nobody.
     """
 
-    def __init__(self, folder: Path, recipe: str, data: str, world: World) -> None:
+    def __init__(
+        self, folder: Path, recipe: str, data: str, world: World, *, taught_by: str = ""
+    ) -> None:
         self.folder = folder
         self._recipe = recipe
         self._data = data
+        self._taught_by = taught_by
         self._world = world
 
     def save(self, step: int, part: Part, optimizer: Optimizer) -> None:
@@ -98,7 +104,7 @@ class Checkpoints:
             self._world.wait()
             if self._world.first:
                 files = {each.name: each.stat().st_size for each in sorted(draft.iterdir())}
-                state = _State(step=step, recipe=self._recipe, data=self._data, files=files)
+                state = self._state(step, files)
                 (draft / _STATE).write_text(state.model_dump_json(indent=1), encoding="utf-8")
                 _sync(draft)
                 if target.exists():
@@ -135,6 +141,15 @@ class Checkpoints:
         if self._world.first:
             shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _state(self, step: int, files: dict[str, int]) -> _State:
+        return _State(
+            step=step,
+            recipe=self._recipe,
+            data=self._data,
+            taught_by=self._taught_by,
+            files=files,
+        )
+
     def _of(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
 
@@ -151,6 +166,8 @@ class Checkpoints:
         if (state.recipe, state.data) != (self._recipe, self._data):
             code = "train.other-recipe" if state.recipe != self._recipe else "train.other-data"
             raise PretrainError(code, path=str(self.folder.parent))
+        if state.taught_by not in (None, self._taught_by):
+            raise PretrainError("train.other-teacher", path=str(self.folder.parent))
         for name, size in state.files.items():
             file = path / name
             if not file.is_file() or file.stat().st_size != size:

@@ -13,15 +13,25 @@ from edge.progress import Progress
 from edge.workshop import software
 from pretrain.recipe import Recipe
 
-__all__ = ["lay_beside", "manifest_of", "parents", "provenance", "publish", "recorded"]
+__all__ = [
+    "BESIDE",
+    "lay_beside",
+    "lay_licence",
+    "manifest_of",
+    "parents",
+    "provenance",
+    "publish",
+    "recorded",
+]
 
-_BESIDE = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "generation_config.json",
-    "chat_template.jinja",
-)
+_TEXT = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "tokenizer.model", "vocab.json", "merges.txt", "chat_template.jinja", "generation_config.json",
+)  # fmt: skip
+_LICENCE = ("LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.md", "NOTICE.txt")
+BESIDE = _TEXT + _LICENCE
+"""What goes along unchanged with a model that is made of another; README.md would describe that
+other one."""
 _PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 
 
@@ -74,6 +84,8 @@ def publish(
         progress: called while hashing.
     """
     lay_beside(recipe.tokenizer_path, folder)
+    if recipe.model.start:
+        lay_licence(Path(recipe.model.start), folder)
     manifest = Manifest(
         kind="model",
         name=out.name,
@@ -97,11 +109,21 @@ def lay_beside(source: Path, folder: Path) -> None:
         source: the folder that has them, or the `tokenizer.json` alone.
         folder: where they go.
     """
-    for name in _BESIDE if source.is_dir() else ():
+    for name in _TEXT if source.is_dir() else ():
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
     if source.is_file():
         shutil.copyfile(source, folder / "tokenizer.json")
+
+
+def lay_licence(source: Path, folder: Path) -> None:
+    """Copy the licence of the model in `source`, and its notice, to what is made of its weights.
+
+    Licences ask for it (Apache-2.0, section 4). That of a tokenizer alone is not one of weights.
+    """
+    for name in _LICENCE:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
 
 
 def recorded(recipe: Recipe) -> dict[str, Any]:

@@ -17,6 +17,10 @@ class Task(Protocol):
     """Distillation has others than training on text."""
 
     @property
+    def taught_by(self) -> str:
+        """Identity of who teaches, the same in every process; empty: the text alone does."""
+
+    @property
     def objective(self) -> Objective:
         """What is to become small."""
 
@@ -32,6 +36,7 @@ class Task(Protocol):
 class NextToken:
     """The text itself: at each token, the one that follows."""
 
+    taught_by = ""
     objective: Objective = CrossEntropy()
 
     def wanted(self, indices: range, ids: Tensor) -> Wanted:  # noqa: ARG002 - the text says all

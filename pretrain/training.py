@@ -65,7 +65,11 @@ class Training:
         share = len(world.share(recipe.batch.sequences))
         self.gradients = Gradients(self.part, world, share, recipe.batch.together)
         self.checkpoints = Checkpoints(
-            Run(folder).checkpoints, recipe.sha256(), materials.order.identity, world
+            Run(folder).checkpoints,
+            recipe.sha256(),
+            materials.order.identity,
+            world,
+            taught_by=task.taught_by,
         )
         self.step = self.checkpoints.restore(self.part, self.optimizer)
         """Steps done."""

@@ -18,7 +18,7 @@ from edge.manifest import Manifest, Provenance, least_known
 from edge.progress import Progress
 from edge.workshop import software
 from pretrain.errors import PretrainError, PretrainUsageError
-from pretrain.result import lay_beside, manifest_of, parents, provenance
+from pretrain.result import lay_beside, lay_licence, manifest_of, parents, provenance
 from pretrain.run import Run, Stage, Told, kind
 from quantize.checkpoint.complete import complete
 
@@ -61,6 +61,7 @@ def teach(
             _train(recipe, run, stage("train"), told, stopping)
         weights, metrics = run.take_result(draft)
         lay_beside(Path(recipe.student), weights)
+        lay_licence(Path(recipe.student), weights)
         manifest = _manifest(recipe, out.name, prompts, metrics)
         files = {file.name: file for file in weights.iterdir()}
         return Bundle.write(out, manifest, files, move=True, progress=stage("hash"))

@@ -25,6 +25,7 @@ __all__ = ["State"]
 
 _STEP = "step"
 _PROMPTS = "prompts"
+_TEACHER = "teacher"
 
 
 class State:
@@ -33,17 +34,20 @@ class State:
     Args:
         path: where it is.
         prompts: `identity` of what is asked.
+        teacher: `fingerprint` of who judges the answers.
     """
 
-    def __init__(self, path: Path, prompts: str) -> None:
+    def __init__(self, path: Path, prompts: str, teacher: str) -> None:
         self._path = path
         self._prompts = prompts
+        self._teacher = teacher
 
     def step(self) -> int:
         """Steps that are done.
 
         Raises:
-            DistillError: it is damaged, or other prompts were answered.
+            DistillError: it is damaged, or other prompts were answered, or another teacher
+                has judged.
         """
         if not self._path.exists():
             return 0
@@ -55,12 +59,14 @@ class State:
             raise self._damaged(error) from error
         if facts.get(_PROMPTS) != self._prompts:
             raise DistillError("chat.other-prompts", path=str(self._path.parent.parent))
+        if facts.get(_TEACHER, self._teacher) != self._teacher:  # older files do not name it
+            raise DistillError("chat.other-teacher", path=str(self._path.parent.parent))
         return step
 
     def save(self, model: nn.Module, optimizer: Optimizer, step: int) -> None:
         """Note all that going on takes."""
         self._path.parent.mkdir(exist_ok=True)
-        facts = {_STEP: str(step), _PROMPTS: self._prompts}
+        facts = {_STEP: str(step), _PROMPTS: self._prompts, _TEACHER: self._teacher}
         write_tensors(self._path, gather(model, optimizer), facts)
 
     def restore(self, model: nn.Module, optimizer: Optimizer) -> None:

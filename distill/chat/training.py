@@ -37,6 +37,7 @@ from distill.chat.recipe import ChatRecipe
 from distill.chat.state import State
 from distill.distillation import load_teacher
 from distill.errors import DistillError
+from distill.pruning.identity import fingerprint
 from edge.checkpoint import Checkpoint
 from pretrain.journal import Journal, read_journal
 from pretrain.run import Run
@@ -189,7 +190,8 @@ def train(
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     prompts = read_prompts([Path(path) for path in recipe.prompts])
-    state = State(run.checkpoints / "training.safetensors", identity(prompts))
+    teacher = fingerprint(Checkpoint.open(Path(recipe.teacher)))
+    state = State(run.checkpoints / "training.safetensors", identity(prompts), teacher)
     begun = state.step()
     student = load_teacher(Path(recipe.student), "float32")
     optimizer = AdamW(student.parameters(), lr=recipe.rate, betas=(0.9, 0.95), weight_decay=0.0)

@@ -24,6 +24,7 @@ from edge.checkpoint import Checkpoint
 from edge.llama_config import LlamaConfig
 from edge.manifest import Manifest, Parent
 from edge.workshop import software, workshop
+from pretrain.result import BESIDE
 from quantize.checkpoint.complete import complete
 from quantize.checkpoint.source import Source
 
@@ -40,12 +41,6 @@ __all__ = ["KEPT", "prune"]
 KEPT = "pruning.json"
 """The file that says what was kept, for whoever wants to prove or to repeat it."""
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_COPIED = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "tokenizer.model", "vocab.json", "merges.txt", "chat_template.jinja",
-    "generation_config.json", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE",
-)  # fmt: skip
-"""What goes along unchanged; README.md would describe another model."""
 
 
 def prune(
@@ -91,7 +86,7 @@ def prune(
         _write_config(checkpoint, student, draft / "config.json")
         record = _record(known, rules, kept, scales, tied)
         (draft / KEPT).write_text(json.dumps(record) + "\n", encoding="utf-8")
-        for name in _COPIED:
+        for name in BESIDE:
             if (checkpoint.path / name).is_file():
                 shutil.copyfile(checkpoint.path / name, draft / name)
         manifest = _manifest(source, importance, student, out, rules)

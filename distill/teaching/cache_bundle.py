@@ -30,7 +30,7 @@ from edge.workshop import held, software, workshop
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CacheRecipe", "cached_sequences", "make_cache", "open_cache"]
+__all__ = ["CacheRecipe", "cache_sha256", "cached_sequences", "make_cache", "open_cache"]
 
 _WORK = ".caching"
 
@@ -165,7 +165,9 @@ def open_cache(
         if wanted is not None and has != wanted:
             raise _foreign(what, path, has, wanted)
     plan = recipe.plan
-    shards = [path / plan.name(shard) for shard in range(plan.shards)]
+    # Of a manifest that lies, no list is made as long as it says.
+    as_many = plan.shards == len(bundle.manifest.files)
+    shards = [path / plan.name(shard) for shard in range(plan.shards)] if as_many else []
     if {shard.name for shard in shards} != bundle.manifest.files.keys():
         raise DistillError("cache.no-cache", path=str(path))
     cached = Cached(shards, identity, plan.per_shard, plan.sequences)
@@ -180,6 +182,16 @@ def cached_sequences(path: Path) -> int:
         LucieError: it is no cache.
     """
     return _recipe(path, _opened(path).manifest).sequences
+
+
+def cache_sha256(path: Path) -> str:
+    """Identity of what is in the cache `path`: of its words, whoever put them in how many files.
+
+    Raises:
+        LucieError: it is no cache.
+    """
+    identity = _recipe(path, _opened(path).manifest).identity
+    return hashlib.sha256(identity.model_dump_json().encode()).hexdigest()
 
 
 def _opened(path: Path, verifying: Progress | None = None) -> Bundle:

@@ -205,6 +205,13 @@ def test_what_was_stopped_goes_on_to_the_same_weights(
         lucie("chat", stage, "out", "--set", "steps=24")
     assert changed.value.code == "chat.other-prompts"
     write(tmp_path, prompts)
+    weights = tmp_path / "teacher" / "model.safetensors"
+    taught = weights.read_bytes()
+    shutil.copy(tmp_path / "student" / "model.safetensors", weights)
+    with pytest.raises(DistillError) as another:
+        lucie("chat", stage, "out", "--set", "steps=24")
+    assert another.value.code == "chat.other-teacher"
+    weights.write_bytes(taught)
     state = work / "checkpoints" / "training.safetensors"
     kept = state.read_bytes()
     state.write_bytes(kept[: len(kept) // 2])
