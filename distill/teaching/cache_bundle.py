@@ -165,9 +165,9 @@ def open_cache(
         if wanted is not None and has != wanted:
             raise _foreign(what, path, has, wanted)
     plan = recipe.plan
-    # Of a manifest that lies, no list is made as long as it says.
-    as_many = plan.shards == len(bundle.manifest.files)
-    shards = [path / plan.name(shard) for shard in range(plan.shards)] if as_many else []
+    if plan.shards != len(bundle.manifest.files):  # before a list is as long as a lie
+        raise DistillError("cache.no-cache", path=str(path))
+    shards = [path / plan.name(shard) for shard in range(plan.shards)]
     if {shard.name for shard in shards} != bundle.manifest.files.keys():
         raise DistillError("cache.no-cache", path=str(path))
     cached = Cached(shards, identity, plan.per_shard, plan.sequences)

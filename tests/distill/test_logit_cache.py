@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from distill.errors import DistillError, DistillUsageError
 from distill.losses.divergences import forward_kl, mean, reverse_kl
 from distill.teaching import writing
-from distill.teaching.cache_bundle import make_cache, open_cache
+from distill.teaching.cache_bundle import CacheRecipe, make_cache, open_cache
 from distill.teaching.cache_format import Identity, decode
 from distill.teaching.identity import teacher_sha256
 from distill.teaching.online import Online
@@ -343,6 +343,21 @@ def test_another_bundle_is_no_cache(tmp_path: Path, teacher: Counting) -> None:
         Bundle.write(tmp_path / kind, known, {})
         with pytest.raises(DistillError, match="no cache"):
             open_cache(tmp_path / kind, Order())
+
+
+def test_a_manifest_that_lies_makes_no_long_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan()
+    told = CacheRecipe(identity=made.identity, sequences=1_000_000, per_shard=1)
+    recipe = told.model_dump(mode="json")
+    known = Manifest(kind="logits", name="x", provenance="unknown", recipe=recipe)
+    Bundle.write(tmp_path / "cache", known, {})
+    named: list[int] = []
+    monkeypatch.setattr(Plan, "name", lambda _, shard: f"{named.append(shard)}")
+    with pytest.raises(DistillError, match="no cache"):
+        open_cache(tmp_path / "cache", Order())
+    assert not named
 
 
 def test_the_likeliest_words_with_their_probabilities(tmp_path: Path, online: Online) -> None:
