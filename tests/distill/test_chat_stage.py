@@ -183,7 +183,9 @@ def until(folder: Path, step: int) -> None:
 def test_what_was_stopped_goes_on_to_the_same_weights(
     lucie: Command, stage: Path, tmp_path: Path
 ) -> None:
+    (tmp_path / "student" / "NOTICE").write_text("of its makers", encoding="utf-8")
     lucie("chat", stage, "whole", "--set", "steps=24")
+    assert (tmp_path / "whole" / "NOTICE").read_text(encoding="utf-8") == "of its makers"
     child = program(stage, tmp_path / "out", "steps=24")
     work = tmp_path / "out-training"
     until(work, 3)

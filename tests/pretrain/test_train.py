@@ -144,6 +144,20 @@ def test_any_number_of_processes_learn_the_same(
         np.testing.assert_allclose(made[name], tensor, atol=2e-3, err_msg=name)
 
 
+@pytest.mark.long("pretrain", "edge/attended.py")
+@pytest.mark.parametrize("parts", [("data",), ("data", "tensor", "pipeline")], ids=["data", "all"])
+def test_processes_learn_the_same_in_bfloat16(
+    kitchen: Path, tmp_path: Path, parts: tuple[str, ...]
+) -> None:
+    """But for rounding: one alone keeps its norms in float32, FSDP does not."""
+    settings = ["precision=bfloat16", "schedule.steps=6"]
+    cook(kitchen, tmp_path / "one", *settings)
+    cook(kitchen, tmp_path / "many", *settings, *(f"parallel.{part}=2" for part in parts))
+    one, many = losses(tmp_path / "one"), losses(tmp_path / "many")
+    assert len(many) == 6
+    np.testing.assert_allclose(many, one, rtol=2e-3)
+
+
 BEGIN = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
     "from edge.cli import main; raise SystemExit(main())"
