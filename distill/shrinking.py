@@ -34,6 +34,7 @@ from edge.bundle import Bundle
 from edge.checkpoint import Checkpoint
 from edge.errors import StoreError
 from edge.workshop import held
+from pretrain.recipe import Recipe
 from pretrain.run import Run, Stage, Told, train
 
 if TYPE_CHECKING:
@@ -107,6 +108,13 @@ def _check_cache(training: DistillRecipe, path: Path) -> None:
     check_enough(training, cached_sequences(path))
 
 
+def _check_trained(made: Path, training: Recipe) -> None:
+    """Refuse a baseline of another recipe: baselines may change while all else stays."""
+    work = training_run(made)
+    if work.read(Recipe).sha256() != training.sha256():
+        raise DistillError("shrink.other-baseline", path=str(made), work=str(work.folder))
+
+
 def _begin(recipe: ShrinkRecipe, run: Run) -> None:
     """Make the folder, or find it with the same recipe in it."""
     text = recipe.model_dump_json(by_alias=True, indent=1)
@@ -173,8 +181,10 @@ class _Work:
             rates["scratch"] = asked.scratch_rate
         for role, rate in rates.items():
             made = self.folder / f"{n + 1}-{role}"
-            if not made.exists():
-                training = baseline(role, self.recipe.training(n, pruned), rate)
+            training = baseline(role, self.recipe.training(n, pruned), rate)
+            if made.exists():
+                _check_trained(made, training)
+            else:
                 train(
                     training, made, training_run(made), self._stage(role),
                     told=self.told, stopping=self.stopping,

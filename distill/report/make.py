@@ -9,6 +9,8 @@ from pathlib import Path
 from distill.recipe import ShrinkRecipe
 from distill.report.entries import Curve, Entry, Point, Report
 from distill.report.measure import Subject, measure
+from distill.teaching.identity import teacher_sha256
+from edge.checkpoint import Checkpoint
 from pretrain.journal import read_journal
 from pretrain.run import Run, Stage
 from pretrain.texts import read_texts
@@ -46,7 +48,9 @@ def make_report(
     for subject in subjects:
         trained = subject.role not in ("teacher", "pruned")
         tokens = _tokens(recipe, subject.step) if trained else 0
-        file = kept / f"{subject.step}-{subject.role}.json"
+        # By its weights, too: a model that was removed and trained again is measured again.
+        known = teacher_sha256(Checkpoint.open(subject.folder), stage("verify"))
+        file = kept / f"{subject.step}-{subject.role}-{known[:8]}.json"
         entries.append(measure(subject, recipe, texts, tokens, file, stage, entries))
         if trained:
             curves.append(_curve(recipe, subject))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,13 +131,34 @@ class TestOfARun:
 
     def test_what_was_measured_is_not_measured_again(self, shrunk: Path) -> None:
         (kept,) = (shrunk / "small-training").glob("report-*")
-        (kept / "1-scratch.json").write_text('{"step":', encoding="utf-8")
+        (scratch,) = kept.glob("1-scratch-*.json")
+        scratch.write_text('{"step":', encoding="utf-8")
         before = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
         (shrunk / "small").rename(shrunk / "first")
         run(shrunk)
         after = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
         again = {path.name for path in after if after[path] != before.get(path)}
-        assert again == {"1-scratch.json"}, "damaged by a pulled plug"
+        assert again == {scratch.name}, "damaged by a pulled plug"
+
+    def test_a_baseline_of_another_recipe_is_trained_and_measured_anew(self, shrunk: Path) -> None:
+        work = shrunk / "small-training"
+        (kept,) = work.glob("report-*")
+        before = set(kept.iterdir())
+        (shrunk / "small").rename(shrunk / "second")
+        recipe = (shrunk / "recipe.toml").read_text(encoding="utf-8")
+        (shrunk / "recipe.toml").write_text(recipe.replace("1e-2", "1e-5"), encoding="utf-8")
+        with pytest.raises(DistillError) as refused:
+            run(shrunk)
+        assert refused.value.code == "shrink.other-baseline"
+        shutil.rmtree(work / "1-scratch")
+        shutil.rmtree(work / "1-scratch-training")
+        run(shrunk)
+        (new,) = set(kept.iterdir()) - before
+        assert new.name.startswith("1-scratch-")
+        told = read_report(shrunk / "small")
+        (curve,) = (curve for curve in told.curves if curve.role == "scratch")
+        (entry,) = (entry for entry in told.entries if entry.role == "scratch")
+        assert entry.bits_per_byte["fr"] == pytest.approx(curve.points[-1].bits_per_byte["fr"])
 
     def test_the_command_shows_and_draws_it(self, shrunk: Path, tmp_path: Path) -> None:
         shown = invoke("report", shrunk / "small", "--picture", tmp_path / "p.png")
