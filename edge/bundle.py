@@ -26,7 +26,7 @@ from typing import Self
 
 from pydantic import BaseModel, ValidationError
 
-from edge.durable import sync_folder
+from edge.durable import sync_folder, sync_tree
 from edge.errors import DamagedModelError, ModelError, StoreError
 from edge.fault import fault_text
 from edge.manifest import FORMAT, MANIFEST, File, Manifest, inside
@@ -118,8 +118,8 @@ class Bundle:
             }
             complete = manifest.model_copy(update={"files": made})
             raw = complete.model_dump_json(indent=1).encode() + b"\n"
-            _write_durably(draft / MANIFEST, raw)
-            _sync_folders(draft)
+            (draft / MANIFEST).write_bytes(raw)
+            sync_tree(draft)
             draft.rename(target)
         except BaseException:
             if move:
@@ -251,8 +251,6 @@ def _copy(source: Path, target: Path, count: Count) -> File:
             digest.update(block)
             size += len(block)
             count.add(len(block))
-        writer.flush()
-        os.fsync(writer.fileno())
     return File(sha256=digest.hexdigest(), size=size)
 
 
@@ -261,15 +259,3 @@ def _give_back(draft: Path, files: Mapping[str, Path]) -> None:
     for name, source in files.items():
         if (draft / name).exists() and not source.exists():
             (draft / name).rename(source)
-
-
-def _write_durably(path: Path, raw: bytes) -> None:
-    with path.open("xb") as writer:
-        writer.write(raw)
-        writer.flush()
-        os.fsync(writer.fileno())
-
-
-def _sync_folders(root: Path) -> None:
-    for folder in [root, *(path for path in root.rglob("*") if path.is_dir())]:
-        sync_folder(folder)

@@ -17,7 +17,7 @@ from edge.bundle import DRAFT_PREFIX
 from edge.errors import StoreError, UsageError
 from edge.store import NAME
 
-__all__ = ["held", "software", "workshop"]
+__all__ = ["held", "link_or_copy", "software", "workshop"]
 
 
 @contextmanager
@@ -66,6 +66,18 @@ def _sweep(parent: Path, prefix: str) -> None:
         if left.name.startswith(prefix) and left.is_dir() and not left.is_symlink():
             with suppress(OSError), held(left):
                 shutil.rmtree(left)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """The same bytes under another name, without a copy where the disk can.
+
+    Raises:
+        OSError: it cannot; the disk is full, or takes nothing.
+    """
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another disk, or one that knows no links
+        shutil.copyfile(source, target)
 
 
 def software(*packages: str) -> dict[str, str]:

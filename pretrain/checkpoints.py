@@ -11,7 +11,6 @@ A checkpoint is written to a hidden folder that is renamed, and the one before g
 
 from __future__ import annotations
 
-import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from torch.distributed.checkpoint.hf_storage import (
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from edge.durable import sync_folder, sync_tree
 from pretrain.disk import unwritten
 from pretrain.errors import PretrainError
 from pretrain.part import Part
@@ -84,12 +84,15 @@ class Checkpoints:
         self._world = world
 
     def save(self, step: int, part: Part, optimizer: Optimizer) -> None:
-        """Leave a checkpoint of this step; every process must call it.
+        """Leave a checkpoint of this step, if there is none; every process must call it.
 
         Raises:
             PretrainError: there is no room, or the disk takes nothing.
         """
         target = self._of(step)
+        # What it was taken up from, or what was saved just before it was measured.
+        if self._world.any(self._world.first and target.exists())[0]:
+            return
         draft = target.with_name(f"{_DRAFT}{target.name}")
         with _written(self.folder):
             if self._world.first:
@@ -106,10 +109,9 @@ class Checkpoints:
                 files = {each.name: each.stat().st_size for each in sorted(draft.iterdir())}
                 state = self._state(step, files)
                 (draft / _STATE).write_text(state.model_dump_json(indent=1), encoding="utf-8")
-                _sync(draft)
-                if target.exists():
-                    shutil.rmtree(target)
+                sync_tree(draft)
                 draft.rename(target)
+                sync_folder(self.folder)
                 for _, old in self._found()[:-_KEPT]:
                     shutil.rmtree(old)
         self._world.wait()
@@ -135,11 +137,6 @@ class Checkpoints:
         except CheckpointException as error:
             raise PretrainError("train.damaged", path=str(path)) from error
         return state.step
-
-    def clear(self) -> None:
-        """Remove all of them: the training is finished."""
-        if self._world.first:
-            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _state(self, step: int, files: dict[str, int]) -> _State:
         return _State(
@@ -212,12 +209,3 @@ def _first(error: BaseException) -> str | None:
     """The reason of the first process that failed."""
     failures = getattr(error, "failures", {})
     return next((str(each[0]) for each in failures.values()), None)
-
-
-def _sync(folder: Path) -> None:
-    for path in (*folder.iterdir(), folder):
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)

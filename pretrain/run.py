@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from edge.attended import DiedError, attend
 from edge.bundle import Bundle
+from edge.durable import replace_file, sync_folder, sync_tree
 from edge.errors import CheckpointError, DamagedModelError, LucieError, ModelError, StoreError
 from edge.progress import Progress
-from edge.workshop import held, workshop
+from edge.workshop import held, link_or_copy, workshop
 from pretrain.disk import unwritten
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.recipe import BaseRecipe, Recipe
@@ -27,6 +28,9 @@ __all__ = ["PLAIN", "Kind", "Run", "Stage", "Told", "kind", "train"]
 R = TypeVar("R", bound=BaseRecipe)
 Stage = Callable[[str], Progress]
 Told = Callable[[int, float, float], object]
+
+_METRICS = "metrics.json"
+_Metrics = TypeAdapter(dict[str, float])
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +123,37 @@ class Run:
             yield draft
 
     def take_result(self, draft: Path) -> tuple[Path, dict[str, float]]:
-        """A copy of what was trained, in the draft of a bundle: its weights, and its metrics."""
+        """What was trained, in the draft of a bundle: its weights, and its metrics.
+
+        The weights are those of the result, under a second name where the disk can.
+
+        Raises:
+            PretrainError: the result is damaged.
+            OSError: the disk is full, or takes nothing.
+        """
+        metrics = self.result / _METRICS
+        try:
+            known = _Metrics.validate_json(metrics.read_bytes())
+        except (FileNotFoundError, ValidationError) as error:
+            raise PretrainError("train.damaged-result", path=str(self.result)) from error
         weights = draft / "model"
-        shutil.copytree(self.result, weights)
-        metrics = weights / "metrics.json"
-        known = json.loads(metrics.read_text(encoding="utf-8"))
-        metrics.unlink()
+        weights.mkdir()
+        for file in self.result.iterdir():
+            if file != metrics:
+                link_or_copy(file, weights / file.name)
         return weights, known
+
+    def leave_result(self, draft: Path, metrics: Mapping[str, float]) -> None:
+        """Make a folder of weights the result, and remove the checkpoints: it is finished.
+
+        Raises:
+            OSError: the disk is full, or takes nothing; the checkpoints are there.
+        """
+        (draft / _METRICS).write_text(json.dumps(metrics), encoding="utf-8")
+        sync_tree(draft)
+        draft.rename(self.result)
+        sync_folder(self.folder)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def begin(self, recipe: BaseRecipe) -> None:
         """Note the recipe in the folder, or find it with the same training in it.
@@ -141,9 +169,7 @@ class Run:
                 raise PretrainError("train.other-recipe", path=str(self.folder))
         elif any(self.folder.iterdir()):
             raise PretrainError("train.not-ours", path=str(self.folder))
-        draft = self.recipe.with_suffix(".tmp")
-        draft.write_text(recipe.model_dump_json(by_alias=True, indent=1), encoding="utf-8")
-        draft.replace(self.recipe)
+        replace_file(self.recipe, recipe.model_dump_json(by_alias=True, indent=1).encode())
 
     def read(self, kind: type[R]) -> R:
         """The recipe that it holds, of this kind.

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from edge.durable import sync_folder, sync_tree
 from edge.manifest import MANIFEST, DataSource, all_of
 from edge.progress import Progress
 from pretrain.documents import Document, Split, read_documents
@@ -151,6 +152,7 @@ def tokenized(
                 _write(choice, tokenizer, separator, draft, progress)
                 if not target.is_dir():  # else somebody else was quicker, with the same
                     draft.rename(target)
+                    sync_folder(cache)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
         except OSError as error:
@@ -177,6 +179,7 @@ def _write(
             progress(count.size, None)
     about = count.about(digest.hexdigest(), "uint16" if dtype.itemsize == 2 else "uint32")
     (folder / _ABOUT).write_text(about.model_dump_json(indent=1), encoding="utf-8")
+    sync_tree(folder)
 
 
 def _some(documents: Iterator[Document]) -> Iterator[list[Document]]:

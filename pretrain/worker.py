@@ -91,8 +91,5 @@ def _leave(training: Training, run: Run, world: World) -> None:
     if world.first:
         config = training.materials.config.as_json() | {"dtype": "float32"}
         (draft / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-        metrics = json.dumps(training.metrics)
-        (draft / "metrics.json").write_text(metrics, encoding="utf-8")
-        draft.rename(run.result)
-        training.checkpoints.clear()
+        run.leave_result(draft, training.metrics)
     world.wait()

@@ -265,10 +265,7 @@ def _leave(run: Run, recipe: ChatRecipe, student: LlamaForCausalLM) -> None:
     config.pop("torch_dtype", None)
     config["dtype"] = "float32"
     (draft / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-    metrics = json.dumps(_metrics(run))
-    (draft / "metrics.json").write_text(metrics, encoding="utf-8")
-    draft.rename(run.result)
-    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    run.leave_result(draft, _metrics(run))
 
 
 def _metrics(run: Run) -> dict[str, float]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from distill.errors import DistillError
+from edge.durable import replace_file, sync_file, sync_folder
 from edge.workshop import held
 
 if TYPE_CHECKING:
@@ -69,13 +69,10 @@ class Work:
         """Keep what was measured of layer `n`, all or nothing; those before it are not needed."""
         from safetensors.torch import save
 
-        target = self._layer(n)
-        draft = target.with_suffix(".part")
-        with draft.open("wb") as file:
-            file.write(save(dict(figures)))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(target)
+        # A measured layer says that the states behind it stand: so these are on the disk before it.
+        sync_file(self.hidden(n + 1))
+        sync_folder(self.folder)
+        replace_file(self._layer(n), save(dict(figures)))
         for path in self.folder.glob("hidden.*"):
             if path != self.hidden(n + 1):
                 path.unlink()
@@ -112,8 +109,7 @@ class Work:
             draft = path.with_suffix(".part")
             if any(file != draft for file in self.folder.iterdir()):
                 raise DistillError("prune.not-ours", path=str(self.folder)) from None
-            draft.write_text(json.dumps(recipe.model_dump(), indent=1) + "\n", encoding="utf-8")
-            draft.replace(path)
+            replace_file(path, f"{json.dumps(recipe.model_dump(), indent=1)}\n".encode())
         except ValidationError:
             raise DistillError("prune.not-ours", path=str(self.folder)) from None
         else:

@@ -7,7 +7,6 @@ is opened.
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from edge.durable import sync_file, sync_folder
 from quantize.healing.work import damaged
 
 if TYPE_CHECKING:
@@ -43,12 +43,9 @@ def write_tensors(
         full = shutil.disk_usage(draft.parent).free < sum(t.nbytes for t in dense.values())
         draft.unlink(missing_ok=True)
         raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
-    fd = os.open(draft, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync_file(draft)
     draft.replace(path)
+    sync_folder(path.parent)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -172,6 +173,29 @@ def test_what_is_stopped_goes_on_to_the_same_figures(
     both = [(tmp_path / n / "importance.safetensors").read_bytes() for n in ("straight", "out")]
     assert both[0] == both[1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "straight"]
+
+
+def test_states_are_on_the_disk_before_the_layer_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Work(tmp_path)
+    layer = tmp_path / "layers" / "000.safetensors"
+    layer.parent.mkdir()
+    for n in (0, 1):
+        work.hidden(n).write_bytes(b"states")
+    names = {work.hidden(1).stat().st_ino: "states", tmp_path.stat().st_ino: "folder",
+             layer.parent.stat().st_ino: "layers"}  # fmt: skip
+    flushed: list[tuple[str, bool, bool]] = []
+
+    def fsync(descriptor: int) -> None:
+        name = names.get(os.fstat(descriptor).st_ino, "figures")
+        flushed.append((name, layer.exists(), work.hidden(0).exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    work.save(0, {"score": torch.ones(1)})
+    before = [(name, False, True) for name in ("states", "folder", "figures")]
+    assert flushed == [*before, ("layers", True, True)]
+    assert not work.hidden(0).exists()
 
 
 def test_a_damaged_layer_is_told_and_measured_again_on_its_own_states(

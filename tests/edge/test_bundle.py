@@ -82,6 +82,22 @@ def test_moving_takes_the_file_and_trusts_a_known_hash(tmp_path: Path, source: P
     assert refused(made.path, verify=True).code == "bundle.wrong-hash"
 
 
+@pytest.mark.parametrize("move", [True, False])
+def test_every_file_is_flushed_before_the_bundle_has_its_name(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, move: bool
+) -> None:
+    """Also those that are moved: who wrote them may be a library that flushes nothing."""
+    target, before = tmp_path / "toy", set()
+
+    def fsync(descriptor: int) -> None:
+        if not target.exists():
+            before.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    Bundle.write(target, manifest(), {"below/toy.gguf": source}, move=move)
+    assert {path.stat().st_ino for path in (target, *target.rglob("*"))} <= before
+
+
 def test_a_bundle_is_never_overwritten(bundle: Bundle, source: Path) -> None:
     before = bundle.path.stat().st_ino
     with pytest.raises(StoreError) as caught:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from edge.attended import STOPPED
@@ -25,9 +26,14 @@ from edge.errors import CheckpointError, LucieError
 from edge.workshop import held
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.journal import read_journal
+from pretrain.materials import prepared
 from pretrain.recipe import Recipe, read_recipe
 from pretrain.run import Run, train
+from pretrain.task import NextToken
+from pretrain.texts import read_texts
+from pretrain.training import Training
 from pretrain.weights import of_folder
+from pretrain.world import World
 from tests.namespaces import UNSHARE, namespaces
 from tests.quantize import tiny
 
@@ -83,7 +89,6 @@ def test_what_is_made_is_a_model_that_says_where_it_comes_from(plain: Path, kitc
 
 def test_transformers_reads_the_model_and_finds_its_bits_per_byte(plain: Path) -> None:
     """The same figure, from the text, by another program."""
-    import torch
     from transformers import AutoTokenizer, LlamaForCausalLM
 
     from pretrain.documents import read_documents
@@ -158,6 +163,70 @@ def test_processes_learn_the_same_in_bfloat16(
     np.testing.assert_allclose(many, one, rtol=2e-3)
 
 
+def test_the_result_is_on_the_disk_before_the_checkpoints_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path / "run")
+    draft = run.result.with_suffix(".tmp")
+    for folder in (run.checkpoints, draft):
+        folder.mkdir(parents=True)
+    (draft / "model.safetensors").write_bytes(b"weights")
+    inodes = {path.stat().st_ino: path.name for path in (*draft.iterdir(), draft, run.folder)}
+    flushed: list[tuple[str, bool]] = []
+
+    def fsync(descriptor: int) -> None:
+        assert run.checkpoints.exists()
+        name = inodes.get(os.fstat(descriptor).st_ino, "metrics.json")
+        flushed.append((name, run.result.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    run.leave_result(draft, {"loss": 1.0})
+    assert flushed[-1] == ("run", True)
+    assert {*flushed[:-1]} == {
+        (name, False) for name in ("model.safetensors", "metrics.json", "result.tmp")
+    }
+    assert not run.checkpoints.exists()
+
+
+def test_a_result_is_taken_without_a_second_copy(plain: Path, tmp_path: Path) -> None:
+    weights, metrics = Run(plain / "run").take_result(tmp_path)
+    assert metrics == Bundle.open(plain / "out", verify=False).manifest.metrics
+    for file in weights.iterdir():
+        assert file.samefile(plain / "run" / "result" / file.name)
+    assert {file.name for file in weights.iterdir()} == {"config.json", "model.safetensors"}
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[1]", None])
+def test_a_damaged_result_is_told(
+    plain: Path, kitchen: Path, tmp_path: Path, damage: str | None
+) -> None:
+    shutil.copytree(plain / "run", tmp_path / "run")
+    metrics = tmp_path / "run" / "result" / "metrics.json"
+    metrics.unlink() if damage is None else metrics.write_text(damage)
+    with pytest.raises(PretrainError) as raised:
+        cook(kitchen, tmp_path)
+    assert raised.value.code == "train.damaged-result"
+    assert not (tmp_path / "out").exists()
+
+
+@namespaces
+def test_a_disk_without_room_for_the_bundle_is_one_line(
+    plain: Path, kitchen: Path, tmp_path: Path
+) -> None:
+    """The weights have 600 KB, the disk of the bundle 256."""
+    train = [sys.executable, "-c", BEGIN, "pretrain", "train", str(kitchen / "recipe.toml")]
+    train += [str(tmp_path / "small" / "out"), "--work", str(plain / "run"), "--set", *SETTINGS]
+    (tmp_path / "small").mkdir()
+    shell = 'mount -t tmpfs -o size=256k tmpfs "$0" && exec "$@"'
+    done = subprocess.run(
+        [*UNSHARE, "sh", "-c", shell, str(tmp_path / "small"), *train],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("lucie: There is no room left")
+    assert "[(" not in done.stderr
+
+
 BEGIN = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
     "from edge.cli import main; raise SystemExit(main())"
@@ -225,6 +294,19 @@ def test_what_was_stopped_goes_on_to_the_same_end(
     assert [step for step, _ in measured] == [*range(2, 61, 2)]
     np.testing.assert_allclose(losses(tmp_path / "again"), losses(whole), atol=1e-4)
     np.testing.assert_allclose(measured, reference, atol=1e-3)
+
+
+def test_a_checkpoint_that_is_there_is_not_made_again(stopped: Path, tmp_path: Path) -> None:
+    """It may be the only one: a kill between its going and its coming would lose all."""
+    shutil.copytree(stopped / "run", tmp_path / "run")
+    recipe = read_recipe(Recipe, stopped / "kitchen" / "recipe.toml", [*SETTINGS, *LONGER])
+    materials = prepared(recipe, read_texts(recipe, lambda *_: None))
+    world = World(torch.device("cpu"), recipe.parallel)
+    training = Training(recipe, materials, NextToken(), tmp_path / "run", world)
+    folder = Run(tmp_path / "run").checkpoints
+    before = {path: path.stat().st_ino for path in folder.rglob("*")}
+    training.checkpoints.save(training.step, training.part, training.optimizer)
+    assert {path: path.stat().st_ino for path in folder.rglob("*")} == before
 
 
 @pytest.mark.long("pretrain", "edge/attended.py")
