@@ -11,7 +11,7 @@ from edge.text import one_line
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["open_tokenizer"]
+__all__ = ["open_tokenizer", "table_rows"]
 
 _FILE = "tokenizer.json"
 
@@ -33,3 +33,8 @@ def open_tokenizer(path: Path) -> Tokenizer:
         raise CheckpointError(
             "checkpoint.bad-json", path=str(file), reason=one_line(error)
         ) from error
+
+
+def table_rows(tokenizer: Tokenizer) -> int:
+    """How many rows a table of its tokens has: ids may leave gaps, so it is not their count."""
+    return max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1

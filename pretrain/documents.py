@@ -138,7 +138,9 @@ def _of_file(path: Path, name: str) -> Iterator[Document]:
 
 def _whole(path: Path, name: str) -> Document:
     with _readable(path), path.open("rb") as reader:
-        raw = reader.read()
+        raw = reader.read(_LINE_BYTES + 1)
+    if len(raw) > _LINE_BYTES:
+        raise PretrainError("documents.long-file", path=str(path), most=_LINE_BYTES >> 20)
     return Document(name, _decoded(raw, path, 1))
 
 

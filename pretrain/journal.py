@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from pretrain.disk import written
+
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
@@ -28,29 +30,44 @@ class Journal:
     Args:
         folder: of the run.
         step: steps done before.
+
+    Raises:
+        PretrainError: the disk is full, or takes nothing.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        self._folder = folder
         path = folder / _LOG
-        _forget(path, step)
-        self._log: IO[str] = path.open("a", encoding="utf-8")
-        events = str(folder / "tensorboard")
-        self._events: SummaryWriter = SummaryWriter(events, purge_step=step + 1)
+        with written(folder):
+            _forget(path, step)
+            self._log: IO[str] = path.open("a", encoding="utf-8")
+            events = str(folder / "tensorboard")
+            self._events: SummaryWriter = SummaryWriter(events, purge_step=step + 1)
 
     def write(self, step: int, figures: Mapping[str, float | None]) -> None:
-        """Note figures of a step, counted from 1; what is None is not known."""
+        """Note figures of a step, counted from 1; what is None is not known.
+
+        Raises:
+            PretrainError: the disk is full, or takes nothing.
+        """
         known = {name: value for name, value in figures.items() if value is not None}
-        self._log.write(json.dumps({"step": step, **known}) + "\n")
-        self._log.flush()
-        for name, value in known.items():
-            self._events.add_scalar(name, value, step)
+        with written(self._folder):
+            self._log.write(json.dumps({"step": step, **known}) + "\n")
+            self._log.flush()
+            for name, value in known.items():
+                self._events.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Write out what is still in memory."""
-        self._log.close()
-        self._events.close()
+        """Write out what is still in memory.
+
+        Raises:
+            PretrainError: the disk is full, or takes nothing.
+        """
+        with written(self._folder):
+            self._log.close()
+            self._events.close()
 
 
 def read_journal(folder: Path) -> list[dict[str, float]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from edge.manifest import MANIFEST, DataSource, all_of
 from edge.paths import cache_dir
 from edge.progress import Progress
-from edge.tokenizer_file import open_tokenizer
+from edge.tokenizer_file import open_tokenizer, table_rows
 from pretrain.documents import Split
 from pretrain.errors import PretrainUsageError
 from pretrain.order import Order
@@ -53,7 +53,7 @@ class Texts:
     held_out: tuple[HeldOut, ...]
     """By language, of the parts of the mixture or of what the recipe names."""
     vocabulary: int
-    """How many tokens the tokenizer knows."""
+    """Rows that the tokenizer's ids want: the largest, and one."""
     end: int
     """The token behind each document."""
 
@@ -106,7 +106,7 @@ def read_texts(recipe: Recipe, progress: Progress) -> Texts:
     weights = tuple(len(row) if w is None else w for w, row in zip(told, rows, strict=True))
     held_out = (HeldOut(name, row(each)) for name, each in _held_out(recipe, rows).items())
     enough = tuple(each for each in held_out if _enough(recipe, each))
-    return Texts(tuple(rows), weights, enough, tokenizer.get_vocab_size(), separator)
+    return Texts(tuple(rows), weights, enough, table_rows(tokenizer), separator)
 
 
 def _tokenizer(recipe: Recipe) -> tuple[Tokenizer, int]:

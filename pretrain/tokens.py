@@ -11,10 +11,13 @@ training knows what it reads, is the hash of the tokens themselves.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -25,6 +28,7 @@ from pydantic import BaseModel, ConfigDict
 from edge.durable import sync_folder, sync_tree
 from edge.manifest import MANIFEST, DataSource, all_of
 from edge.progress import Progress
+from edge.tokenizer_file import table_rows
 from pretrain.documents import Document, Split, read_documents
 from pretrain.errors import PretrainError
 
@@ -40,6 +44,8 @@ _FORMAT = 2
 """Of what is in the cache: 2 knows every licence of a source."""
 _TOGETHER = 256
 """Documents that the tokenizer reads at once, on all cores."""
+_CHARACTERS = 1 << 20
+"""At most of these together, but for one document that is longer: tokens take 36 times a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,24 +153,47 @@ def tokenized(
     if not target.is_dir():
         try:
             cache.mkdir(parents=True, exist_ok=True)
-            draft = Path(tempfile.mkdtemp(prefix=".tmp-", dir=cache))
-            try:
-                _write(choice, tokenizer, separator, draft, progress)
-                if not target.is_dir():  # else somebody else was quicker, with the same
-                    draft.rename(target)
-                    sync_folder(cache)
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
+            with _first(target) as first:
+                if first:
+                    _make(choice, tokenizer, separator, target, progress)
         except OSError as error:
             reason = error.strerror or str(error)
             raise PretrainError("tokens.unwritable", path=str(cache), reason=reason) from error
     return TokenRow(target)
 
 
+@contextmanager
+def _first(target: Path) -> Iterator[bool]:
+    """Whether this process is the one to make it; the others of this computer wait until it has."""
+    lock = target.with_suffix(".lock")
+    with lock.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield not target.is_dir()
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _make(
+    choice: Choice, tokenizer: Tokenizer, separator: int, target: Path, progress: Progress
+) -> None:
+    draft = Path(tempfile.mkdtemp(prefix=".tmp-", dir=target.parent))
+    try:
+        _write(choice, tokenizer, separator, draft, progress)
+        draft.rename(target)
+    except OSError as error:
+        # On a disk that many computers see, locks may be of each: one was quicker, with the same.
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    sync_folder(target.parent)
+
+
 def _write(
     choice: Choice, tokenizer: Tokenizer, separator: int, folder: Path, progress: Progress
 ) -> None:
-    dtype = np.dtype(np.uint16 if tokenizer.get_vocab_size() <= 1 << 16 else np.uint32)
+    dtype = np.dtype(np.uint16 if table_rows(tokenizer) <= 1 << 16 else np.uint32)
     digest = hashlib.sha256()
     count = _Count()
     with (folder / _TOKENS).open("xb") as writer:
@@ -183,12 +212,14 @@ def _write(
 
 
 def _some(documents: Iterator[Document]) -> Iterator[list[Document]]:
-    some = []
+    some: list[Document] = []
+    size = 0
     for document in documents:
-        some.append(document)
-        if len(some) == _TOGETHER:
+        if some and (len(some) == _TOGETHER or size + len(document.text) > _CHARACTERS):
             yield some
-            some = []
+            some, size = [], 0
+        some.append(document)
+        size += len(document.text)
     if some:
         yield some
 

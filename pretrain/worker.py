@@ -14,7 +14,7 @@ from typing import TypeVar
 from safetensors import SafetensorError
 
 from edge.attended import Tell, left_alone
-from pretrain.disk import unwritten
+from pretrain.disk import unread, written
 from pretrain.materials import Materials, prepared
 from pretrain.recipe import Recipe, read_recipe
 from pretrain.run import Run
@@ -47,21 +47,23 @@ def work(arguments: Sequence[str], kind: type[R], make_task: MakeTask[R], tell: 
     folder, *given = map(Path, arguments)
     run = Run(folder)
     recipe = read_recipe(kind, given[0]) if given else run.read(kind)
-    try:
+    with written(folder):
         if given:
             folder.mkdir(parents=True, exist_ok=True)
             if _leads():
                 run.begin(recipe)
+    try:
         with alone(run), World.joined(recipe.parallel) as world:
             materials = prepared(recipe, read_texts(recipe, lambda *_: None))
             task = make_task(recipe, materials, world)
             training = Training(recipe, materials, task, folder, world)
             if not training.run(lambda *facts: tell("at", *facts), left_alone):
                 return False
-            _leave(training, run, world)
+            with written(folder):
+                _leave(training, run, world)
             return True
-    except (OSError, SafetensorError) as error:
-        raise unwritten(folder, error) from error
+    except (OSError, SafetensorError) as error:  # a model's folder, texts, what a teacher said
+        raise unread(folder, error) from error
 
 
 def _leads() -> bool:
@@ -75,7 +77,9 @@ def alone(run: Run) -> Iterator[None]:
     if not _leads():
         yield
         return
-    with run.log.open("ab") as file:
+    with written(run.folder):
+        file = run.log.open("ab")
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -18,7 +18,7 @@ def _work(tell: Tell) -> bool:
 
     from distill.chat.recipe import ChatRecipe
     from distill.chat.training import train
-    from pretrain.disk import unwritten
+    from pretrain.disk import unread
     from pretrain.run import Run
     from pretrain.worker import alone
 
@@ -26,8 +26,8 @@ def _work(tell: Tell) -> bool:
     try:
         with alone(run):
             return train(run, run.read(ChatRecipe), lambda *at: tell("at", *at), left_alone)
-    except (OSError, SafetensorError) as error:
-        raise unwritten(run.folder, error) from error
+    except (OSError, SafetensorError) as error:  # a model's folder
+        raise unread(run.folder, error) from error
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ from distill.distillation import load_teacher
 from distill.errors import DistillError
 from distill.pruning.identity import fingerprint
 from edge.checkpoint import Checkpoint
+from pretrain.disk import written
 from pretrain.journal import Journal, read_journal
 from pretrain.run import Run
 from pretrain.schedule import rate
@@ -199,7 +200,8 @@ def train(
     journal = Journal(run.folder, begun)
 
     def save(step: int) -> None:
-        state.save(student, optimizer, step)
+        with written(run.folder):
+            state.save(student, optimizer, step)
 
     watch = _Watch(recipe, begun, save, tell, stopped, journal)
     trainer = DistillationTrainer(
@@ -223,7 +225,8 @@ def train(
         raise
     finally:
         journal.close()
-    _leave(run, recipe, student)
+    with written(run.folder):
+        _leave(run, recipe, student)
     return True
 
 

@@ -14,6 +14,7 @@ import pytest
 from edge.bundle import Bundle
 from edge.errors import LucieError, ModelError
 from edge.manifest import Manifest
+from pretrain import documents
 from pretrain.documents import Document, Split, read_documents
 from pretrain.errors import PretrainError, PretrainUsageError
 
@@ -172,6 +173,15 @@ def test_bad_text_files(tmp_path: Path) -> None:
     assert "a.txt, line 3: not UTF-8" in refused(tmp_path)
     (tmp_path / "a.txt").write_bytes(b"un\nde\0ux\n")
     assert "a.txt, line 2: a NUL byte" in refused(tmp_path)
+
+
+def test_a_text_file_that_would_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "_LINE_BYTES", 1 << 20)
+    with (tmp_path / "a.txt").open("wb") as writer:
+        writer.truncate(1 << 40)
+    assert "a.txt: longer than 1 MiB" in refused(tmp_path)
 
 
 def test_bad_archives(tmp_path: Path) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,10 @@ import pytest
 
 from edge.checkpoint import Checkpoint
 from edge.manifest import all_of, least_known
+from edge.paths import cache_dir
+from edge.tokenizer_file import open_tokenizer
+from pretrain import tokens
+from pretrain.documents import Document
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.recipe import Recipe, read_recipe
 from pretrain.shape import shape
@@ -95,18 +103,18 @@ def test_parts_that_are_read_alike_are_held_out_once(own: Path) -> None:
 @pytest.mark.parametrize("damage", ["cut", "about", "gone"])
 def test_a_damaged_cache_is_told(own: Path, tmp_path: Path, damage: str) -> None:
     whole = texts(own)
-    (tokens, *_) = sorted((tmp_path / "home" / "cache" / "tokens").glob("*/tokens.bin"))
+    (file, *_) = sorted((tmp_path / "home" / "cache" / "tokens").glob("*/tokens.bin"))
     match damage:
         case "cut":
-            tokens.write_bytes(tokens.read_bytes()[:-2])
+            file.write_bytes(file.read_bytes()[:-2])
         case "about":
-            tokens.with_name("about.json").write_text("{")
+            file.with_name("about.json").write_text("{")
         case _:
-            tokens.unlink()
+            file.unlink()
     with pytest.raises(PretrainError) as raised:
         texts(own)
     assert raised.value.code == "tokens.damaged"
-    shutil.rmtree(tokens.parent)  # as it says
+    shutil.rmtree(file.parent)  # as it says
     assert texts(own).rows[0].identity == whole.rows[0].identity
 
 
@@ -142,3 +150,104 @@ def test_a_training_is_the_same_however_it_is_shared_and_called(own: Path) -> No
     alike = ("name=other", "batch.together=4", "parallel.data=2", "recompute=true")
     assert recipe(own, *alike).sha256() == recipe(own).sha256()
     assert recipe(own, "batch.sequences=4").sha256() != recipe(own).sha256()
+
+
+def renumbered(model: Path, number: int) -> None:
+    """Give the last added token of a tokenizer that id: ids then leave a gap."""
+    path = model / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["added_tokens"][-1]["id"] = number
+    content["model"]["vocab"][content["added_tokens"][-1]["content"]] = number
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_ids_that_leave_a_gap_want_rows_up_to_the_largest(own: Path) -> None:
+    renumbered(own / "model", 70_000)
+    end = open_tokenizer(own / "model").id_to_token(70_000)
+    asked = recipe(own, f'data.separator="{end}"')
+    found = read_texts(asked, lambda *_: None)
+    assert found.rows[0].about.dtype == "uint32"
+    assert int(found.rows[0].read(0, len(found.rows[0])).max()) == 70_000
+    assert shape(asked, found).vocab_size == 70_001
+    body = (own / "recipe.toml").read_text(encoding="utf-8").partition("[data]")[2]
+    (own / "recipe.toml").write_text(f'[model]\nfrom = "model"\n[data]{body}', encoding="utf-8")
+    with pytest.raises(PretrainUsageError) as raised:
+        shape(recipe(own, f'data.separator="{end}"'), found)
+    assert raised.value.code == "train.vocabulary"
+    assert "70001" in str(raised.value)
+
+
+def test_long_documents_are_not_tokenized_together(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(own / "text.jsonl", 50)
+    whole = texts(own).rows[0].identity
+    shutil.rmtree(cache_dir() / "tokens")
+    monkeypatch.setattr(tokens, "_CHARACTERS", 200)
+    batches: list[int] = []
+    some = tokens._some
+
+    def watched(documents: Iterator[Document]) -> Iterator[list[Document]]:
+        for batch in some(documents):
+            batches.append(sum(len(document.text) for document in batch))
+            yield batch
+
+    monkeypatch.setattr(tokens, "_some", watched)
+    assert texts(own).rows[0].identity == whole
+    assert 120 < max(batches) <= 200
+    given = [Document("a", "x" * n) for n in (300, 100, 100, 1, 500)]
+    cut = [[len(document.text) for document in batch] for batch in some(iter(given))]
+    assert cut == [[300], [100, 100], [1], [500]]
+
+
+def test_of_several_processes_one_makes_the_tokens(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others wait, and read them."""
+    write(own / "text.jsonl", 50)
+    made: list[Path] = []
+    both = threading.Barrier(2)
+    original, state = tokens._write, tokens.Choice.state
+
+    def slow(choice: tokens.Choice, *others: Any) -> None:
+        made.append(choice.path)
+        time.sleep(0.5)
+        original(choice, *others)
+
+    def met(choice: tokens.Choice) -> str:
+        both.wait(30)
+        return state(choice)
+
+    monkeypatch.setattr(tokens, "_write", slow)
+    monkeypatch.setattr(tokens.Choice, "state", met)
+    tokenizer = open_tokenizer(own / "model")
+    cache = own / "tokens"
+
+    def row(_: int) -> str:
+        choice = tokens.Choice(own / "text.jsonl")
+        return tokens.tokenized(choice, tokenizer, 0, cache, lambda *_: None).identity
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(row, range(2))
+    assert first == second
+    assert len(made) == 1
+    assert [path.is_dir() for path in cache.iterdir()] == [True], "neither drafts nor locks"
+
+
+def test_somebody_who_was_quicker_has_made_the_same(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another computer, whose locks are not seen here."""
+    write(own / "text.jsonl", 50)
+    original = tokens._write
+
+    def beaten(*given: Any) -> None:
+        original(*given)
+        cache = cache_dir() / "tokens"
+        (lock,) = cache.glob("*.lock")
+        shutil.copytree(given[3], lock.with_suffix(""))
+
+    monkeypatch.setattr(tokens, "_write", beaten)
+    assert len(texts(own).rows[0]) > 50
+    assert all(path.is_dir() for path in (cache_dir() / "tokens").iterdir())
+    assert not list((cache_dir() / "tokens").glob(".tmp-*"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from edge.attended import STOPPED
@@ -29,10 +31,11 @@ from pretrain.journal import read_journal
 from pretrain.materials import prepared
 from pretrain.recipe import Recipe, read_recipe
 from pretrain.run import Run, train
-from pretrain.task import NextToken
+from pretrain.task import NextToken, Task
 from pretrain.texts import read_texts
 from pretrain.training import Training
 from pretrain.weights import of_folder
+from pretrain.worker import work
 from pretrain.world import World
 from tests.namespaces import UNSHARE, namespaces
 from tests.quantize import tiny
@@ -404,6 +407,70 @@ def test_who_starts_a_process_by_hand_is_told_what_is_wrong(tmp_path: Path) -> N
     assert done.stderr.startswith("lucie: ")
     assert "none.toml" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
+    """What a process of a training does, in this one."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_VERBOSITY"):
+        monkeypatch.setenv(name, "1")
+
+    def run(folder: Path, kitchen: Path, make_task: Callable[..., Task]) -> bool:
+        arguments = [str(folder), str(kitchen / "recipe.toml")]
+        return work(arguments, Recipe, make_task, lambda *_: None)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.EIO, "Input/output error", "a/model.safetensors"),
+         "a/model.safetensors: Input/output error"),
+        (OSError("no file named model.safetensors\nin a"), "no file named model.safetensors"),
+        (SafetensorError("header too large"), "header too large"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_not_said_of_the_folder_that_is_written(
+    worker: Callable[..., bool], kitchen: Path, tmp_path: Path, error: Exception, reason: str
+) -> None:
+    def make_task(*_: object) -> Task:
+        raise error
+
+    with pytest.raises(PretrainError) as raised:
+        worker(tmp_path / "run", kitchen, make_task)
+    assert raised.value.code == "train.unreadable"
+    assert reason in str(raised.value)
+    assert str(tmp_path) not in str(raised.value)
+
+
+@pytest.mark.parametrize("at", ["begin", "log", "step", "result"])
+def test_a_folder_that_takes_nothing_is_named(
+    worker: Callable[..., bool], kitchen: Path, tmp_path: Path, at: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", "some/file")
+
+    run = tmp_path / "run"
+    match at:
+        case "begin":
+            tmp_path.joinpath("file").touch()
+            run = tmp_path / "file" / "run"
+        case "log":
+            (run / "train.log").mkdir(parents=True)
+            Run(run).recipe.write_text(
+                read_recipe(Recipe, kitchen / "recipe.toml").model_dump_json(by_alias=True)
+            )
+        case "step":
+            monkeypatch.setattr("pretrain.journal._forget", refused)
+        case _:
+            monkeypatch.setattr(Training, "run", lambda *_: True)
+            monkeypatch.setattr("pretrain.worker.write_weights", refused)
+    with pytest.raises(PretrainError) as raised:
+        worker(run, kitchen, lambda *_: NextToken())
+    assert raised.value.code == "train.unwritable"
+    assert str(raised.value).startswith(f"{run} cannot be written: ")
 
 
 def test_who_is_asked_to_end_while_it_starts_makes_no_step(kitchen: Path, tmp_path: Path) -> None:
