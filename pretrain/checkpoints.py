@@ -1,7 +1,7 @@
 """Checkpoints: all that going on takes, all or nothing.
 
     RUN/checkpoints/step-00000200/
-    ├── state.json                 step, what recipe, how large each file is
+    ├── state.json                 step, what recipe, size and CRC-32 of each file
     └── shard-….safetensors        each process's share of weights and moments
 
 Each process writes its own share; one training may be taken up by another number of processes
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,7 @@ __all__ = ["Checkpoints"]
 
 _STATE = "state.json"
 _DRAFT = ".tmp-"
+_BLOCK = 1 << 20
 _KEPT = 2
 """The last one, and the one before, should that be damaged."""
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -57,10 +59,12 @@ class _State(BaseModel):
     """Identity of the recipe."""
     data: str
     """Identity of what it reads, and in which order."""
-    taught_by: str | None = None
-    """Identity of who teaches; None: it is older than this note."""
+    taught_by: str | None
+    """Identity of who teaches."""
     files: dict[str, int]
     """Sizes in bytes."""
+    crc32: dict[str, int]
+    """Of each: a flipped bit would be trained on."""
 
 
 class Checkpoints:
@@ -105,9 +109,12 @@ class Checkpoints:
                 writer = HuggingFaceStorageWriter(str(draft), save_distributed=True)
                 save(_tensors(part, optimizer), storage_writer=writer)
             self._world.wait()
+            written = sorted(draft.iterdir())
+            sums = self._world.told({each.name: _crc32(each) for each in self._world.mine(written)})
             if self._world.first:
-                files = {each.name: each.stat().st_size for each in sorted(draft.iterdir())}
-                state = self._state(step, files)
+                files = {each.name: each.stat().st_size for each in written}
+                crc32 = {name: crc for some in sums for name, crc in some.items()}
+                state = self._state(step, files, crc32)
                 (draft / _STATE).write_text(state.model_dump_json(indent=1), encoding="utf-8")
                 sync_tree(draft)
                 draft.rename(target)
@@ -138,13 +145,14 @@ class Checkpoints:
             raise PretrainError("train.damaged", path=str(path)) from error
         return state.step
 
-    def _state(self, step: int, files: dict[str, int]) -> _State:
+    def _state(self, step: int, files: dict[str, int], crc32: dict[str, int]) -> _State:
         return _State(
             step=step,
             recipe=self._recipe,
             data=self._data,
             taught_by=self._taught_by,
             files=files,
+            crc32=crc32,
         )
 
     def _of(self, step: int) -> Path:
@@ -163,13 +171,27 @@ class Checkpoints:
         if (state.recipe, state.data) != (self._recipe, self._data):
             code = "train.other-recipe" if state.recipe != self._recipe else "train.other-data"
             raise PretrainError(code, path=str(self.folder.parent))
-        if state.taught_by not in (None, self._taught_by):
+        if state.taught_by != self._taught_by:
             raise PretrainError("train.other-teacher", path=str(self.folder.parent))
-        for name, size in state.files.items():
-            file = path / name
-            if not file.is_file() or file.stat().st_size != size:
-                raise PretrainError("train.damaged", path=str(path))
+        whole = all(_size(path / name) == size for name, size in state.files.items())
+        # Each process reads a share of the files; one that finds damage is enough.
+        mine = self._world.mine(sorted(state.files)) if whole else ()
+        whole = whole and all(_crc32(path / name) == state.crc32.get(name) for name in mine)
+        if self._world.any(not whole)[0]:
+            raise PretrainError("train.damaged", path=str(path))
         return state
+
+
+def _size(file: Path) -> int | None:
+    return file.stat().st_size if file.is_file() else None
+
+
+def _crc32(file: Path) -> int:
+    crc = 0
+    with file.open("rb") as reader:
+        while block := reader.read(_BLOCK):
+            crc = zlib.crc32(block, crc)
+    return crc
 
 
 def _tensors(part: Part, optimizer: Optimizer) -> dict[str, Tensor]:

@@ -10,10 +10,10 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -24,6 +24,8 @@ from pretrain.errors import PretrainUsageError
 from pretrain.recipe import Parallel
 
 __all__ = ["World"]
+
+T = TypeVar("T")
 
 _PR_SET_PDEATHSIG = 1
 _AXES = ("pipeline", "data", "tensor")
@@ -124,6 +126,18 @@ class World:
         said = torch.tensor(flags, dtype=torch.int32, device=self.device)
         dist.all_reduce(said, dist.ReduceOp.MAX)
         return [bool(flag) for flag in said.tolist()]
+
+    def mine(self, things: Sequence[T]) -> Sequence[T]:
+        """This process's share of what each could do."""
+        return things if self.box is None else things[dist.get_rank() :: dist.get_world_size()]
+
+    def told(self, value: T) -> list[T]:
+        """What each process says; every one must call it."""
+        if self.box is None:
+            return [value]
+        said: list[T | None] = [None] * dist.get_world_size()
+        dist.all_gather_object(said, value)
+        return cast("list[T]", said)
 
     def wait(self) -> None:
         """Until all are here."""

@@ -7,9 +7,12 @@ rate and the draws of a step follow from its number and the seed.
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from safetensors import SafetensorError, safe_open
 
 from distill.errors import DistillError
@@ -18,7 +21,7 @@ from quantize.errors import QuantizeError
 from quantize.healing.state import gather, restore, write_tensors
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from torch.optim import Optimizer
 
 __all__ = ["State"]
@@ -26,6 +29,8 @@ __all__ = ["State"]
 _STEP = "step"
 _PROMPTS = "prompts"
 _TEACHER = "teacher"
+_CRC = "crc32"
+"""Of all tensors, in the order of their names: a flipped bit would be trained on."""
 
 
 class State:
@@ -66,8 +71,10 @@ class State:
     def save(self, model: nn.Module, optimizer: Optimizer, step: int) -> None:
         """Note all that going on takes."""
         self._path.parent.mkdir(exist_ok=True)
+        tensors = gather(model, optimizer)
+        crc = _crc32(tensors[name] for name in sorted(tensors))
         facts = {_STEP: str(step), _PROMPTS: self._prompts, _TEACHER: self._teacher}
-        write_tensors(self._path, gather(model, optimizer), facts)
+        write_tensors(self._path, tensors, facts | {_CRC: str(crc)})
 
     def restore(self, model: nn.Module, optimizer: Optimizer) -> None:
         """Take up what was saved.
@@ -76,9 +83,27 @@ class State:
             DistillError: it is damaged, or of a model of another shape.
         """
         try:
+            self._check()
             restore(self._path, model, optimizer)
         except QuantizeError as error:
             raise self._damaged(error.facts["reason"]) from error
 
+    def _check(self) -> None:
+        try:
+            with safe_open(self._path, framework="pt") as file:
+                told = (file.metadata() or {}).get(_CRC)
+                found = _crc32(file.get_tensor(name) for name in sorted(file.keys()))
+        except (SafetensorError, OSError) as error:
+            raise self._damaged(error) from error
+        if told != str(found):
+            raise self._damaged("CRC-32")
+
     def _damaged(self, reason: object) -> DistillError:
         return DistillError("chat.damaged", path=str(self._path), reason=one_line(reason))
+
+
+def _crc32(tensors: Iterable[Tensor]) -> int:
+    crc = 0
+    for tensor in tensors:
+        crc = zlib.crc32(tensor.contiguous().flatten().view(torch.uint8).numpy().data, crc)
+    return crc

@@ -24,6 +24,7 @@ from transformers import LlamaForCausalLM
 from distill.chat.format import ChatFormat
 from distill.chat.prompts import languages, read_prompts, sources
 from distill.chat.recipe import ChatRecipe
+from distill.chat.state import State
 from distill.errors import DistillError
 from distill.words import FOLDER
 from edge.bundle import Bundle
@@ -226,6 +227,27 @@ def test_what_was_stopped_goes_on_to_the_same_weights(
     whole, out = weights_of(tmp_path / "whole"), weights_of(tmp_path / "out")
     assert whole.keys() == out.keys()
     assert all((whole[name] == out[name]).all() for name in whole), "to the same bits"
+
+
+def test_a_flipped_bit_is_not_trained_on(tmp_path: Path) -> None:
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    state = State(tmp_path / "checkpoints" / "training.safetensors", "prompts")
+    state.save(model, optimizer, 5)
+    before = model.weight.detach().clone()
+    torch.nn.init.zeros_(model.weight)
+    state.restore(model, optimizer)
+    assert torch.equal(model.weight, before)
+    path = tmp_path / "checkpoints" / "training.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert state.step() == 5, "its header is sound"
+    with pytest.raises(DistillError) as raised:
+        state.restore(model, optimizer)
+    assert raised.value.code == "chat.damaged"
 
 
 @LONG

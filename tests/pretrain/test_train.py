@@ -299,6 +299,23 @@ def test_what_was_stopped_goes_on_to_the_same_end(
     np.testing.assert_allclose(measured, reference, atol=1e-3)
 
 
+def flip(file: Path) -> None:
+    """Flip a bit of its last byte, which is one of a number."""
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_flipped_bit_is_not_trained_on(stopped: Path, tmp_path: Path) -> None:
+    shutil.copytree(stopped / "run", tmp_path / "run")
+    (*_, checkpoint) = sorted((tmp_path / "run" / "checkpoints").glob("step-*"))
+    flip(next(checkpoint.glob("*.safetensors")))
+    with pytest.raises(PretrainError) as raised:
+        cook(stopped / "kitchen", tmp_path, *LONGER)
+    assert raised.value.code == "train.damaged"
+    assert str(checkpoint) in str(raised.value)
+
+
 def test_a_checkpoint_that_is_there_is_not_made_again(stopped: Path, tmp_path: Path) -> None:
     """It may be the only one: a kill between its going and its coming would lose all."""
     shutil.copytree(stopped / "run", tmp_path / "run")
@@ -334,7 +351,7 @@ def test_a_measurement_that_was_not_made_is_made_when_it_goes_on(
 
 
 @pytest.mark.long("pretrain", "edge/attended.py")
-@pytest.mark.parametrize("what", ["shard", "state", "text"])
+@pytest.mark.parametrize("what", ["shard", "bit", "state", "text"])
 def test_what_it_cannot_go_on_from_is_told(stopped: Path, tmp_path: Path, what: str) -> None:
     shutil.copytree(stopped / "run", tmp_path / "run")
     (checkpoint, *_) = sorted((tmp_path / "run" / "checkpoints").glob("step-*"), reverse=True)
@@ -344,6 +361,8 @@ def test_what_it_cannot_go_on_from_is_told(stopped: Path, tmp_path: Path, what: 
         case "shard":
             damaged = next(checkpoint.glob("*.safetensors"))
             damaged.write_bytes(damaged.read_bytes()[:-1])
+        case "bit":
+            flip(next(checkpoint.glob("*.safetensors")))
         case "state":
             (checkpoint / "state.json").write_text("{")
         case _:
