@@ -59,8 +59,8 @@ class _State(BaseModel):
     """Identity of the recipe."""
     data: str
     """Identity of what it reads, and in which order."""
-    taught_by: str | None
-    """Identity of who teaches."""
+    taught_by: str
+    """Identity of who teaches; empty: nobody."""
     files: dict[str, int]
     """Sizes in bytes."""
     crc32: dict[str, int]
