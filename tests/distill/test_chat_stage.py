@@ -234,7 +234,7 @@ def test_a_flipped_bit_is_not_trained_on(tmp_path: Path) -> None:
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    state = State(tmp_path / "checkpoints" / "training.safetensors", "prompts")
+    state = State(tmp_path / "checkpoints" / "training.safetensors", "prompts", "teacher")
     state.save(model, optimizer, 5)
     before = model.weight.detach().clone()
     torch.nn.init.zeros_(model.weight)
