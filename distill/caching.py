@@ -14,7 +14,7 @@ from distill.recipe import DistillRecipe
 from distill.teacher_check import check_teacher
 from distill.teaching.cache_bundle import make_cache
 from distill.teaching.cache_format import Identity
-from distill.teaching.identity import teacher_sha256, tokenizer_sha256
+from distill.teaching.identity import model_sha256, tokenizer_sha256
 from distill.teaching.online import Online
 from distill.teaching.writing import Plan
 from edge.bundle import Bundle
@@ -64,7 +64,7 @@ def cache(
     identity = Identity(
         data=order.identity,
         tokenizer=tokenizer_sha256(recipe.tokenizer_path),
-        teacher=teacher_sha256(checkpoint, stage("verify")),
+        teacher=model_sha256(checkpoint, stage("verify")),
         vocabulary=checkpoint.config.vocab_size,
         length=recipe.data.length,
         method=cast("Method", method),

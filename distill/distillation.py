@@ -22,7 +22,7 @@ from distill.pruning.identity import fingerprint
 from distill.recipe import DistillRecipe, Teaching
 from distill.teacher_check import check_teacher
 from distill.teaching.cache_bundle import cache_sha256, open_cache
-from distill.teaching.identity import teacher_sha256, tokenizer_sha256
+from distill.teaching.identity import model_sha256, tokenizer_sha256
 from distill.teaching.online import Online
 from distill.teaching.targets import Dense, Sampled, Teacher
 from edge.checkpoint import Checkpoint
@@ -36,7 +36,11 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import LlamaForCausalLM
 
-__all__ = ["Distillation", "check_enough", "divergence", "load_teacher", "make_task"]
+    from distill.teaching.reading import Cached
+    from edge.progress import Progress
+    from pretrain.order import Order
+
+__all__ = ["Distillation", "cache_for", "divergence", "load_teacher", "make_task"]
 
 _DIVERGENCES: dict[str, tuple[Callable[..., Tensor], str | None]] = {
     "forward-kl": (forward_kl, None),
@@ -109,26 +113,40 @@ def make_task(recipe: DistillRecipe, materials: Materials, world: World) -> Dist
         model = load_teacher(Path(told.model))
         nn.Module.to(model, world.device)
         return Distillation(Online(model, divergence(told)), told.next_token, taught_by)
-    cached = open_cache(
-        Path(told.cache),
-        materials.order,
-        tokenizer=tokenizer_sha256(recipe.tokenizer_path),
-        teacher=teacher_sha256(teacher),
-    )
-    check_enough(recipe, len(cached))
+    cached = cache_for(recipe, Path(told.cache), materials.order, teacher)
     return Distillation(cached, told.next_token, taught_by)
 
 
-def check_enough(recipe: DistillRecipe, sequences: int) -> None:
-    """Refuse a cache of so many sequences in which the training would come to an end.
+def cache_for(
+    recipe: DistillRecipe,
+    path: Path,
+    order: Order,
+    teacher: Checkpoint,
+    progress: Progress | None = None,
+) -> Cached:
+    """What a teacher has said of all that a training reads.
+
+    Args:
+        recipe: the training.
+        path: the cache.
+        order: in which the training reads.
+        teacher: who is to have said it.
+        progress: called with bytes of the teacher read, where its hash is not known.
 
     Raises:
-        DistillError: it is one.
+        LucieError: it cannot be read, is of another tokenizer, teacher, text or order, or would
+            come to an end before the training does.
     """
-    needed = recipe.schedule.steps * recipe.batch.sequences
-    if sequences < needed:
-        path = recipe.teacher.cache
-        raise DistillError("train.short-cache", path=path, sequences=sequences, needed=needed)
+    cached = open_cache(
+        path,
+        order,
+        tokenizer=tokenizer_sha256(recipe.tokenizer_path),
+        teacher=model_sha256(teacher, progress),
+    )
+    has, needed = len(cached), recipe.schedule.steps * recipe.batch.sequences
+    if has < needed:
+        raise DistillError("train.short-cache", path=str(path), sequences=has, needed=needed)
+    return cached
 
 
 def divergence(told: Teaching) -> Divergence:

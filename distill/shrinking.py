@@ -24,18 +24,23 @@ from distill.baselines import Baseline, baseline
 from distill.errors import DistillError
 from distill.pruning.choice import Rules
 from distill.pruning.shape import Wanted, shape
-from distill.recipe import DistillRecipe, ShrinkRecipe
+from distill.recipe import ShrinkRecipe
 from distill.report.bundle import publish
 from distill.report.entries import Role
 from distill.report.make import make_report, training_run
 from distill.report.measure import Subject
+from distill.teacher_check import check_teacher
 from distill.training import distil
 from edge.bundle import Bundle
 from edge.checkpoint import Checkpoint
+from edge.durable import replace_file
 from edge.errors import StoreError
+from edge.llama_config import LlamaConfig
 from edge.workshop import held
 from pretrain.recipe import Recipe
 from pretrain.run import Run, Stage, Told, train
+from pretrain.shape import check_shape
+from pretrain.texts import read_texts
 
 if TYPE_CHECKING:
     from distill.pruning.importance import Calibration
@@ -67,7 +72,7 @@ def shrink(
     """
     if out.exists() or out.is_symlink():
         raise StoreError("bundle.exists", path=str(out))
-    _check(recipe)
+    shapes = _shapes(recipe)
     with ExitStack() as stack:
         run.make(out)
         try:
@@ -75,6 +80,7 @@ def shrink(
         except BlockingIOError as error:
             raise DistillError("shrink.busy", path=str(run.folder)) from error
         _begin(recipe, run)
+        _check(recipe, shapes, stage)
         work = _Work(recipe, run.folder, stage, told, stopping)
         subjects = [Subject(0, "teacher", Path(recipe.teacher.model))]
         model, cuts = Path(recipe.model.start or ""), []
@@ -88,24 +94,38 @@ def shrink(
         return publish(out, model, cuts, recipe, report, stage)
 
 
-def _check(recipe: ShrinkRecipe) -> None:
-    """Refuse what would end in hours: a shape that is no slice of the one before, a short cache.
+def _shapes(recipe: ShrinkRecipe) -> list[LlamaConfig]:
+    """What is left after each cut.
 
     Raises:
-        LucieError: so it is, or what is to be cut cannot be read.
+        LucieError: what is to be cut cannot be read, or a shape is no slice of the one before.
     """
-    config = Checkpoint.open(Path(recipe.model.start or "")).config
+    shapes = [Checkpoint.open(Path(recipe.model.start or "")).config]
     for n in range(len(recipe.cuts)):
-        config = shape(config, _wanted(recipe, n))
-        if recipe.teacher.cache:
-            _check_cache(recipe.training(n, Path()), Path(recipe.teacher.cache))
+        shapes.append(shape(shapes[-1], _wanted(recipe, n)))
+    return shapes[1:]
 
 
-def _check_cache(training: DistillRecipe, path: Path) -> None:
-    from distill.distillation import check_enough
-    from distill.teaching.cache_bundle import cached_sequences
+def _check(recipe: ShrinkRecipe, shapes: list[LlamaConfig], stage: Stage) -> None:
+    """Refuse before the first cut what its training, or a later one, would refuse in hours.
 
-    check_enough(training, cached_sequences(path))
+    Raises:
+        LucieError: a text, the teacher or what it has said cannot be read or does not fit, a
+            shape cannot be shared out, or a cache is short.
+    """
+    from distill.distillation import cache_for
+
+    texts = read_texts(recipe, stage("tokens"))
+    told, start = recipe.teacher, Path(recipe.model.start or "")
+    for n, config in enumerate(shapes):
+        training = recipe.training(n, start)
+        check_shape(config, training, texts)
+        teacher = check_teacher(
+            Path(told.model), training.tokenizer_path, config.vocab_size, recipe.data.length
+        )
+        if told.cache:
+            order = texts.order(training)
+            cache_for(training, Path(told.cache), order, teacher, stage("verify"))
 
 
 def _check_trained(made: Path, training: Recipe) -> None:
@@ -117,16 +137,13 @@ def _check_trained(made: Path, training: Recipe) -> None:
 
 def _begin(recipe: ShrinkRecipe, run: Run) -> None:
     """Make the folder, or find it with the same recipe in it."""
-    text = recipe.model_dump_json(by_alias=True, indent=1)
     if run.recipe.exists():
         known = run.read(ShrinkRecipe)
         if known.sha256() != recipe.sha256() and any(run.folder.glob("1-*")):
             raise DistillError("shrink.other-recipe", path=str(run.folder))
     elif any(run.folder.iterdir()):
         raise DistillError("shrink.not-ours", path=str(run.folder))
-    draft = run.recipe.with_suffix(".tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(run.recipe)
+    replace_file(run.recipe, recipe.model_dump_json(by_alias=True, indent=1).encode())
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pretrain.errors import PretrainUsageError
 from pretrain.recipe import Parallel, Recipe
 from pretrain.texts import Texts
 
-__all__ = ["shape"]
+__all__ = ["check_shape", "shape"]
 
 
 def shape(recipe: Recipe, texts: Texts) -> LlamaConfig:
@@ -24,12 +24,23 @@ def shape(recipe: Recipe, texts: Texts) -> LlamaConfig:
         LucieError: the model that it goes on with cannot be read; the shape contradicts itself,
             or the tokenizer, or cannot be shared out as the recipe asks.
     """
-    vocabulary = texts.vocabulary
     known = recipe.model.start or recipe.model.like
     if known is None:
-        config = recipe.model.config(vocabulary, recipe.data.length, texts.end)
+        config = recipe.model.config(texts.vocabulary, recipe.data.length, texts.end)
     else:
         config = Checkpoint.open(Path(known)).config
+    check_shape(config, recipe, texts)
+    return config
+
+
+def check_shape(config: LlamaConfig, recipe: Recipe, texts: Texts) -> None:
+    """Refuse a shape that a recipe cannot train.
+
+    Raises:
+        PretrainUsageError: it contradicts the tokenizer or itself, is made for shorter texts, or
+            cannot be shared out as the recipe asks.
+    """
+    vocabulary = texts.vocabulary
     if vocabulary > config.vocab_size:
         raise PretrainUsageError(
             "train.vocabulary",
@@ -46,7 +57,6 @@ def shape(recipe: Recipe, texts: Texts) -> LlamaConfig:
         )
     _check_shares(config, recipe.parallel)
     _check_batch(recipe)
-    return config
 
 
 def _check_shares(config: LlamaConfig, parallel: Parallel) -> None:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from distill.errors import DistillError
 from distill.report.entries import Accuracy, Task
+from edge.checkpoint import Checkpoint
 from edge.progress import Progress
+from quantize.checkpoint.complete import complete
 from quantize.own_process import DiedError, Tell, in_own_process
 
 if TYPE_CHECKING:
@@ -40,10 +42,12 @@ def measure_accuracy(
         progress: called with answers weighed and all of them.
 
     Raises:
+        CheckpointError: the model is not whole.
         DistillError: the process died.
     """
     if not items:
         return {}
+    complete(Checkpoint.open(folder))  # transformers would fill what is missing at random
     asked = {name: _items(name)[:items] for name in TASKS}
     total = sum(len(item["choices"]) for some in asked.values() for item in some)
     done = 0

@@ -10,7 +10,6 @@ MY-MODEL/
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from distill.report.entries import FILE, PICTURE, Entry, Report
 from distill.report.picture import draw
 from distill.report.table import table
 from edge.bundle import Bundle
-from edge.workshop import workshop
+from edge.workshop import link_or_copy, workshop
 from pretrain.result import recorded
 from pretrain.run import Stage
 
@@ -54,11 +53,11 @@ def publish(
         for name in made.manifest.files:
             files[name] = draft / name
             files[name].parent.mkdir(parents=True, exist_ok=True)
-            _take(model / name, files[name])
+            link_or_copy(model / name, files[name])
         for n, cut in enumerate(pruned, 1):
             name = f"pruning-{n}.json"
             files[name] = draft / name
-            _take(cut / KEPT, files[name])
+            link_or_copy(cut / KEPT, files[name])
         (draft / FILE).write_text(report.model_dump_json(indent=1), encoding="utf-8")
         (draft / "report.md").write_text(table(report) + "\n", encoding="utf-8")
         files |= {name: draft / name for name in (FILE, "report.md")}
@@ -71,14 +70,6 @@ def publish(
             update={"name": out.name, "metrics": metrics, "recipe": told}
         )
         return Bundle.write(out, manifest, files, move=True, progress=stage("hash"))
-
-
-def _take(source: Path, target: Path) -> None:
-    """The same bytes under another name, without a copy where the disk can."""
-    try:
-        target.hardlink_to(source)
-    except OSError:  # another disk, or one that knows no links
-        shutil.copyfile(source, target)
 
 
 def _metrics(report: Report) -> dict[str, float]:

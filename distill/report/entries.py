@@ -26,6 +26,7 @@ __all__ = [
     "Report",
     "Role",
     "Task",
+    "Trained",
     "read_report",
 ]
 
@@ -35,6 +36,8 @@ _MOST_BYTES = 16 << 20
 Role = Literal["teacher", "pruned", "distilled", "cross-entropy", "scratch"]
 """`cross-entropy` began with the weights of `pruned`, `scratch` with new ones in its shape; both
 learned from the text alone what `distilled` learned from the teacher, on the same tokens."""
+Trained = Literal["distilled", "cross-entropy", "scratch"]
+"""Those of them that were trained here."""
 Task = Literal["agreement-en", "adjective-order-en", "agreement-it"]
 """Those of `tasks/`."""
 Figure = Annotated[float, Field(ge=0)]
@@ -104,7 +107,7 @@ class Curve(_Part):
 
     step: Annotated[int, Field(gt=0)]
     """Number of the cut."""
-    role: Role
+    role: Trained
     """What is trained."""
     points: tuple[Point, ...]
     """In order."""

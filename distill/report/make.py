@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.recipe import ShrinkRecipe
-from distill.report.entries import Curve, Entry, Point, Report
+from distill.report.entries import Curve, Entry, Point, Report, Trained
 from distill.report.measure import Subject, measure
-from distill.teaching.identity import teacher_sha256
+from distill.teaching.identity import model_sha256
 from edge.checkpoint import Checkpoint
 from pretrain.journal import read_journal
 from pretrain.run import Run, Stage
@@ -46,14 +46,15 @@ def make_report(
     entries: list[Entry] = []
     curves = []
     for subject in subjects:
-        trained = subject.role not in ("teacher", "pruned")
+        role = subject.role
+        trained = None if role == "teacher" or role == "pruned" else role
         tokens = _tokens(recipe, subject.step) if trained else 0
         # By its weights, too: a model that was removed and trained again is measured again.
-        known = teacher_sha256(Checkpoint.open(subject.folder), stage("verify"))
+        known = model_sha256(Checkpoint.open(subject.folder), stage("verify"))
         file = kept / f"{subject.step}-{subject.role}-{known[:8]}.json"
         entries.append(measure(subject, recipe, texts, tokens, file, stage, entries))
         if trained:
-            curves.append(_curve(recipe, subject))
+            curves.append(_curve(recipe, subject, trained))
     return Report(
         quantization=recipe.report.quantization,
         context=recipe.report.context,
@@ -67,7 +68,7 @@ def _tokens(recipe: ShrinkRecipe, step: int) -> int:
     return steps * recipe.batch.sequences * recipe.data.length
 
 
-def _curve(recipe: ShrinkRecipe, subject: Subject) -> Curve:
+def _curve(recipe: ShrinkRecipe, subject: Subject, role: Trained) -> Curve:
     """What a training measured on held-out text."""
     each = recipe.batch.sequences * recipe.data.length
     points = []
@@ -79,4 +80,4 @@ def _curve(recipe: ShrinkRecipe, subject: Subject) -> Curve:
         }
         if bits:
             points.append(Point(tokens=round(line["step"]) * each, bits_per_byte=bits))
-    return Curve(step=subject.step, role=subject.role, points=tuple(points))
+    return Curve(step=subject.step, role=role, points=tuple(points))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from distill.baselines import BASELINES
 from distill.errors import DistillError
-from distill.report.entries import Curve, Entry, Report, Role
+from distill.report.entries import Curve, Entry, Report, Role, Trained
 from distill.words import say
 from edge.quantity import decimal_text
 from edge.text import in_lines, one_line
@@ -25,7 +25,7 @@ _COLOURS: dict[Role, str] = {
     "cross-entropy": LINE,
     "scratch": "#8a8a3c",
 }
-_LETTERS: dict[Role, str] = {"distilled": "D", "cross-entropy": "C", "scratch": "S"}
+_LETTERS: dict[Trained, str] = {"distilled": "D", "cross-entropy": "C", "scratch": "S"}
 
 
 def draw(report: Report, path: Path) -> None:

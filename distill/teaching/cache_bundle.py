@@ -30,7 +30,7 @@ from edge.workshop import held, software, workshop
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CacheRecipe", "cache_sha256", "cached_sequences", "make_cache", "open_cache"]
+__all__ = ["CacheRecipe", "cache_sha256", "make_cache", "open_cache"]
 
 _WORK = ".caching"
 
@@ -145,7 +145,7 @@ def open_cache(
         sequences: the order in which training reads.
         tokenizer: SHA-256 of the student's `tokenizer.json`, to be the teacher's; None: not
             compared.
-        teacher: `teacher_sha256` of whom it is to be; None: anybody.
+        teacher: `model_sha256` of whom it is to be; None: anybody.
 
     Raises:
         DistillError: it is of another text, order, tokenizer or teacher; it is no cache; a
@@ -173,15 +173,6 @@ def open_cache(
     cached = Cached(shards, identity, plan.per_shard, plan.sequences)
     cached.read(0, [sequences[0][:-1]])
     return cached
-
-
-def cached_sequences(path: Path) -> int:
-    """How many sequences the cache `path` covers.
-
-    Raises:
-        LucieError: it is no cache.
-    """
-    return _recipe(path, _opened(path).manifest).sequences
 
 
 def cache_sha256(path: Path) -> str:

@@ -64,7 +64,7 @@ class Identity(BaseModel):
     tokenizer: Sha256
     """SHA-256 of `tokenizer.json`."""
     teacher: Sha256
-    """SHA-256 of the teacher; see `identity.teacher_sha256`."""
+    """SHA-256 of the teacher; see `identity.model_sha256`."""
     vocabulary: Annotated[int, Field(ge=2, le=1 << 24)]
     """Rows of the teacher's output matrix."""
     length: Annotated[int, Field(ge=1, le=1 << 20)]

@@ -1,4 +1,4 @@
-"""Who a teacher is, and how its tokenizer is known."""
+"""How a model and its tokenizer are known."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from edge.errors import CheckpointError
 from edge.manifest import MANIFEST
 from edge.progress import Count, Progress
 
-__all__ = ["teacher_sha256", "tokenizer_sha256"]
+__all__ = ["model_sha256", "tokenizer_sha256"]
 
 _BLOCK = 1 << 20
 
 
-def teacher_sha256(checkpoint: Checkpoint, progress: Progress | None = None) -> str:
+def model_sha256(checkpoint: Checkpoint, progress: Progress | None = None) -> str:
     """SHA-256 of the names and hashes of config and weights.
 
     The same of a plain folder and of a bundle, whose manifest has the hashes already.
 
     Args:
-        checkpoint: the teacher.
+        checkpoint: the model.
         progress: called with bytes read, where they have to be.
 
     Raises:

@@ -329,6 +329,33 @@ def test_a_run_that_cannot_be_is_refused(
 @pytest.mark.parametrize(
     ("settings", "code"),
     [
+        (["data.mixture=[{path='nowhere'}]"], "documents.nothing"),
+        (["parallel.tensor=2"], "train.tensor"),
+        (["parallel.pipeline=4"], "train.pipeline"),
+        (["teacher.model=nowhere"], "checkpoint.no-file"),
+        (["teacher.cache=nowhere"], "bundle.no-manifest"),
+    ],
+)
+def test_what_the_last_training_would_refuse_is_said_before_the_first_cut(
+    lucie: Command,
+    recipe: Path,
+    teacher: Path,
+    text: Path,
+    tmp_path: Path,
+    settings: list[str],
+    code: str,
+) -> None:
+    cuts = RECIPE.format(teacher=teacher, text=text).replace("student", str(teacher)) + CUTS
+    recipe.write_text(cuts.replace("width = 40", "heads = '1/1'"), encoding="utf-8")
+    with pytest.raises(LucieError) as raised:
+        lucie("run", recipe, "small", *(word for each in settings for word in ("--set", each)))
+    assert raised.value.code == code
+    assert not [*(tmp_path / "small-training").glob("1-*")]
+
+
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
         (["teacher.divergence=backward"], "recipe.wrong"),
         (["teacher.cache=nowhere", "teacher.temperature=2.0"], "recipe.wrong"),
         (["teacher.mix=0.5"], "recipe.wrong"),
@@ -453,7 +480,7 @@ def test_a_cache_of_other_text_or_too_little_is_refused(lucie: Command, recipe: 
     with pytest.raises(DistillError) as raised:  # before anything is measured
         lucie("run", recipe, "small", *cache)
     assert raised.value.code == "train.short-cache"
-    assert not (recipe.parent / "small-training").exists()
+    assert not [*(recipe.parent / "small-training").glob("1-*")]
 
 
 def test_importance_is_measured_as_the_recipe_says(

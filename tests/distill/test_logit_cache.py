@@ -20,7 +20,7 @@ from distill.losses.divergences import forward_kl, mean, reverse_kl
 from distill.teaching import writing
 from distill.teaching.cache_bundle import CacheRecipe, make_cache, open_cache
 from distill.teaching.cache_format import Identity, decode
-from distill.teaching.identity import teacher_sha256
+from distill.teaching.identity import model_sha256
 from distill.teaching.online import Online
 from distill.teaching.reading import Cached, Shard
 from distill.teaching.sampling import draw, uniforms
@@ -390,7 +390,7 @@ def test_a_teacher_is_known_by_its_weights_wherever_they_are(tmp_path: Path) -> 
     known = Manifest(kind="model", name="x", provenance="unknown")
     bundle = Bundle.write(tmp_path / "bundle", known, content)
     one, same, other, bundled = (
-        teacher_sha256(Checkpoint.open(path)) for path in (*folders, bundle.path)
+        model_sha256(Checkpoint.open(path)) for path in (*folders, bundle.path)
     )
     assert one == same == bundled != other
 

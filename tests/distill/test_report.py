@@ -265,6 +265,10 @@ CURVE = {"step": 1, "role": "distilled", "points": [{"tokens": 9, **BITS}]}
         ([TEACHER | BITS], [CURVE]),
         (
             [TEACHER | BITS, TEACHER | BITS | {"step": 1, "role": "pruned"}],
+            [CURVE | {"role": "pruned"}],
+        ),
+        (
+            [TEACHER | BITS, TEACHER | BITS | {"step": 1, "role": "pruned"}],
             [CURVE | {"points": [{"tokens": 9, "bits_per_byte": {"fr": 1}}]}],
         ),
     ],
