@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from threading import Event, Lock, Thread
 from typing import Any
 
 from edge.errors import LucieError
@@ -22,6 +23,8 @@ __all__ = ["BuildError", "cause", "run", "say", "show"]
 _STEP = re.compile(r"\[(\d+)/(\d+)\]")  # ninja's "[n/total]"
 _PLAIN_SECONDS = 30.0
 """Without a terminal: one line of progress so often."""
+_LIVE_SECONDS = 1.0
+"""On a terminal: how often it moves."""
 
 # What a failed build says, and the entry of locale/bootstrap.toml that helps. First match wins.
 _CAUSES = (
@@ -132,28 +135,45 @@ def _telling(lines: Sequence[str]) -> list[str]:
 
 
 class _Progress:
-    """`title  42 %` on one line of a terminal; elsewhere a line now and then."""
+    """`title  42 %  1:23` on one line of a terminal, moving; elsewhere a line now and then."""
 
     def __init__(self, title: str) -> None:
         self._title = title
         self._live = sys.stderr.isatty()
         self._began = time.monotonic()
-        self._next = self._began
-        self._write()
+        self._told = -_PLAIN_SECONDS
+        self._share = ""
+        self._writing = Lock()
+        self._over = Event()
+        self._write("")
+        if title:
+            Thread(target=self._tick, daemon=True).start()
 
     def show(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if self._live or now >= self._next:
-            self._next = now + _PLAIN_SECONDS
-            minutes, seconds = divmod(int(now - self._began), 60)
-            self._write(f"  {100 * done // total:3d} %  {minutes}:{seconds:02d}")
+        self._share = f"  {100 * done // total:3d} %"
+        self._move()
 
     def end(self) -> None:
-        if self._live and self._title:
-            sys.stderr.write("\n")
+        with self._writing:
+            self._over.set()
+            if self._live and self._title:
+                sys.stderr.write("\n")
 
-    def _write(self, more: str = "") -> None:
-        if not self._title:
-            return
-        sys.stderr.write(f"\r\x1b[K{self._title}{more}" if self._live else f"{self._title}{more}\n")
-        sys.stderr.flush()
+    def _tick(self) -> None:
+        """What does not say how far it is moves, too."""
+        while not self._over.wait(_LIVE_SECONDS if self._live else _PLAIN_SECONDS):
+            self._move()
+
+    def _move(self) -> None:
+        passed = time.monotonic() - self._began
+        if self._live or passed >= self._told + _PLAIN_SECONDS:
+            self._told = passed
+            minutes, seconds = divmod(int(passed), 60)
+            self._write(f"{self._share}  {minutes}:{seconds:02d}")
+
+    def _write(self, more: str) -> None:
+        with self._writing:
+            if self._title and not self._over.is_set():
+                line = f"{self._title}{more}"
+                sys.stderr.write(f"\r\x1b[K{line}" if self._live else f"{line}\n")
+                sys.stderr.flush()

@@ -66,6 +66,19 @@ def test_on_a_terminal_progress_stays_on_one_line(tmp_path: Path) -> None:
     assert [int(n) for n in re.findall(r"(\d+) %", shown)] == [25, 50, 75, 100]
 
 
+def test_on_a_terminal_what_says_nothing_moves(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from edge.bootstrap.build import run\n"
+        "run(['sleep', '3.5'], log=Path(sys.argv[1]), title='Installing')"
+    )
+    ours, theirs = os.openpty()
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "log")], stderr=theirs, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert "Installing  0:02" in shown
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_being_stopped_stops_the_compilers(
     number: signal.Signals, code: int, tmp_path: Path
