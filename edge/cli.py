@@ -16,7 +16,7 @@ from collections.abc import Iterator, MutableMapping, Sequence
 
 import click
 
-from edge import __version__, streams
+from edge import __version__, interrupt, streams
 from edge.entrypoints import EntryPoint, entry_points
 from edge.errors import InterruptedByUserError, LucieError
 from edge.messages import language, text
@@ -98,6 +98,8 @@ def _load(entry: EntryPoint) -> click.Command:
 
 
 def _explained(error: ModuleNotFoundError, entry: EntryPoint | None) -> LucieError:
+    if interrupt.heard():  # which left it half imported
+        return InterruptedByUserError("cli.broken-install", module=error.name)
     if entry is not None and entry.extra is not None:
         return LucieError("cli.needs-extra", name=entry.name, extra=entry.extra)
     return LucieError("cli.broken-install", module=error.name)

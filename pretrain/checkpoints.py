@@ -11,6 +11,7 @@ A checkpoint is written to a hidden folder that is renamed, and the one before g
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 import zlib
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import (
@@ -102,7 +103,7 @@ class Checkpoints:
             if self._world.first:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 for left in self.folder.glob(f"{_DRAFT}*"):  # of a disk that was full, a kill
-                    shutil.rmtree(left)
+                    _remove(left)
                 draft.mkdir()
             self._world.wait()
             with _quiet():
@@ -129,13 +130,13 @@ class Checkpoints:
         Every process must call it.
 
         Raises:
-            PretrainError: it is of another training, or damaged.
+            PretrainError: it is of another training or version, or damaged.
         """
         found = self._found()
         if not found:
             return 0
-        _, path = found[-1]
-        state = self._check(path)
+        step, path = found[-1]
+        state = self._check(path, step)
         _give_moments(part, optimizer, state.step)
         tensors = _tensors(part, optimizer)
         try:
@@ -161,25 +162,42 @@ class Checkpoints:
     def _found(self) -> list[tuple[int, Path]]:
         paths = self.folder.glob("step-*") if self.folder.is_dir() else ()
         numbered = ((path.name.removeprefix("step-"), path) for path in paths)
-        return sorted((int(number), path) for number, path in numbered if number.isdigit())
+        return sorted((int(n), path) for n, path in numbered if n.isascii() and n.isdecimal())
 
-    def _check(self, path: Path) -> _State:
-        try:
-            state = _State.model_validate_json((path / _STATE).read_bytes())
-        except (OSError, ValidationError) as error:
-            raise PretrainError("train.damaged", path=str(path)) from error
+    def _check(self, path: Path, step: int) -> _State:
+        state = _read(path)
         if (state.recipe, state.data) != (self._recipe, self._data):
             code = "train.other-recipe" if state.recipe != self._recipe else "train.other-data"
             raise PretrainError(code, path=str(self.folder.parent))
         if state.taught_by != self._taught_by:
             raise PretrainError("train.other-teacher", path=str(self.folder.parent))
-        whole = all(_size(path / name) == size for name, size in state.files.items())
+        there = {each.name for each in path.iterdir()} - {_STATE}
+        whole = state.step == step and there == state.files.keys() == state.crc32.keys()
+        whole = whole and all(_size(path / name) == size for name, size in state.files.items())
         # Each process reads a share of the files; one that finds damage is enough.
         mine = self._world.mine(sorted(state.files)) if whole else ()
-        whole = whole and all(_crc32(path / name) == state.crc32.get(name) for name in mine)
+        whole = whole and all(_crc32(path / name) == state.crc32[name] for name in mine)
         if self._world.any(not whole)[0]:
             raise PretrainError("train.damaged", path=str(path))
         return state
+
+
+def _read(path: Path) -> _State:
+    try:
+        raw = (path / _STATE).read_bytes()
+        fields = json.loads(raw)
+        if isinstance(fields, dict) and fields.keys() != _State.model_fields.keys():
+            raise PretrainError("train.other-version", path=str(path))
+        return _State.model_validate_json(raw)
+    except (OSError, ValueError, RecursionError) as error:
+        raise PretrainError("train.damaged", path=str(path)) from error
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _size(file: Path) -> int | None:

@@ -11,9 +11,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from pydantic import TypeAdapter
+
+from edge.durable import replace_file
 from pretrain.disk import written
 
 if TYPE_CHECKING:
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Journal", "read_journal"]
 
 _LOG = "log.jsonl"
+_Line = TypeAdapter(dict[str, float])
 
 
 class Journal:
@@ -71,19 +76,17 @@ class Journal:
 
 
 def read_journal(folder: Path) -> list[dict[str, float]]:
-    """The lines of a run's journal; one that a pulled plug cut is left out."""
+    """The lines of a run's journal; one that a pulled plug cut, or a disk damaged, is left out."""
     path = folder / _LOG
     return [line for _, line in _lines(path)] if path.exists() else []
 
 
-def _lines(path: Path) -> list[tuple[str, dict[str, float]]]:
+def _lines(path: Path) -> list[tuple[bytes, dict[str, float]]]:
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            found.append((line, json.loads(line)))
-        except ValueError:
-            continue
-    return found
+    for line in path.read_bytes().split(b"\n"):
+        with suppress(ValueError):
+            found.append((line, _Line.validate_json(line)))
+    return [(line, figures) for line, figures in found if "step" in figures]
 
 
 def _forget(path: Path, step: int) -> None:
@@ -94,6 +97,4 @@ def _forget(path: Path, step: int) -> None:
             for line, figures in _lines(path)
             if figures["step"] < step or (figures["step"] == step and "loss" in figures)
         ]
-        draft = path.with_suffix(".tmp")
-        draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        draft.replace(path)
+        replace_file(path, b"".join(line + b"\n" for line in kept))

@@ -73,6 +73,8 @@ class Training:
         )
         self.step = self.checkpoints.restore(self.part, self.optimizer)
         """Steps done."""
+        if self.step > recipe.schedule.steps:
+            raise PretrainError("train.damaged", path=str(self.checkpoints.folder))
         self.metrics: dict[str, float] = {}
         """The last measurement on held-out text."""
 

@@ -7,8 +7,9 @@ rate and the draws of a step follow from its number and the seed.
 
 from __future__ import annotations
 
+import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ _STEP = "step"
 _PROMPTS = "prompts"
 _TEACHER = "teacher"
 _CRC = "crc32"
-"""Of all tensors, in the order of their names: a flipped bit would be trained on."""
+"""Of the other facts and all tensors, by their names: a flipped bit would be trained on."""
 
 
 class State:
@@ -72,8 +73,8 @@ class State:
         """Note all that going on takes."""
         self._path.parent.mkdir(exist_ok=True)
         tensors = gather(model, optimizer)
-        crc = _crc32(tensors[name] for name in sorted(tensors))
         facts = {_STEP: str(step), _PROMPTS: self._prompts, _TEACHER: self._teacher}
+        crc = _crc32(facts, (tensors[name] for name in sorted(tensors)))
         write_tensors(self._path, tensors, facts | {_CRC: str(crc)})
 
     def restore(self, model: nn.Module, optimizer: Optimizer) -> None:
@@ -91,8 +92,9 @@ class State:
     def _check(self) -> None:
         try:
             with safe_open(self._path, framework="pt") as file:
-                told = (file.metadata() or {}).get(_CRC)
-                found = _crc32(file.get_tensor(name) for name in sorted(file.keys()))
+                facts = file.metadata() or {}
+                told = facts.pop(_CRC, None)
+                found = _crc32(facts, (file.get_tensor(name) for name in sorted(file.keys())))
         except (SafetensorError, OSError) as error:
             raise self._damaged(error) from error
         if told != str(found):
@@ -102,8 +104,8 @@ class State:
         return DistillError("chat.damaged", path=str(self._path), reason=one_line(reason))
 
 
-def _crc32(tensors: Iterable[Tensor]) -> int:
-    crc = 0
+def _crc32(facts: Mapping[str, str], tensors: Iterable[Tensor]) -> int:
+    crc = zlib.crc32(json.dumps(facts, sort_keys=True).encode())
     for tensor in tensors:
         crc = zlib.crc32(tensor.contiguous().flatten().view(torch.uint8).numpy().data, crc)
     return crc

@@ -13,7 +13,7 @@ from distill.commands.report import report
 from distill.commands.run import run
 from distill.commands.train import train
 from distill.commands.words import HELP, say
-from edge.commands.words import end_as_by_ctrl_c
+from edge.interrupt import end_as_by_ctrl_c
 
 __all__ = ["distill"]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 from edge.commands.stages import Stages
 from edge.messages import text
 
-__all__ = ["HELP", "CommandWords", "end_as_by_ctrl_c"]
+__all__ = ["HELP", "CommandWords"]
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -44,9 +42,3 @@ class CommandWords:
     def stages(self, interrupted: str = "interrupted", **facts: Any) -> Stages:
         """Shows the parts of a command's work; `interrupted` is what Ctrl-C makes it say."""
         return Stages(self.say, self.say(interrupted, **facts), self._in_bytes)
-
-
-def end_as_by_ctrl_c() -> None:
-    """What Ctrl-C clears away, `timeout` and a system that shuts down should, too."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edge.commands.words import end_as_by_ctrl_c
+from edge.interrupt import end_as_by_ctrl_c
 from images.commands.add_model import add_model
 from images.commands.boards import boards
 from images.commands.boot import boot

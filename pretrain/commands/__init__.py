@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edge.commands.words import end_as_by_ctrl_c
+from edge.interrupt import end_as_by_ctrl_c
 from pretrain.commands.corpus import corpus
 from pretrain.commands.train import train
 from pretrain.commands.words import HELP, say

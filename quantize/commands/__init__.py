@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edge.commands.words import end_as_by_ctrl_c
+from edge.interrupt import end_as_by_ctrl_c
 from quantize.commands.compare import compare
 from quantize.commands.export import dequantize, gguf, onnx
 from quantize.commands.heal import heal

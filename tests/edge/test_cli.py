@@ -203,6 +203,23 @@ def test_an_error_is_shown_once_with_its_exit_code(
     assert err.count("\n") == bool(said)
 
 
+def test_an_import_that_ctrl_c_has_broken_asks_for_no_package() -> None:
+    code = (
+        "import os, signal, sys; from edge import cli, interrupt\n"
+        "interrupt.end_as_by_ctrl_c()\n"
+        "try: os.kill(os.getpid(), signal.SIGINT)\n"
+        "except BaseException: sys.modules['distill.commands.plan'] = None\n"
+        "sys.exit(cli.main(['distill', 'plan', '1b']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_a_mistake_of_ours_is_not_hidden(raising: Callable[[BaseException], None]) -> None:
     raising(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):

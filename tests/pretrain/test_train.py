@@ -350,8 +350,42 @@ def test_a_measurement_that_was_not_made_is_made_when_it_goes_on(
     assert [at for at, _ in curve(tmp_path) if at == step] == [step]
 
 
+def note(checkpoint: Path, **facts: object) -> None:
+    """Change what a checkpoint says of itself."""
+    state = checkpoint / "state.json"
+    state.write_text(json.dumps(json.loads(state.read_text("utf-8")) | facts), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("facts", "code"),
+    [({"added": 1}, "train.other-version"), ({"files": 1}, "train.damaged")],
+)
+def test_a_checkpoint_of_another_version_is_not_called_damaged(
+    stopped: Path, tmp_path: Path, facts: dict[str, object], code: str
+) -> None:
+    shutil.copytree(stopped / "run", tmp_path / "run")
+    (*_, checkpoint) = sorted((tmp_path / "run" / "checkpoints").glob("step-*"))
+    note(checkpoint, **facts)
+    with pytest.raises(PretrainError) as raised:
+        cook(stopped / "kitchen", tmp_path, *LONGER)
+    assert raised.value.code == code
+
+
 @pytest.mark.long("pretrain", "edge/attended.py")
-@pytest.mark.parametrize("what", ["shard", "bit", "state", "text"])
+def test_what_others_have_left_among_checkpoints_is_no_hindrance(
+    stopped: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(stopped / "run", tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / ".tmp-step-00000099").touch()
+    (tmp_path / "run" / "checkpoints" / "step-²").mkdir()
+    log = tmp_path / "run" / "log.jsonl"
+    log.write_bytes(b'\xf0{"step": 1}\n{"stfp": 1}\n7\n' + log.read_bytes())
+    cook(stopped / "kitchen", tmp_path, *LONGER, "save_every_s=0.001")
+    assert len(losses(tmp_path)) == 60
+
+
+@pytest.mark.long("pretrain", "edge/attended.py")
+@pytest.mark.parametrize("what", ["shard", "bit", "state", "step", "unlisted", "text"])
 def test_what_it_cannot_go_on_from_is_told(stopped: Path, tmp_path: Path, what: str) -> None:
     shutil.copytree(stopped / "run", tmp_path / "run")
     (checkpoint, *_) = sorted((tmp_path / "run" / "checkpoints").glob("step-*"), reverse=True)
@@ -365,6 +399,10 @@ def test_what_it_cannot_go_on_from_is_told(stopped: Path, tmp_path: Path, what: 
             flip(next(checkpoint.glob("*.safetensors")))
         case "state":
             (checkpoint / "state.json").write_text("{")
+        case "step":
+            note(checkpoint, step=5)
+        case "unlisted":
+            note(checkpoint, files={}, crc32={})
         case _:
             text.write_bytes(b'{"text": "and yet"}\n' + before)
     try:
