@@ -23,6 +23,7 @@ from edge.errors import CheckpointError
 from edge.fault import fault_text
 from edge.llama_config import LlamaConfig
 from edge.messages import text
+from edge.regular_file import check_regular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,10 +78,12 @@ class Checkpoint:
         """Read config and the headers of the weights in folder `path`.
 
         Raises:
-            CheckpointError: a file is missing, cannot be read or contradicts itself; the
-                architecture is not Llama.
+            CheckpointError: a file is missing, is none, cannot be read or contradicts itself;
+                the architecture is not Llama.
         """
         config = read_config(path / _CONFIG)
+        for entry in path.iterdir():  # whatever is opened later on, and by whom
+            check_regular(entry)
         _check_documents(path)
         return cls(path, config, dict(_tensors(path)))
 
@@ -249,6 +252,7 @@ def _headers(file: Path) -> Iterator[tuple[str, TensorPlace]]:
 
 
 def _json(path: Path) -> dict[str, Any]:
+    check_regular(path)
     try:
         if path.stat().st_size > _MOST_JSON:
             raise CheckpointError("checkpoint.bad-json", path=str(path), reason="> 256 MiB")

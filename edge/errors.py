@@ -93,7 +93,7 @@ class DamagedModelError(ModelError):
 
 
 class CheckpointError(ModelError):
-    """A Hugging Face folder is incomplete, damaged, or of an architecture that is not exported."""
+    """A Hugging Face folder is incomplete, damaged, or of an architecture that is not read."""
 
 
 class MemoryRefusedError(LucieError):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.errors import CheckpointError
+from edge.regular_file import check_regular
 from edge.text import one_line
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def open_tokenizer(path: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
     file = path / _FILE if path.is_dir() else path
+    check_regular(file)
     if not file.is_file():
         raise CheckpointError("checkpoint.no-file", path=str(file))
     try:

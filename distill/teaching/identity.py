@@ -10,6 +10,7 @@ from edge.checkpoint import Checkpoint
 from edge.errors import CheckpointError
 from edge.manifest import MANIFEST
 from edge.progress import Count, Progress
+from edge.regular_file import check_regular
 
 __all__ = ["model_sha256", "tokenizer_sha256"]
 
@@ -46,9 +47,10 @@ def tokenizer_sha256(path: Path) -> str:
     """SHA-256 of `tokenizer.json`, in a folder or itself.
 
     Raises:
-        CheckpointError: it is not there.
+        CheckpointError: it is not there, or is no file.
     """
     file = path / "tokenizer.json" if path.is_dir() else path
+    check_regular(file)
     try:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     except FileNotFoundError as error:
