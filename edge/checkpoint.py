@@ -11,7 +11,6 @@ any program when it is opened. One tensor at a time is in memory.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,23 +18,20 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
 
+from edge.checkpoint_documents import check_documents, read_object, shown, unreadable
 from edge.errors import CheckpointError
 from edge.fault import fault_text
 from edge.llama_config import LlamaConfig
-from edge.messages import text
 from edge.regular_file import check_regular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Checkpoint", "TensorPlace", "checked_config", "read_config", "unreadable"]
+__all__ = ["Checkpoint", "TensorPlace", "checked_config", "read_config"]
 
-_DOCUMENTS = ("tokenizer_config.json", "generation_config.json", "special_tokens_map.json")
-_TEXTS = ("README.md", "chat_template.jinja")
 _CONFIG = "config.json"
 _INDEX = "model.safetensors.index.json"
 _WHOLE = "model.safetensors"
-_MOST_JSON = 256 << 20  # a tokenizer.json with 256,000 tokens and its merges is 35 MB
 _DERIVED = ("rotary_emb.inv_freq", "attention.bias", "attention.masked_bias")
 """Endings of names under which old checkpoints store what follows from the config."""
 _FLOATS = {"F32": 4, "F16": 2, "BF16": 2}
@@ -84,7 +80,7 @@ class Checkpoint:
         config = read_config(path / _CONFIG)
         for entry in path.iterdir():  # whatever is opened later on, and by whom
             check_regular(entry)
-        _check_documents(path)
+        check_documents(path, config.vocab_size)
         return cls(path, config, dict(_tensors(path)))
 
     def read(self, name: str) -> NDArray[Any]:
@@ -120,7 +116,7 @@ class Checkpoint:
             again = self.config.tie_word_embeddings and name == "lm_head.weight"
             if name not in known and not again and not name.endswith(_DERIVED):
                 raise CheckpointError(
-                    "checkpoint.unknown-tensor", path=str(self.path), tensor=_shown(name)
+                    "checkpoint.unknown-tensor", path=str(self.path), tensor=shown(name)
                 )
 
     def missing(self, name: str) -> CheckpointError:
@@ -145,7 +141,7 @@ class Checkpoint:
             CheckpointError: it is there, and is something else.
         """
         path = self.path / name
-        return _json(path) if path.exists() else None
+        return read_object(path) if path.exists() else None
 
 
 def _dims(shape: tuple[int, ...]) -> str:
@@ -158,7 +154,7 @@ def read_config(file: Path) -> LlamaConfig:
     Raises:
         CheckpointError: it cannot be read, or is of no Llama model.
     """
-    return checked_config(file, _json(file))
+    return checked_config(file, read_object(file))
 
 
 def checked_config(file: Path, given: dict[str, Any]) -> LlamaConfig:
@@ -172,7 +168,7 @@ def checked_config(file: Path, given: dict[str, Any]) -> LlamaConfig:
         if not (architectures and isinstance(architectures, list)):
             raise CheckpointError("checkpoint.no-architecture", path=str(file))
         named = ", ".join(map(str, architectures))
-        raise CheckpointError("checkpoint.architecture", path=str(file), architecture=_shown(named))
+        raise CheckpointError("checkpoint.architecture", path=str(file), architecture=shown(named))
     try:
         return LlamaConfig.model_validate(given)
     except ValidationError as error:
@@ -181,34 +177,12 @@ def checked_config(file: Path, given: dict[str, Any]) -> LlamaConfig:
         ) from None
 
 
-def _check_documents(path: Path) -> None:
-    """What is read of these is believed later on; a damaged one is no reason to leave it out."""
-    for name in _DOCUMENTS:
-        if not (path / name).exists():
-            continue
-        template = _json(path / name).get("chat_template")
-        named = isinstance(template, list) and all(
-            isinstance(each, dict) and {"name", "template"} <= each.keys() for each in template
-        )
-        if not (template is None or isinstance(template, str) or named):
-            raise CheckpointError(
-                "checkpoint.bad-json", path=str(path / name), reason="chat_template"
-            )
-    for name in _TEXTS:
-        try:
-            (path / name).read_bytes().decode("utf-8")
-        except FileNotFoundError:
-            continue
-        except (OSError, UnicodeDecodeError) as error:
-            raise unreadable(path / name, error) from error
-
-
 def _tensors(path: Path) -> Iterator[tuple[str, TensorPlace]]:
     seen = set()
     for file in _files(path):
         for name, place in _headers(file):
             if name in seen:
-                raise CheckpointError("checkpoint.twice", path=str(path), tensor=_shown(name))
+                raise CheckpointError("checkpoint.twice", path=str(path), tensor=shown(name))
             seen.add(name)
             yield name, place
 
@@ -219,7 +193,7 @@ def _files(path: Path) -> list[Path]:
         return [path / _WHOLE]
     if not (path / _INDEX).exists():
         raise CheckpointError("checkpoint.no-weights", path=str(path), file=_WHOLE)
-    mapping = _json(path / _INDEX).get("weight_map")
+    mapping = read_object(path / _INDEX).get("weight_map")
     names = set(mapping.values()) if isinstance(mapping, dict) else set()
     for name in names:
         if not isinstance(name, str) or Path(name).name != name:
@@ -229,7 +203,7 @@ def _files(path: Path) -> list[Path]:
     files = [path / name for name in sorted(names)]
     for file in files:
         if not file.exists():
-            raise CheckpointError("checkpoint.no-weights", path=str(path), file=_shown(file.name))
+            raise CheckpointError("checkpoint.no-weights", path=str(path), file=shown(file.name))
     return files
 
 
@@ -244,44 +218,8 @@ def _headers(file: Path) -> Iterator[tuple[str, TensorPlace]]:
                 dtype = tensor.get_dtype()
                 if dtype not in _FLOATS:
                     raise CheckpointError(
-                        "checkpoint.dtype", path=str(file), tensor=_shown(name), dtype=dtype
+                        "checkpoint.dtype", path=str(file), tensor=shown(name), dtype=dtype
                     )
                 yield name, TensorPlace(file, tuple(tensor.get_shape()), dtype)
     except (SafetensorError, OSError) as error:
         raise unreadable(file, error) from error
-
-
-def _json(path: Path) -> dict[str, Any]:
-    check_regular(path)
-    try:
-        if path.stat().st_size > _MOST_JSON:
-            raise CheckpointError("checkpoint.bad-json", path=str(path), reason="> 256 MiB")
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise CheckpointError("checkpoint.no-file", path=str(path)) from error
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except (ValueError, RecursionError) as error:
-        reason = text("checkpoint.no-json", line=getattr(error, "lineno", 1))
-        raise CheckpointError("checkpoint.bad-json", path=str(path), reason=reason) from error
-    if not isinstance(content, dict):
-        reason = text("checkpoint.no-object")
-        raise CheckpointError("checkpoint.bad-json", path=str(path), reason=reason)
-    return content
-
-
-def unreadable(path: Path, error: Exception) -> CheckpointError:
-    """The error that says so of a file; whatever no system has raised is damage."""
-    if path.is_dir():  # of which safetensors says "No such device"
-        reason = text("checkpoint.folder")
-    elif isinstance(error, OSError):
-        reason = _shown(error.strerror or str(error))
-    else:
-        reason = text("checkpoint.damaged")
-    return CheckpointError("checkpoint.unreadable", path=str(path), reason=reason)
-
-
-def _shown(given: str) -> str:
-    """What is given, without what could steer a terminal."""
-    given = given[:300]
-    return given if given.isprintable() else ascii(given)

@@ -85,10 +85,8 @@ def _token(tokenizer: Tokenizer, named: object, numbers: object) -> str | None:
     text = named.get("content") if isinstance(named, dict) else named
     if isinstance(text, str) and tokenizer.token_to_id(text) is not None:
         return text
-    first = numbers[0] if isinstance(numbers, list) and numbers else numbers
-    if isinstance(first, bool) or not isinstance(first, int) or first < 0:
-        return None
-    return tokenizer.id_to_token(first)
+    first = next(iter(numbers), None) if isinstance(numbers, list) else numbers
+    return tokenizer.id_to_token(first) if isinstance(first, int) else None
 
 
 def check_prompts(prompts: Sequence[Prompt], chat: ChatFormat, answer: int, window: int) -> None:

@@ -6,7 +6,8 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from edge.checkpoint import Checkpoint, TensorPlace, unreadable
+from edge.checkpoint import Checkpoint, TensorPlace
+from edge.checkpoint_documents import unreadable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""Model folders in which a file is none: each command refuses them at once, and never waits."""
+"""Model folders in which a file is none, or says what cannot be: refused at once, in one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from distill.chat.format import ChatFormat
 from distill.teaching.identity import tokenizer_sha256
+from edge.checkpoint import Checkpoint
 from edge.errors import CheckpointError
 from edge.tokenizer_file import open_tokenizer
 
@@ -106,3 +108,59 @@ def test_a_link_to_a_file_is_one(folder: Path) -> None:
     (folder.parent / "blob").unlink()
     with pytest.raises(CheckpointError, match=r"tokenizer\.json is missing"):
         open_tokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (2**40, "eos_token_id 1099511627776 is not in the vocabulary"),
+        (-1, "eos_token_id -1 is"),
+        (True, "eos_token_id true is"),
+        (1.5, "eos_token_id 1.5 is"),
+        ("\x1b[31m", r'eos_token_id "\\u001b\[31m" is'),
+        ([1, 2**70], "eos_token_id 1180591620717411303424 is"),
+        ([[1]], r"eos_token_id \[1\] is"),
+        ({"id": 1}, "eos_token_id {"),
+    ],
+)
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
+def test_an_end_that_is_no_token_is_told(folder: Path, name: str, end: object, said: str) -> None:
+    path = folder / name
+    given = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    path.write_text(json.dumps(given | {"eos_token_id": end}), encoding="utf-8")
+    expected = "eos_token_id" if name == "config.json" else said  # there pydantic says it
+    with pytest.raises(CheckpointError, match=expected) as caught:
+        Checkpoint.open(folder)
+    assert name in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("end", [5, [5, 6], None, []])
+def test_an_end_may_be_a_token_or_several_or_unsaid(folder: Path, end: object) -> None:
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": end}))
+    (folder / "chat_template.jinja").write_text("x")
+    tokenizer = open_tokenizer(folder)
+    settings = {} if end else {"eos_token": tokenizer.id_to_token(7)}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    wanted = tokenizer.id_to_token(5 if end else 7)
+    assert ChatFormat.of(Checkpoint.open(folder)).eos == wanted
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"eos_token": "\\ud800"}',
+        '{"chat_template": "\\uDFFF"}',
+        '{"chat_template": [{"name": ["x"], "template": "y"}]}',
+        '{"chat_template": [{"name": "default", "template": 5}]}',
+    ],
+)
+def test_a_document_with_what_is_no_text(folder: Path, said: str) -> None:
+    (folder / "tokenizer_config.json").write_text(said)
+    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json is not what it should be"):
+        Checkpoint.open(folder)
+
+
+def test_an_emoji_in_two_escapes_is_text(folder: Path) -> None:
+    (folder / "tokenizer_config.json").write_text('{"chat_template": "\\ud83d\\ude00"}')
+    assert Checkpoint.open(folder).document("tokenizer_config.json") == {"chat_template": "😀"}
