@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from edge.messages import language, text
 
-__all__ = ["count_text", "decimal_text", "duration_text", "size_text"]
+__all__ = ["count_text", "decimal_text", "duration_text", "power_text", "size_text"]
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _FRENCH_SPACE = "\N{NARROW NO-BREAK SPACE}"
 
 
@@ -29,6 +30,12 @@ def decimal_text(value: float, places: int) -> str:
     if not _french():
         return shown
     return shown.replace(",", _FRENCH_SPACE).replace(".", ",")
+
+
+def power_text(value: float) -> str:
+    """A number above 0 of which only the size matters: `4.5·10²⁰`; `4,5·10²⁰` in French."""
+    digits, exponent = f"{value:.1e}".split("e")
+    return f"{decimal_text(float(digits), 1)}·10{str(int(exponent)).translate(_RAISED)}"
 
 
 def duration_text(seconds: float) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["plan"]
 
 _CONTEXT = 2048
+"""Tokens of the KV cache where nobody says; fewer, where the teacher reads fewer."""
 _TYPES = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0")
 
 
@@ -73,7 +74,7 @@ def plan(
     asked = None
     if own != Wanted():
         asked = shape(config, replace(own, tie=tied))
-    tokens = _context(context, wanted)
+    tokens = _context(context, wanted, config.max_position_embeddings)
     board = None
     if here or (isinstance(wanted, OnBoard) and wanted.board == NAME):
         with stages() as stage:
@@ -94,14 +95,14 @@ def plan(
     _draw(made, picture, in_terminal=in_terminal and not as_json)
 
 
-def _context(given: int | None, target: Target) -> int:
+def _context(given: int | None, target: Target, window: int) -> int:
     """Tokens in the KV cache; whoever says it twice must say the same."""
     from distill.planning.target import OnBoard
 
     said = target.context if isinstance(target, OnBoard) else None
     if said and given and said != given:
         raise DistillUsageError("plan.two-contexts", option=given, target=said)
-    return said or given or _CONTEXT
+    return said or given or min(_CONTEXT, window)
 
 
 def _draw(made: Plan, path: Path | None, *, in_terminal: bool) -> None:

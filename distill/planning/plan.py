@@ -17,6 +17,7 @@ from distill.planning.storage import memory_bytes
 from distill.planning.target import OnBoard, Target
 from edge.llama_config import LlamaConfig
 from edge.plan import budget
+from edge.quantity import decimal_text
 
 __all__ = ["Plan", "Student", "make_plan"]
 
@@ -154,7 +155,10 @@ def _nothing(
     fastest = max(predict(one, quantization, board, context).decode for one in students)
     if fastest < target.tokens_per_s:
         return DistillError(
-            "plan.too-fast", board=board.title, fastest=round(fastest, 1), least=min(sizes)
+            "plan.too-fast",
+            board=board.title,
+            fastest=decimal_text(fastest, 1),
+            least=min(sizes),
         )
     device = board.device(target.memory_gb or max(board.memory_gb))
     needed = min(memory_bytes(one, quantization, context, device) for one in students)

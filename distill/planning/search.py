@@ -96,21 +96,19 @@ def _in_proportion(teacher: LlamaConfig, width: int, ffn: int) -> bool:
 
 def _heads(teacher: LlamaConfig, width: int) -> list[tuple[int, int]]:
     """Query and key/value heads: by whole groups, and by thinner ones."""
-    groups = teacher.num_key_value_heads
-    queries = teacher.num_attention_heads // groups
-    whole = [(n * queries, n) for n in range(1, groups + 1)]
-    thinner = [(groups * n, groups) for n in range(1, queries + 1)]
-    wanted = teacher.num_attention_heads * width / teacher.hidden_size
+    heads, groups = teacher.num_attention_heads, teacher.num_key_value_heads
+    queries = heads // groups
     # Those that do not divide the width make no model: see `is_slice`.
-    near = [_suiting(way, width, wanted) for way in (whole, thinner)]
-    return list(dict.fromkeys(pair for pair in near if pair is not None))
+    whole = [n for n in _near(width * groups, teacher.hidden_size) if width % (n * queries) == 0]
+    thinner = [n for n in _near(width * queries, teacher.hidden_size) if width % (n * groups) == 0]
+    found = [(n * queries, n) for n in whole[:1]] + [(groups * n, groups) for n in thinner[:1]]
+    return list(dict.fromkeys(found))
 
 
-def _suiting(way: list[tuple[int, int]], width: int, wanted: float) -> tuple[int, int] | None:
-    """The fewest heads that are enough; where they do not divide the width, one step fewer."""
-    at = next(n for n, pair in enumerate(way) if pair[0] >= wanted)
-    near = way[max(at - 1, 0) : at + 1]
-    return next((pair for pair in reversed(near) if width % pair[0] == 0), None)
+def _near(part: int, whole: int) -> list[int]:
+    """The fewest that are enough, and one fewer, if that is any."""
+    enough = -(-part // whole)
+    return [n for n in (enough, enough - 1) if n]
 
 
 def choose(

@@ -15,11 +15,12 @@ from distill.planning.storage import (
     kv_bytes_per_token,
     memory_bytes,
 )
+from distill.planning.target import Parameters
 from distill.slices import kept
 from distill.words import say
 from edge.llama_config import LlamaConfig
 from edge.markdown_table import markdown_table
-from edge.quantity import count_text, decimal_text
+from edge.quantity import count_text, decimal_text, power_text
 from edge.text import in_lines, one_line
 
 __all__ = ["megabytes", "shape_text", "show"]
@@ -35,8 +36,8 @@ def show(plan: Plan, width: int | None = None) -> str:
         width: characters of a line, for which columns are left out; None: all of them.
     """
     parts = [
-        _teacher(plan), _shapes(plan, width), _removed(plan, width), _sizes(plan, width),
-        _steps(plan, width), _cache(plan), _rules(plan),
+        _teacher(plan), *_target(plan), _shapes(plan, width), _removed(plan, width),
+        _sizes(plan, width), _steps(plan, width), _cache(plan), _rules(plan),
     ]  # fmt: skip
     told = "\n\n".join(parts)
     if width is None:
@@ -60,6 +61,13 @@ def _teacher(plan: Plan) -> str:
         shape=shape_text(plan.teacher),
         vocabulary=count_text(plan.teacher.vocab_size),
     )
+
+
+def _target(plan: Plan) -> Iterator[str]:
+    """What a number of parameters was taken to mean: the name "1b" covers many."""
+    if isinstance(plan.target, Parameters):
+        span = {name: count_text(getattr(plan.target, name)) for name in ("least", "most", "aim")}
+        yield say("plan.target", **span)
 
 
 def _shapes(plan: Plan, width: int | None) -> str:
@@ -141,8 +149,8 @@ def _steps(plan: Plan, width: int | None) -> str:
                 decimal_text(step.config.parameters / 1e9, 3),
                 _percent(step.kept),
                 decimal_text(step.tokens / 1e9, 0),
-                f"{step.student_flops:.1e}",
-                f"{step.teacher_flops:.1e}",
+                power_text(step.student_flops),
+                power_text(step.teacher_flops),
                 decimal_text(step.h100_hours, 0),
             ])  # fmt: skip
     headings = ("", "step", "shape", "billions", "kept", "tokens", "student-flops",

@@ -34,6 +34,8 @@ _CONTEXT = re.compile(
 _MEMORY = re.compile(rf"(?:in|dans|en)?\s*(?P<size>{_NUMBER})\s*(?P<unit>gb|go|gib|mb|mo|mib)\b")
 _BYTES = {"gb": 1, "go": 1, "gib": 1.073741824, "mb": 1e-3, "mo": 1e-3, "mib": 1.048576e-3}
 """In GB."""
+_LONGEST = 200
+"""Characters; whoever says more means something else."""
 _AS_NAMED = (0.9, 1.35)
 """What is called "1B" has from 1.0 (Gemma 3 1B) to 1.3 billion (Luciole-1B); so a name of one
 digit means from a tenth less to 35 % more."""
@@ -75,6 +77,8 @@ def parse(given: str) -> Target:
         DistillUsageError: it is not understood; the text shows what is.
     """
     text = " ".join(given.lower().split())
+    if len(text) > _LONGEST:  # of which numbers would be none, and every search slow
+        raise _not_understood(given)
     if _GROUPS.fullmatch(text):
         return _parameters(float(re.sub(r"\D", "", text)), _EXACT, given)
     if found := _COUNT.fullmatch(text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -256,3 +257,59 @@ def test_it_speaks_french(lucie: Callable[..., Result], monkeypatch: pytest.Monk
     said = lucie("lucie-7b", "pi5 à 12 jetons/s dans 2 Go").stdout
     assert "n’est pas une tranche du professeur" in said
     assert "Raspberry Pi 5 : 11,82 Go/s" in said
+
+
+def test_a_teacher_of_a_short_window_is_planned_for_at_all_of_it(
+    lucie: Callable[..., Result], tmp_path: Path
+) -> None:
+    write_config(tmp_path / "short", LUCIE.as_json() | {"max_position_embeddings": 512})
+    assert "with 512 tokens in the cache" in lucie("short", "1b").stdout
+    assert "with 256 tokens" in lucie("short", "1b", "--context", 256).stdout
+    assert "with 128 tokens" in lucie("short", "pi5@5 with 128 context").stdout
+    assert "with 2,048 tokens" in lucie("lucie-7b", "1b").stdout
+    assert json.loads(lucie("short", "1b", "--json").stdout)["context_tokens"] == 512
+    with pytest.raises(DistillUsageError, match="reads 512 tokens at most, not 1,024"):
+        lucie("short", "1b", "--context", 1024)
+
+
+def test_what_a_number_of_parameters_means_is_told(lucie: Callable[..., Result]) -> None:
+    said = lucie("lucie-7b", "1b").stdout
+    assert "Sought: 900,000,000 to 1,350,000,000 parameters; the target is 1,102,270,384." in said
+    assert "Sought" not in lucie("lucie-7b", "pi5@12").stdout
+
+
+def test_french_has_no_decimal_point_and_no_program_s_powers(
+    lucie: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUCIE_LANG", "fr")
+    tables = [line for line in lucie("lucie-7b", "1b").stdout.splitlines() if line[:1] == "|"]
+    assert any("| 4,5·10²⁰ |" in " ".join(line.split()) for line in tables)
+    assert not [line for line in tables if re.search(r"[|/~] *\d+\.\d|e\+", line)]
+    with pytest.raises(DistillError, match=r"écrirait \d+,\d jetons par seconde"):
+        lucie("lucie-7b", "zero2w@1000")
+
+
+def test_no_letter_lies_upon_another_in_the_picture(
+    lucie: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUCIE_LANG", "fr")
+    lucie("lucie-7b", "1b", "--picture", "x.svg")
+    written = re.findall(r"<text[^>]*>([^<]*)</text>", (tmp_path / "x.svg").read_text())
+    assert "en grand : Q4_K_M" in written
+    assert [text[:3] for text in written if re.match("[A-Z]  ", text)] == [
+        "A  ", "B  ", "C  ", "D  ", "E  ",
+    ]  # fmt: skip
+    assert not {"A", "B", "C", "D", "E"} & set(written)
+    assert "1\u202f000" in written
+
+
+def test_in_a_narrow_terminal_the_picture_has_its_title(monkeypatch: pytest.MonkeyPatch) -> None:
+    from distill.planning.picture import draw_in_terminal
+
+    monkeypatch.setenv("LUCIE_LANG", "fr")
+    plan = make_plan("lucie-7b", LUCIE, parse("1b"), context=2048, quantization="Q4_K_M")
+    lines = draw_in_terminal(plan, 40).splitlines()
+    assert max(map(len, lines)) <= 40
+    title = " ".join(lines[: next(n for n, line in enumerate(lines) if "┌" in line)])
+    assert title.startswith("Écriture prévue sur Raspberry Pi 5, jetons/s")
+    assert any(line.startswith("19,4┤") for line in lines)

@@ -53,6 +53,9 @@ def test_a_board_and_a_speed(given: str, wanted: OnBoard) -> None:
         "pi5@fast",
         "pi5@0", "pi5@12 in 2 GB or so", "pi5@12 with 2k context in 2 GB with 4k context",
         "pi5@12 in 0 GB", "pi5@12 with 0 context", "1b at pi5", "pi5@12@13", "\x1b[31m",
+        "pi5@12 with " + "9" * 400 + "k context", "pi5@12 in " + "9" * 400 + " GB",
+        "pi5@" + "9" * 400, "9" * 400 + "b", "0." + "9" * 400 + "b", "pi5@1 " + "1 " * 9999,
+        "pi5@12 with " + "9" * 150 + "k context",
     ],
 )  # fmt: skip
 def test_what_is_not_understood_is_answered_with_what_is(given: str) -> None:

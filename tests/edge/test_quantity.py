@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from edge.commands import bar
-from edge.quantity import count_text, duration_text, size_text
+from edge.quantity import count_text, duration_text, power_text, size_text
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,14 @@ def test_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert count_text(7) == "7"
     monkeypatch.setenv("LUCIE_LANG", "fr")
     assert count_text(134_515_008) == "134\u202f515\u202f008"
+
+
+def test_powers(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert power_text(4.467e20) == "4.5·10²⁰"
+    assert power_text(9.99e20) == "1.0·10²¹"
+    assert power_text(0.00021) == "2.1·10⁻⁴"
+    monkeypatch.setenv("LUCIE_LANG", "fr")
+    assert power_text(4.467e20) == "4,5·10²⁰"
 
 
 @pytest.mark.parametrize(
