@@ -12,7 +12,7 @@ from torch import nn
 from distill.distillation import load_teacher
 from distill.recipe import DistillRecipe
 from distill.teacher_check import check_teacher
-from distill.teaching.cache_bundle import make_cache
+from distill.teaching.cache_bundle import check_place, make_cache
 from distill.teaching.cache_format import Identity
 from distill.teaching.identity import model_sha256, tokenizer_sha256
 from distill.teaching.online import Online
@@ -56,6 +56,7 @@ def cache(
     Raises:
         LucieError: something of it fails; shards that are complete are kept.
     """
+    check_place(out, stage)
     texts = read_texts(recipe, stage("tokens"))
     path = Path(recipe.teacher.model)
     vocabulary = shape(recipe, texts).vocab_size

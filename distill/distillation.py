@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 from distill.errors import DistillError
@@ -26,6 +27,7 @@ from distill.teaching.identity import model_sha256, tokenizer_sha256
 from distill.teaching.online import Online
 from distill.teaching.targets import Dense, Sampled, Teacher
 from edge.checkpoint import Checkpoint
+from edge.errors import CheckpointError
 from pretrain.fused import fused_mean, mixed, next_token
 from pretrain.materials import Materials
 from pretrain.part import Wanted
@@ -166,7 +168,7 @@ def load_teacher(folder: Path, dtype: str = "auto") -> LlamaForCausalLM:
         dtype: to compute in; `auto`: the type of its file.
 
     Raises:
-        CheckpointError: it is no Llama model in safetensors, or not whole.
+        CheckpointError: it is no Llama model in safetensors, not whole, or a number of it is none.
     """
     from transformers import LlamaForCausalLM
     from transformers.utils import logging
@@ -175,6 +177,11 @@ def load_teacher(folder: Path, dtype: str = "auto") -> LlamaForCausalLM:
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # what it notes is checked here
     # transformers would fill what is missing at random, and leave out what it does not know.
     complete(Checkpoint.open(folder))
-    return LlamaForCausalLM.from_pretrained(
+    model: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(
         folder, dtype=dtype, local_files_only=True, use_safetensors=True
     )
+    for name, parameter in model.named_parameters():
+        # In a row that no text reads, nothing that is computed would show it.
+        if not all(torch.isfinite(end) for end in torch.aminmax(parameter.detach())):
+            raise CheckpointError("checkpoint.not-finite", path=str(folder), tensor=name)
+    return model

@@ -9,6 +9,7 @@ from distill.errors import DistillError, DistillUsageError
 from distill.recipe import DistillRecipe
 from distill.teacher_check import check_teacher
 from edge.bundle import Bundle
+from edge.workshop import check_free
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.run import Run, Stage, Told, kind, train
 from pretrain.shape import shape
@@ -41,6 +42,7 @@ def distil(
     """
     from pretrain.texts import read_texts
 
+    check_free(out)
     texts = read_texts(recipe, stage("tokens"))
     vocabulary = shape(recipe, texts).vocab_size
     teacher, length = Path(recipe.teacher.model), recipe.data.length

@@ -17,7 +17,20 @@ from edge.bundle import DRAFT_PREFIX
 from edge.errors import StoreError, UsageError
 from edge.store import NAME
 
-__all__ = ["held", "link_or_copy", "software", "workshop"]
+__all__ = ["check_free", "held", "link_or_copy", "software", "workshop"]
+
+
+def check_free(out: Path) -> None:
+    """Refuse a place where no bundle can be made, before anything is read for it.
+
+    Raises:
+        UsageError: no bundle can be called so.
+        StoreError: there is an `out` already.
+    """
+    if not NAME.fullmatch(out.name):
+        raise UsageError("workshop.name", name=ascii(out.name))
+    if out.exists() or out.is_symlink():
+        raise StoreError("bundle.exists", path=str(out))
 
 
 @contextmanager
@@ -28,10 +41,7 @@ def workshop(out: Path) -> Iterator[Path]:
         UsageError: no bundle can be called so.
         StoreError: there is an `out` already; the disk is full, or takes nothing.
     """
-    if not NAME.fullmatch(out.name):
-        raise UsageError("workshop.name", name=ascii(out.name))
-    if out.exists() or out.is_symlink():
-        raise StoreError("bundle.exists", path=str(out))
+    check_free(out)
     folder: Path | None = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

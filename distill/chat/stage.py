@@ -16,7 +16,7 @@ from edge.bundle import Bundle
 from edge.checkpoint import Checkpoint
 from edge.manifest import Manifest, Provenance, least_known
 from edge.progress import Progress
-from edge.workshop import software
+from edge.workshop import check_free, software
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.result import lay_beside, lay_licence, manifest_of, parents, provenance
 from pretrain.run import Run, Stage, Told, kind
@@ -55,6 +55,7 @@ def teach(
     Raises:
         LucieError: something of it fails; what is trained so far is kept.
     """
+    check_free(out)
     prompts = _checked(recipe)
     with run.at_work(out, recipe) as draft:
         if not run.result.exists():

@@ -39,6 +39,7 @@ def importance(
 ) -> None:
     """Measure what in a model matters."""
     from distill.pruning.importance import Calibration, measure
+    from edge.workshop import check_free
     from quantize.checkpoint.source import open_source
     from quantize.measuring.built_in_texts import CALIBRATION
     from quantize.measuring.calibration import parse
@@ -51,6 +52,7 @@ def importance(
         dtype=dtype,
         threads=threads,
     )
+    check_free(out)
     with stages("importance-interrupted") as stage:
         source = open_source(model, stage("verify"))
         bundle = measure(source, out, calibration, stage)

@@ -50,12 +50,14 @@ def prune(
     from distill.pruning.shape import Wanted, shape
     from edge.bundle import Bundle
     from edge.checkpoint import read_config
+    from edge.workshop import check_free
     from quantize.checkpoint.source import open_source
 
     wanted = Wanted(layers, width, ffn, read_heads(heads), tie)
     if (config is None) == (wanted == Wanted()):
         raise DistillUsageError("prune.which-shape")
     rules = Rules(layers_by, keep_ends)
+    check_free(out)
     with stages() as stage:
         source = open_source(model, stage("verify"))
         teacher = source.checkpoint.config

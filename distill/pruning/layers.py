@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from edge.checkpoint import Checkpoint
+from edge.errors import CheckpointError
 from quantize.checkpoint.llama_tensors import tensors
 
 if TYPE_CHECKING:
@@ -90,8 +91,13 @@ class Layers:
     def _read(self, name: str) -> Tensor:
         raw = self._checkpoint.read(name)
         if raw.dtype.name == "bfloat16":  # of which torch's bridge to numpy knows nothing
-            return torch.from_numpy(raw.view(np.uint16)).view(torch.bfloat16)
-        return torch.from_numpy(raw)
+            tensor = torch.from_numpy(raw.view(np.uint16)).view(torch.bfloat16)
+        else:
+            tensor = torch.from_numpy(raw)
+        if not all(torch.isfinite(end) for end in torch.aminmax(tensor)):
+            path = str(self._checkpoint.path)
+            raise CheckpointError("checkpoint.not-finite", path=path, tensor=name)
+        return tensor
 
 
 def losses(normed: Tensor, head: Tensor, ids: Tensor) -> Tensor:

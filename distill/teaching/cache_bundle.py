@@ -25,12 +25,12 @@ from edge.bundle import Bundle
 from edge.errors import DamagedModelError, StoreError
 from edge.manifest import MANIFEST, Manifest, Parent, least_known
 from edge.progress import Progress
-from edge.workshop import held, software, workshop
+from edge.workshop import check_free, held, software, workshop
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CacheRecipe", "cache_sha256", "make_cache", "open_cache"]
+__all__ = ["CacheRecipe", "cache_sha256", "check_place", "make_cache", "open_cache"]
 
 _WORK = ".caching"
 
@@ -87,6 +87,7 @@ def make_cache(
             that are complete are kept.
     """
     _check_order(sequences, plan)
+    check_place(out, stage)
     if (out / MANIFEST).exists():
         return _repair(sequences, plan, teacher, out, stage, device, stopped)
     with workshop(out):  # for its checks, before hours of work
@@ -104,6 +105,28 @@ def make_cache(
             return _publish(plan, work, out, parents, stage("hash"))
     except (BlockingIOError, FileNotFoundError) as error:  # it is being finished, or was just now
         raise DistillError("cache.busy", path=str(out)) from error
+
+
+def check_place(out: Path, stage: Callable[[str], Progress]) -> None:
+    """Refuse what is there already, but for a cache of which shards were removed.
+
+    Raises:
+        LucieError: there is something; a cache that is whole has been verified.
+    """
+    if not (out / MANIFEST).exists():
+        check_free(out)
+    elif not _left(out)[1]:
+        _opened(out, stage("hash"))
+        raise StoreError("bundle.exists", path=str(out))
+
+
+def _left(out: Path) -> tuple[Manifest, list[str]]:
+    """The manifest of a cache that was made, and the files that were removed since."""
+    try:
+        manifest = Manifest.model_validate_json((out / MANIFEST).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise DistillError("cache.no-cache", path=str(out)) from error
+    return manifest, [name for name in sorted(manifest.files) if not (out / name).exists()]
 
 
 def _publish(
@@ -244,14 +267,7 @@ def _repair(
     stopped: Callable[[], bool],
 ) -> Bundle | None:
     """Put back what was removed of a finished cache; it must come out as it was."""
-    try:
-        manifest = Manifest.model_validate_json((out / MANIFEST).read_bytes())
-    except (OSError, ValidationError) as error:
-        raise DistillError("cache.no-cache", path=str(out)) from error
-    missing = [name for name in sorted(manifest.files) if not (out / name).exists()]
-    if not missing:
-        _opened(out, stage("hash"))
-        raise StoreError("bundle.exists", path=str(out))
+    manifest, missing = _left(out)
     if _recipe(out, manifest).plan != plan:
         raise DistillError("cache.other", path=str(out))
     work = out.absolute().parent / f"{out.name}{_WORK}"
