@@ -11,6 +11,7 @@ import errno
 import gettext
 import importlib
 import os
+import re
 import sys
 from collections.abc import Iterator, MutableMapping, Sequence
 
@@ -193,5 +194,6 @@ def _hint(error: click.UsageError) -> str:
 
 
 def _show(message: str, code: int) -> int:
-    streams.tell(f"lucie: {message}")
+    # Names of files and words of libraries may hold what steers a terminal.
+    streams.tell("lucie: " + re.sub(r"[^\n\x20-\x7e\xa0-\U0010ffff]", "\ufffd", message))
     return code

@@ -16,7 +16,13 @@ from babel.messages.catalog import Message
 from babel.messages.pofile import read_po
 
 from edge import cli
-from edge.errors import InterruptedByUserError, LucieError, UnknownModelError, UsageError
+from edge.errors import (
+    CheckpointError,
+    InterruptedByUserError,
+    LucieError,
+    UnknownModelError,
+    UsageError,
+)
 
 CATALOGUE = Path(cli.__file__).parent / "locale/fr/LC_MESSAGES"
 OTHERS = """
@@ -218,6 +224,15 @@ def test_an_import_that_ctrl_c_has_broken_asks_for_no_package() -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_an_error_steers_no_terminal(
+    raising: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    raising(CheckpointError("checkpoint.no-file", path="a\x1b[31m\x07\x9b\rb/é\u202f😀"))
+    assert cli.main(["fail"]) == 1
+    err = capsys.readouterr().err
+    assert err == "lucie: a\ufffd[31m\ufffd\ufffd\ufffdb/é\u202f😀 is missing.\n"
 
 
 def test_a_mistake_of_ours_is_not_hidden(raising: Callable[[BaseException], None]) -> None:
