@@ -26,18 +26,11 @@ Unknown keys are refused. What is written beside the weights is the whole of it,
 from __future__ import annotations
 
 import hashlib
-import json
-import tomllib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from edge.fault import fault_text
-from edge.llama_config import LlamaConfig
-from edge.text import one_line
-from pretrain.errors import PretrainUsageError
 from pretrain.words import say
 
 __all__ = [
@@ -53,7 +46,6 @@ __all__ = [
     "Recipe",
     "Schedule",
     "below",
-    "read_recipe",
 ]
 
 Count = Annotated[int, Field(gt=0, le=1 << 40)]
@@ -136,29 +128,6 @@ class Model(_Part):
         """The fields of a shape that were given."""
         fields = self.model_dump(exclude={"start", "like", "tokenizer"}, exclude_none=True)
         return {name: value for name, value in fields.items() if value is not None}
-
-    def config(self, vocab_size: int, length: int, end: int) -> LlamaConfig:
-        """The shape of a new model whose fields are given.
-
-        Args:
-            vocab_size: rows of its embedding, where the recipe does not say.
-            length: tokens that it is made for, where the recipe does not say.
-            end: the token behind each document, which ends what it writes.
-
-        Raises:
-            PretrainUsageError: it contradicts itself.
-        """
-        usual = {"tie_word_embeddings": True, "max_position_embeddings": length}
-        shape = usual | {"vocab_size": vocab_size} | self.shape()
-        theta = shape.pop("rope_theta", 10_000.0)
-        fixed = {
-            "architectures": ["LlamaForCausalLM"], "rms_norm_eps": 1e-5, "eos_token_id": end,
-        }  # fmt: skip
-        rope = {"rope_parameters": {"rope_type": "default", "rope_theta": theta}}
-        try:
-            return LlamaConfig.model_validate(shape | fixed | rope)
-        except ValidationError as error:
-            raise _wrong(error, "model") from None
 
 
 class Ingredient(_Part):
@@ -324,73 +293,6 @@ class Recipe(BaseRecipe):
         )
 
 
-R = TypeVar("R", bound=BaseRecipe)
-_MOST_BYTES = 1 << 20
-"""Of a recipe; who names another file by mistake should not wait for all of it."""
-
-
-def read_recipe(kind: type[R], path: Path, settings: Sequence[str] = ()) -> R:
-    """The recipe in a TOML file.
-
-    Args:
-        kind: of training.
-        path: the file. Paths in it are relative to its folder.
-        settings: fields to set, as `schedule.steps=200`; the value is TOML, or else text.
-
-    Raises:
-        PretrainUsageError: it cannot be read, or something in it is wrong.
-    """
-    try:
-        raw = _parsed(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise PretrainUsageError("recipe.unreadable", path=str(path), reason=reason) from error
-    except (ValueError, RecursionError) as error:
-        raise PretrainUsageError(
-            "recipe.unreadable", path=str(path), reason=one_line(error)
-        ) from error
-    for setting in settings:
-        _set(raw, setting)
-    try:
-        # As JSON, in which a list may be a tuple, and neither `true` nor "1" is a number.
-        recipe = kind.model_validate_json(json.dumps(raw, default=str), strict=True)
-    except ValidationError as error:
-        raise _wrong(error, str(path)) from None
-    return recipe.below(path.parent)
-
-
-def _parsed(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        content = file.read(_MOST_BYTES + 1)
-    if len(content) > _MOST_BYTES:
-        raise ValueError(f"> {_MOST_BYTES >> 20} MiB")
-    return tomllib.loads(content.decode("utf-8"))
-
-
 def below(folder: Path, path: str | None) -> str | None:
     """A path of a recipe that stands in `folder`."""
     return None if path is None else str(folder / Path(path).expanduser())
-
-
-def _set(raw: dict[str, Any], setting: str) -> None:
-    name, equals, value = setting.partition("=")
-    names = name.strip().split(".")
-    table = raw
-    for each in names[:-1]:
-        inner = table.setdefault(each, {})
-        if not isinstance(inner, dict):
-            raise PretrainUsageError("recipe.setting", setting=one_line(setting))
-        table = inner
-    if not equals or not all(names):
-        raise PretrainUsageError("recipe.setting", setting=one_line(setting))
-    try:
-        read = tomllib.loads(f"value = {value}")
-    except tomllib.TOMLDecodeError:
-        read = {"value": value}
-    if len(read) > 1:  # a line break, and another field behind it
-        raise PretrainUsageError("recipe.setting", setting=one_line(setting))
-    table[names[-1]] = read["value"]
-
-
-def _wrong(error: ValidationError, where: str) -> PretrainUsageError:
-    return PretrainUsageError("recipe.wrong", where=where, fault=fault_text(error))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from edge.checkpoint import Checkpoint
 from edge.llama_config import LlamaConfig
 from pretrain.errors import PretrainUsageError
 from pretrain.recipe import Parallel, Recipe
+from pretrain.recipe_file import wrong
 from pretrain.texts import Texts
 
 __all__ = ["check_shape", "shape"]
@@ -26,7 +29,7 @@ def shape(recipe: Recipe, texts: Texts) -> LlamaConfig:
     """
     known = recipe.model.start or recipe.model.like
     if known is None:
-        config = recipe.model.config(texts.vocabulary, recipe.data.length, texts.end)
+        config = _new(recipe, texts.vocabulary, texts.end)
     else:
         config = Checkpoint.open(Path(known)).config
     check_shape(config, recipe, texts)
@@ -57,6 +60,21 @@ def check_shape(config: LlamaConfig, recipe: Recipe, texts: Texts) -> None:
         )
     _check_shares(config, recipe.parallel)
     _check_batch(recipe)
+
+
+def _new(recipe: Recipe, vocabulary: int, end: int) -> LlamaConfig:
+    """The shape of a new model whose fields are given; `end` ends what it writes."""
+    usual = {"tie_word_embeddings": True, "max_position_embeddings": recipe.data.length}
+    fields = usual | {"vocab_size": vocabulary} | recipe.model.shape()
+    theta = fields.pop("rope_theta", 10_000.0)
+    fixed = {
+        "architectures": ["LlamaForCausalLM"], "rms_norm_eps": 1e-5, "eos_token_id": end,
+    }  # fmt: skip
+    rope = {"rope_parameters": {"rope_type": "default", "rope_theta": theta}}
+    try:
+        return LlamaConfig.model_validate(fields | fixed | rope)
+    except ValidationError as error:
+        raise wrong(error, "model") from None
 
 
 def _check_shares(config: LlamaConfig, parallel: Parallel) -> None:

@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from edge.attended import Tell, left_alone
 from pretrain.disk import unread, written
 from pretrain.materials import Materials, prepared
-from pretrain.recipe import Recipe, read_recipe
+from pretrain.recipe import Recipe
+from pretrain.recipe_file import read_recipe
 from pretrain.run import Run
 from pretrain.task import Task
 from pretrain.texts import read_texts

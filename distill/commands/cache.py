@@ -32,7 +32,7 @@ def cache(
     """Let a teacher speak once, for many students."""
     from distill.caching import cache as make
     from distill.recipe import DistillRecipe
-    from pretrain.recipe import read_recipe
+    from pretrain.recipe_file import read_recipe
 
     read = read_recipe(DistillRecipe, recipe, settings)
     with stages("cache-interrupted", out=out) as stage:

@@ -20,6 +20,6 @@ def chat(recipe: Path, out: Path, settings: tuple[str, ...], work: Path | None) 
     """Let a student answer prompts, and learn what its teacher thinks of each word."""
     from distill.chat.recipe import ChatRecipe
     from distill.chat.stage import teach
-    from pretrain.recipe import read_recipe
+    from pretrain.recipe_file import read_recipe
 
     run(read_recipe(ChatRecipe, recipe, settings), teach, out, work, WORDS)

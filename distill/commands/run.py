@@ -28,7 +28,7 @@ def run(recipe: Path, out: Path, settings: tuple[str, ...], work: Path | None) -
     """Cut and recover, in the steps of a recipe."""
     from distill.recipe import ShrinkRecipe
     from distill.shrinking import shrink
-    from pretrain.recipe import read_recipe
+    from pretrain.recipe_file import read_recipe
 
     asked = read_recipe(ShrinkRecipe, recipe, settings)
     train(asked, shrink, out, work, WORDS, figures=_figures, made="run-made")

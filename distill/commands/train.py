@@ -21,6 +21,6 @@ def train(recipe: Path, out: Path, settings: tuple[str, ...], work: Path | None)
     """Train a student to say what a teacher says."""
     from distill.recipe import DistillRecipe
     from distill.training import distil
-    from pretrain.recipe import read_recipe
+    from pretrain.recipe_file import read_recipe
 
     run(read_recipe(DistillRecipe, recipe, settings), distil, out, work, WORDS)

@@ -17,7 +17,8 @@ __all__ = ["train"]
 @show_fields("pretrain.recipe", "Recipe")
 def train(recipe: Path, out: Path, settings: tuple[str, ...], work: Path | None) -> None:
     """Train a Llama model of any shape."""
-    from pretrain.recipe import Recipe, read_recipe
+    from pretrain.recipe import Recipe
+    from pretrain.recipe_file import read_recipe
     from pretrain.run import train as make
 
     run(read_recipe(Recipe, recipe, settings), make, out, work)

@@ -18,7 +18,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from distill.recipe import DistillRecipe
-from pretrain.recipe import read_recipe
+from pretrain.recipe_file import read_recipe
 from pretrain.run import Run
 from quantize.ggml.dequantize import write_checkpoint
 from quantize.measuring.built_in_texts import CALIBRATION

@@ -265,7 +265,7 @@ def test_a_disk_that_fills_up_is_one_line(stage: Path, tmp_path: Path) -> None:
         import subprocess, sys
         from pathlib import Path
         from distill.chat.recipe import ChatRecipe
-        from pretrain.recipe import read_recipe
+        from pretrain.recipe_file import read_recipe
         from pretrain.run import Run
         recipe, folder = map(Path, sys.argv[1:])
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], check=True)

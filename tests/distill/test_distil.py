@@ -25,7 +25,7 @@ from edge.errors import CheckpointError, LucieError
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.journal import read_journal
 from pretrain.materials import prepared
-from pretrain.recipe import read_recipe
+from pretrain.recipe_file import read_recipe
 from pretrain.run import Run
 from pretrain.texts import read_texts
 from pretrain.training import Training

@@ -13,7 +13,8 @@ from distill.words import FOLDER as DISTILLING
 from edge.messages import text
 from pretrain.errors import PretrainUsageError
 from pretrain.fields import fields, listing
-from pretrain.recipe import BaseRecipe, Recipe, read_recipe
+from pretrain.recipe import BaseRecipe, Recipe
+from pretrain.recipe_file import read_recipe
 from pretrain.result import recorded
 from pretrain.words import FOLDER
 
@@ -110,6 +111,53 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
         read_recipe(Recipe, tmp_path / "none.toml")
     with pytest.raises(PretrainUsageError, match="> 1 MiB"):
         read_recipe(Recipe, Path("/dev/zero"))
+
+
+@pytest.mark.parametrize(
+    ("more", "line", "reason"),
+    [
+        ("[schedule]\nsteps = 1\nsteps = 2\nrate = 1.0\n", 3, "Cannot overwrite a value"),
+        ("[data]\n\n[data]\nlength = 8\n", 3, "Cannot declare ('data',) twice"),
+        ("betas = [0.9,\n0.95\n\n", 2, "Unclosed array"),
+    ],
+)
+def test_the_line_that_is_no_toml_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, line: int, reason: str
+) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(more, encoding="utf-8")
+    for language, said in (("en", f", line {line}: "), ("fr", f", ligne {line} : ")):
+        monkeypatch.setenv("LUCIE_LANG", language)
+        with pytest.raises(PretrainUsageError) as raised:
+            read_recipe(Recipe, path)
+        assert str(raised.value).startswith(f"{path}{said}")
+        assert f"({reason})" in str(raised.value)
+        assert "--fields" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "value", ["9" * 5000, "0x" + "f" * 5000, "[" * 5000, "[" * 300 + "]" * 300, "\udcff"],
+    ids=["digits", "hex", "open", "nested", "bytes"],
+)  # fmt: skip
+def test_what_no_number_holds_is_one_line(kitchen: Path, tmp_path: Path, value: str) -> None:
+    with pytest.raises(PretrainUsageError) as raised:
+        read(kitchen, f"data.length={value}")
+    assert str(raised.value).startswith("data.length cannot be read: ")
+    assert "\n" not in str(raised.value)
+    if value.isprintable():
+        path = tmp_path / "recipe.toml"
+        path.write_text(f"[data]\nlength = {value}\n", encoding="utf-8")
+        with pytest.raises(PretrainUsageError) as raised:
+            read_recipe(Recipe, path)
+        assert str(raised.value).startswith(f"{path}")
+        assert raised.value.code in ("recipe.beyond", "recipe.not-toml")
+
+
+def test_a_field_in_thousands_of_tables_is_none(kitchen: Path) -> None:
+    with pytest.raises(PretrainUsageError) as raised:
+        read(kitchen, ".".join(["a"] * 20_000) + "=1")
+    assert raised.value.code == "recipe.setting"
+    assert len(str(raised.value)) < 400
 
 
 def test_how_work_is_shared_is_not_what_is_learned(kitchen: Path) -> None:

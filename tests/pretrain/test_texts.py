@@ -20,7 +20,8 @@ from edge.tokenizer_file import open_tokenizer
 from pretrain import tokens
 from pretrain.documents import Document
 from pretrain.errors import PretrainError, PretrainUsageError
-from pretrain.recipe import Recipe, read_recipe
+from pretrain.recipe import Recipe
+from pretrain.recipe_file import read_recipe
 from pretrain.shape import shape
 from pretrain.texts import Texts, read_texts
 

@@ -29,7 +29,8 @@ from edge.workshop import held
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.journal import read_journal
 from pretrain.materials import prepared
-from pretrain.recipe import Recipe, read_recipe
+from pretrain.recipe import Recipe
+from pretrain.recipe_file import read_recipe
 from pretrain.run import Run, train
 from pretrain.task import NextToken, Task
 from pretrain.texts import read_texts
