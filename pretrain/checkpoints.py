@@ -167,7 +167,7 @@ class Checkpoints:
     def _check(self, path: Path, step: int) -> _State:
         state = _read(path)
         if (state.recipe, state.data) != (self._recipe, self._data):
-            code = "train.other-recipe" if state.recipe != self._recipe else "train.other-data"
+            code = "train.other-checkpoints" if state.recipe != self._recipe else "train.other-data"
             raise PretrainError(code, path=str(self.folder.parent))
         if state.taught_by != self._taught_by:
             raise PretrainError("train.other-teacher", path=str(self.folder.parent))

@@ -49,6 +49,13 @@ __all__ = [
 ]
 
 Count = Annotated[int, Field(gt=0, le=1 << 40)]
+Steps = Annotated[int, Field(gt=0, le=1 << 31)]
+Sequences = Annotated[int, Field(gt=0, le=1 << 20)]
+"""Gradients of micro-batches are summed in float32, to which one part in 2²⁴ adds nothing. With
+the most steps there are less than 2⁵³ sequences, up to which `order.place` computes exactly."""
+_MOST_TOKENS = 1 << 28
+"""Of a step: four times what DeepSeek-V3 reads in one (15,360 sequences of 4,096 tokens:
+2412.19437, section 4.2), and 2 GiB of them in memory, should one process read them all."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, le=1e30)]
@@ -168,9 +175,9 @@ class Data(_Part):
 class Batch(_Part):
     """How much is read in a step."""
 
-    sequences: Count = 32
+    sequences: Sequences = 32
     """Sequences of a step, B, over all processes."""
-    together: Count = 4
+    together: Sequences = 4
     """Sequences whose activations are in memory at once in a process (micro-batch); the most
     that are, where a pipeline or a rest wants fewer."""
 
@@ -191,7 +198,7 @@ class Optimizer(_Part):
 class Schedule(_Part):
     """Learning rate over steps."""
 
-    steps: Count
+    steps: Steps
     """Steps of the training."""
     rate: Positive = 3e-4
     """The highest learning rate."""
@@ -264,6 +271,9 @@ class Recipe(BaseRecipe):
         if self.batch.sequences % self.parallel.data:
             shared = {"sequences": self.batch.sequences, "data": self.parallel.data}
             raise ValueError(say("recipe.sequences", **shared))
+        if self.batch.sequences * self.data.length > _MOST_TOKENS:
+            step = {"sequences": self.batch.sequences, "length": self.data.length}
+            raise ValueError(say("recipe.tokens", most=_MOST_TOKENS, **step))
         return self
 
     @property

@@ -18,6 +18,7 @@ from edge.durable import replace_file, sync_folder, sync_tree
 from edge.errors import CheckpointError, DamagedModelError, LucieError, ModelError, StoreError
 from edge.progress import Progress
 from edge.workshop import held, link_or_copy, workshop
+from pretrain.difference import difference
 from pretrain.disk import unwritten
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.recipe import BaseRecipe, Recipe
@@ -166,7 +167,11 @@ class Run:
             # Where nothing has been trained yet, nothing is lost by another recipe.
             begun = self.checkpoints.exists() or self.result.exists()
             if begun and known.sha256() != recipe.sha256():
-                raise PretrainError("train.other-recipe", path=str(self.folder))
+                raise PretrainError(
+                    "train.other-recipe",
+                    path=str(self.folder),
+                    difference=difference(known, recipe),
+                )
         elif any(self.folder.iterdir()):
             raise PretrainError("train.not-ours", path=str(self.folder))
         replace_file(self.recipe, recipe.model_dump_json(by_alias=True, indent=1).encode())

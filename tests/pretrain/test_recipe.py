@@ -11,8 +11,10 @@ from distill.chat.recipe import ChatRecipe
 from distill.recipe import ShrinkRecipe
 from distill.words import FOLDER as DISTILLING
 from edge.messages import text
+from pretrain.difference import difference
 from pretrain.errors import PretrainUsageError
 from pretrain.fields import fields, listing
+from pretrain.order import place
 from pretrain.recipe import BaseRecipe, Recipe
 from pretrain.recipe_file import read_recipe
 from pretrain.result import recorded
@@ -87,6 +89,9 @@ def test_what_is_wrong_is_named(kitchen: Path, setting: str, said: str) -> None:
         ("name=5", "name : doit être un texte"),
         ("name=Ä", "name : n’est pas écrit comme il le faut."),
         ("nix=1", "nix : ce champ n’existe pas."),
+        ("batch.sequences=1099511627776", "batch.sequences : doit être ≤ 1\u202f048\u202f576."),
+        ("batch.together=1048577", "batch.together : doit être ≤ 1\u202f048\u202f576."),
+        ("schedule.steps=2147483649", "schedule.steps : doit être ≤ 2\u202f147\u202f483\u202f648."),
         ("parallel.data=3", "recipe.toml : batch.sequences 8 n’est pas un multiple"),
     ],
 )
@@ -111,6 +116,29 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
         read_recipe(Recipe, tmp_path / "none.toml")
     with pytest.raises(PretrainUsageError, match="> 1 MiB"):
         read_recipe(Recipe, Path("/dev/zero"))
+
+
+def test_a_step_has_as_many_tokens_as_a_process_can_hold(kitchen: Path) -> None:
+    """2²⁰ sequences of 256 are the most; and each of both fields has its own bound."""
+    most = read(kitchen, "batch.sequences=1048576", "data.length=256")
+    assert most.batch.sequences * most.data.length == 1 << 28
+    for settings in (
+        ["batch.sequences=1048576", "data.length=257"],
+        ["batch.sequences=257", "data.length=1048576"],
+    ):
+        with pytest.raises(
+            PretrainUsageError, match=r"are more tokens than a step may have"
+        ) as one:
+            read(kitchen, *settings)
+        assert "\n" not in str(one.value)
+
+
+def test_the_order_is_exact_to_the_last_sequence_that_a_recipe_allows() -> None:
+    """Steps × sequences; where doubles are not, neighbours fall on one place."""
+    last = (1 << 31) * (1 << 20) - 1
+    for weights in ([1.0, 2.0], [0.1, 0.3, 0.6]):
+        places = [place(last - n, weights) for n in range(200)]
+        assert len(set(places)) == 200
 
 
 @pytest.mark.parametrize(
@@ -165,6 +193,47 @@ def test_how_work_is_shared_is_not_what_is_learned(kitchen: Path) -> None:
     assert read(kitchen, "parallel.data=2", "save_every_s=1.0", "recompute=true").sha256() == same
     assert read(kitchen, "seed=9").sha256() != same
     assert read(kitchen, "batch.sequences=4").sha256() != same
+
+
+def test_what_two_recipes_differ_in_is_named(
+    kitchen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = read(kitchen)
+    assert difference(recipe, recipe) == ""
+    watched = read(kitchen, "parallel.data=2", "batch.together=8", "name=other", "seed=2")
+    assert difference(recipe, watched) == "seed 1 → 2"
+    more = read(kitchen, 'data.mixture=[{path="a"}, {path="b"}]')
+    place = kitchen / "text.jsonl"
+    said = difference(recipe, more)
+    assert said.startswith("data.mixture.0.path ")
+    assert said.split(" → ")[1].startswith(("…", '"'))
+    assert "data.mixture.1.path – → " in said
+    assert str(place)[-10:] in said
+    many = read(kitchen, "seed=2", "batch.sequences=4", "schedule.steps=3", "data.length=16",
+                "schedule.kind=wsd")  # fmt: skip
+    assert difference(recipe, many).endswith(", 2 more")
+    monkeypatch.setenv("LUCIE_LANG", "fr")
+    assert difference(recipe, many).endswith(", 2 de plus")
+
+
+def test_paths_that_begin_alike_are_shown_where_they_differ(kitchen: Path) -> None:
+    """As when a training is taken up from another folder than it was begun in."""
+    text = (kitchen / "recipe.toml").read_text(encoding="utf-8")
+    deep = "/".join(["a-folder"] * 20)
+    known, given = (
+        Recipe.model_validate(tomllib.loads(text.replace("text.jsonl", f"{deep}/{last}.jsonl")))
+        for last in ("first", "second")
+    )
+    assert difference(known, given) == (
+        'data.mixture.0.path …er/a-folder/first.jsonl" → …er/a-folder/second.jsonl"'
+    )
+
+
+def test_what_a_noted_recipe_says_cannot_move_the_cursor(kitchen: Path) -> None:
+    known = read(kitchen).model_copy(update={"precision": "\x1b[2J\n" + "x" * 500})
+    said = difference(known, read(kitchen))
+    assert said.isprintable()
+    assert len(said) < 100
 
 
 def test_every_field_is_told_as_its_docstring_has_it() -> None:

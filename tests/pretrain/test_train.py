@@ -317,6 +317,19 @@ def test_a_flipped_bit_is_not_trained_on(stopped: Path, tmp_path: Path) -> None:
     assert str(checkpoint) in str(raised.value)
 
 
+def test_checkpoints_of_another_recipe_than_the_noted_one_are_refused(
+    stopped: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(stopped / "run", tmp_path / "run")
+    recipe = read_recipe(Recipe, stopped / "kitchen" / "recipe.toml", [*SETTINGS, "seed=2"])
+    materials = prepared(recipe, read_texts(recipe, lambda *_: None))
+    world = World(torch.device("cpu"), recipe.parallel)
+    with pytest.raises(PretrainError) as raised:
+        Training(recipe, materials, NextToken(), tmp_path / "run", world)
+    assert raised.value.code == "train.other-checkpoints"
+    assert str(tmp_path / "run") in str(raised.value)
+
+
 def test_a_checkpoint_that_is_there_is_not_made_again(stopped: Path, tmp_path: Path) -> None:
     """It may be the only one: a kill between its going and its coming would lose all."""
     shutil.copytree(stopped / "run", tmp_path / "run")
@@ -666,6 +679,7 @@ def test_a_folder_of_another_training_is_left_alone(
     with pytest.raises(PretrainError) as raised:
         cook(kitchen, tmp_path, "seed=2")
     assert raised.value.code == "train.other-recipe"
+    assert "(there → here: seed 1 → 2)" in str(raised.value)
     (tmp_path / "run" / "recipe.json").write_text('{"field of a later version": 1}')
     with pytest.raises(PretrainError) as raised:
         cook(kitchen, tmp_path)
