@@ -5,7 +5,8 @@
     stderr   what libraries say, into a log
 
 So Ctrl-C, SIGTERM and even kill -9 of the one who waits leave saved work, what native code takes
-or breaks is gone with its process, and launchers such as torchrun can start the program.
+or breaks is gone with its process, and launchers such as torchrun can start the program. Work that
+does not see in time that the one who waits is gone, is ended then: nothing computes for nobody.
 
 Where a person or a cluster has started the program itself, nobody waits: it ends when it gets
 SIGINT or SIGTERM, says what is wrong on stderr, and does not look at stdin.
@@ -27,6 +28,7 @@ from typing import IO, Any
 
 from edge.errors import LucieError
 from edge.messages import text
+from edge.orphan import end_after, end_with_parent
 from edge.text import one_line
 
 __all__ = [
@@ -37,10 +39,14 @@ STOPPED = 3
 """The exit code of work that was stopped, and can be taken up."""
 _ERROR = "error"
 _AWAITED = "LUCIE_AWAITED"
-"""Set for programs that somebody waits for."""
+"""Set for programs that somebody waits for, to the number of that process."""
 _asked = Event()
 """A program that nobody waits for is to end."""
+_ending = Event()
+"""The work has been told that nobody waits any more, and is saving."""
 _GRACE_S = 10.0
+_ALONE_S = 30.0
+"""Time for the work to see that the one who waits is gone: a step of most trainings."""
 Tell = Callable[..., None]
 """Sends its arguments, a word first, to the one who waits."""
 
@@ -117,7 +123,12 @@ def attend(
             stderr=writer,
             encoding="utf-8",
             # Nothing is imported from the folder that the user is in.
-            env={**os.environ, "PYTHONSAFEPATH": "1", _AWAITED: "1", **(environment or {})},
+            env={
+                **os.environ,
+                "PYTHONSAFEPATH": "1",
+                _AWAITED: str(os.getpid()),
+                **(environment or {}),
+            },
             process_group=0,
         ) as child,
     ):
@@ -175,7 +186,12 @@ def attended(work: Callable[[Tell], bool]) -> int:
         work: called with what sends words to the one who waits; says whether it is finished.
             It asks `left_alone` from time to time, and is to end early when that is so.
     """
-    awaited = _AWAITED in os.environ
+    awaited = os.environ.get(_AWAITED)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # Of several processes; without their launcher they would wait for each other without end.
+        end_with_parent()
+    if awaited:
+        end_after(int(awaited), _ALONE_S, _ending)
     for number in () if awaited else (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _asked.set())
     told = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
@@ -200,4 +216,6 @@ def left_alone() -> bool:
     if _AWAITED not in os.environ:
         return _asked.is_set()
     readable, _, _ = select.select([0], [], [], 0)
-    return bool(readable) and not os.read(0, 1)
+    if readable and not os.read(0, 1):
+        _ending.set()
+    return _ending.is_set()

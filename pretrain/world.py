@@ -6,9 +6,7 @@ the box of one, and needs no network of processes at all.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +25,6 @@ __all__ = ["World"]
 
 T = TypeVar("T")
 
-_PR_SET_PDEATHSIG = 1
 _AXES = ("pipeline", "data", "tensor")
 
 
@@ -66,7 +63,6 @@ class World:
         if found == 1:
             yield cls(device, parallel)
             return
-        _end_with_launcher()
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         try:
             shape = tuple(getattr(parallel, axis) for axis in _AXES)
@@ -143,16 +139,6 @@ class World:
         """Until all are here."""
         if self.box is not None:
             dist.barrier()
-
-
-def _end_with_launcher() -> None:
-    """Have this process end when torchrun is gone (killed, for want of memory).
-
-    It would wait for others without end, and so would whoever waits for it. The system sees to
-    it where it can (prctl(2)): a thread of Python cannot run while native code waits.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _ends(box: DeviceMesh) -> dist.ProcessGroup | None:
