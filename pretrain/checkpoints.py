@@ -111,10 +111,12 @@ class Checkpoints:
                 save(_tensors(part, optimizer), storage_writer=writer)
             self._world.wait()
             written = sorted(draft.iterdir())
-            sums = self._world.told({each.name: _crc32(each) for each in self._world.mine(written)})
+            mine = set(self._world.mine(written))
+            # Each is of one process, and nothing in the others.
+            sums = self._world.sums([_crc32(each) if each in mine else 0 for each in written])
             if self._world.first:
                 files = {each.name: each.stat().st_size for each in written}
-                crc32 = {name: crc for some in sums for name, crc in some.items()}
+                crc32 = dict(zip(files, sums, strict=True))
                 state = self._state(step, files, crc32)
                 (draft / _STATE).write_text(state.model_dump_json(indent=1), encoding="utf-8")
                 sync_tree(draft)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -166,12 +167,30 @@ def tokenized(
 def _first(target: Path) -> Iterator[bool]:
     """Whether this process is the one to make it; the others of this computer wait until it has."""
     lock = target.with_suffix(".lock")
-    with lock.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with _locked(lock):
         try:
             yield not target.is_dir()
         finally:
-            lock.unlink(missing_ok=True)
+            lock.unlink()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Be the only one who holds the lock on that file, which goes when it is not needed."""
+    while True:
+        with path.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Who had it before may have removed the file; others wait at the next one then.
+            if _is_at(file.fileno(), path):
+                yield
+                return
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _make(

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self, TypeVar, cast
+from typing import Self, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -127,13 +127,13 @@ class World:
         """This process's share of what each could do."""
         return things if self.box is None else things[dist.get_rank() :: dist.get_world_size()]
 
-    def told(self, value: T) -> list[T]:
-        """What each process says; every one must call it."""
+    def sums(self, numbers: Sequence[int]) -> list[int]:
+        """Of each number, the sum over all processes; every one must call it with as many."""
         if self.box is None:
-            return [value]
-        said: list[T | None] = [None] * dist.get_world_size()
-        dist.all_gather_object(said, value)
-        return cast("list[T]", said)
+            return list(numbers)
+        said = torch.tensor(numbers, dtype=torch.int64, device=self.device)
+        dist.all_reduce(said)
+        return said.tolist()
 
     def wait(self) -> None:
         """Until all are here."""

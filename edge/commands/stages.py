@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 
 import click
 
 from edge.commands.bar import Bar
 from edge.errors import InterruptedByUserError
 from edge.progress import Progress
-from edge.quantity import count_text, size_text
+from edge.quantity import count_text
 
 __all__ = ["Stages"]
 
@@ -20,22 +20,21 @@ class Stages:
     Args:
         say: gives the text of an entry, `stage-NAME` for a stage.
         interrupted: what to say after Ctrl-C.
-        in_bytes: the stages whose work is counted in bytes.
+        amounts: by stage, how a number of what is counted is written; without a unit elsewhere.
     """
 
     def __init__(
-        self, say: Callable[[str], str], interrupted: str, in_bytes: Collection[str] = ()
+        self, say: Callable[[str], str], interrupted: str, amounts: Mapping[str, Callable[[int], str]]
     ) -> None:
         self._say = say
         self._interrupted = interrupted
-        self._in_bytes = in_bytes
+        self._amounts = amounts
         self._bar: Bar | None = None
 
     def __call__(self, stage: str) -> Progress:
         """Begin a stage; returns what shows how far it is."""
         self._clear()
-        amount: Callable[[int], str] = size_text if stage in self._in_bytes else count_text
-        self._bar = Bar(self._say(f"stage-{stage}"), amount)
+        self._bar = Bar(self._say(f"stage-{stage}"), self._amounts.get(stage, count_text))
         return self._bar
 
     def show(self, figures: str) -> None:

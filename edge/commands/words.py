@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from edge.commands.stages import Stages
 from edge.messages import text
+from edge.quantity import count_text, size_text
 
 __all__ = ["HELP", "CommandWords"]
 
@@ -20,11 +23,18 @@ class CommandWords:
     Args:
         folder: its `locale`.
         in_bytes: the parts of its work that are counted in bytes.
+        units: of other parts, the entry that says what is counted, as `steps`; it has `{count}`.
     """
 
-    def __init__(self, folder: Path, in_bytes: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        in_bytes: Collection[str] = (),
+        units: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._folder = folder
-        self._in_bytes = in_bytes
+        self._amounts: dict[str, Callable[[int], str]] = dict.fromkeys(in_bytes, size_text)
+        self._amounts |= {stage: partial(self._counted, unit) for stage, unit in units.items()}
 
     def say(self, entry: str, /, **facts: Any) -> str:
         """A sentence in the user's language."""
@@ -41,4 +51,7 @@ class CommandWords:
 
     def stages(self, interrupted: str = "interrupted", **facts: Any) -> Stages:
         """Shows the parts of a command's work; `interrupted` is what Ctrl-C makes it say."""
-        return Stages(self.say, self.say(interrupted, **facts), self._in_bytes)
+        return Stages(self.say, self.say(interrupted, **facts), self._amounts)
+
+    def _counted(self, unit: str, count: int) -> str:
+        return self.say(unit, count=count_text(count))

@@ -128,5 +128,8 @@ def test_processes_end_with_their_launcher(tmp_path: Path) -> None:
         workers = begun(tmp_path, waits, 2)
         (launcher,) = {int(Path(f"/proc/{pid}/stat").read_text().split()[3]) for pid in workers}
         os.kill(launcher, signal.SIGKILL)
-        assert gone(workers)
-        assert waits.wait(60) == 1
+        try:
+            assert gone(workers)
+            assert waits.wait(60) == 1
+        finally:
+            waits.kill()

@@ -252,3 +252,44 @@ def test_somebody_who_was_quicker_has_made_the_same(
     assert len(texts(own).rows[0]) > 50
     assert all(path.is_dir() for path in (cache_dir() / "tokens").iterdir())
     assert not list((cache_dir() / "tokens").glob(".tmp-*"))
+
+
+def test_whoever_waits_at_a_lock_that_is_gone_waits_at_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first fails; the second, who waited at its file, works; a third comes meanwhile."""
+    asked, works, let_go = (threading.Event() for _ in range(3))
+    entered: list[str] = []
+    flock = tokens.fcntl.flock
+
+    def seen(descriptor: int, kind: int) -> None:
+        asked.set()
+        flock(descriptor, kind)
+
+    def second() -> None:
+        with tokens._first(tmp_path / "row") as first:
+            entered.append("second")
+            works.set()
+            assert let_go.wait(30)
+            assert first
+            (tmp_path / "row").mkdir()
+
+    def third() -> bool:
+        with tokens._first(tmp_path / "row") as first:
+            entered.append("third")
+            return first
+
+    with ThreadPoolExecutor(2) as pool:
+        with tokens._first(tmp_path / "row"):
+            monkeypatch.setattr(tokens.fcntl, "flock", seen)
+            waiting = pool.submit(second)
+            assert asked.wait(30)
+            time.sleep(0.2)  # it is in the call
+        assert works.wait(30)
+        later = pool.submit(third)
+        time.sleep(0.5)
+        assert entered == ["second"], "the third waits for the second, not for the file of the first"
+        let_go.set()
+        waiting.result(30)
+        assert not later.result(30), "and finds it made"
+    assert [path.name for path in tmp_path.iterdir()] == ["row"]

@@ -29,7 +29,7 @@ from edge.workshop import held
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.journal import read_journal
 from pretrain.materials import prepared
-from pretrain.recipe import Recipe
+from pretrain.recipe import Parallel, Recipe
 from pretrain.recipe_file import read_recipe
 from pretrain.run import Run, train
 from pretrain.task import NextToken, Task
@@ -469,6 +469,24 @@ def test_processes_that_a_cluster_starts_train_to_the_end(
     )  # fmt: skip
     assert made.manifest.kind == "model"
     np.testing.assert_allclose(losses(tmp_path), losses(plain), atol=1e-4)
+
+
+def test_processes_add_up_what_each_has_found(tmp_path: Path) -> None:
+    script = tmp_path / "sums.py"
+    script.write_text(
+        "import os; from pathlib import Path; from pretrain.recipe import Parallel;"
+        "from pretrain.world import World\n"
+        "with World.joined(Parallel(data=2, threads=1)) as world:\n"
+        "    rank = int(os.environ['RANK'])\n"
+        "    found = world.sums([0xFFFFFFFF, 0, 7 * rank] if rank else [0, 5, 0])\n"
+        "    Path(__file__).with_name(f'{rank}').write_text(repr(found))\n"
+    )
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*start, str(script)], stdin=subprocess.DEVNULL, check=True)
+    for rank in ("0", "1"):
+        assert (tmp_path / rank).read_text() == "[4294967295, 5, 7]"
+    alone = World(torch.device("cpu"), Parallel())
+    assert alone.sums([3, 1 << 40]) == [3, 1 << 40]
 
 
 def test_who_starts_a_process_by_hand_is_told_what_is_wrong(tmp_path: Path) -> None:
