@@ -7,5 +7,10 @@ from edge.commands.words import HELP, CommandWords
 
 __all__ = ["HELP", "WORDS", "say", "stages", "words"]
 
-WORDS = CommandWords(FOLDER, in_bytes={"verify", "weights", "hash"})
+_TRAININGS = ("train", "train-distilled", "train-cross-entropy", "train-scratch")
+WORDS = CommandWords(
+    FOLDER,
+    in_bytes={"verify", "weights", "hash", "tokens"},  # of text, which becomes tokens
+    units=dict.fromkeys(_TRAININGS, "steps") | {"cache": "tokens"},
+)
 say, words, stages = WORDS.say, WORDS.words, WORDS.stages

@@ -24,7 +24,10 @@ class Stages:
     """
 
     def __init__(
-        self, say: Callable[[str], str], interrupted: str, amounts: Mapping[str, Callable[[int], str]]
+        self,
+        say: Callable[[str], str],
+        interrupted: str,
+        amounts: Mapping[str, Callable[[int], str]],
     ) -> None:
         self._say = say
         self._interrupted = interrupted

@@ -288,7 +288,9 @@ def test_whoever_waits_at_a_lock_that_is_gone_waits_at_the_next(
         assert works.wait(30)
         later = pool.submit(third)
         time.sleep(0.5)
-        assert entered == ["second"], "the third waits for the second, not for the file of the first"
+        assert entered == ["second"], (
+            "the third waits for the second, not for the file of the first"
+        )
         let_go.set()
         waiting.result(30)
         assert not later.result(30), "and finds it made"
