@@ -27,14 +27,15 @@ from edge.regular_file import check_regular
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Checkpoint", "TensorPlace", "checked_config", "read_config"]
+__all__ = ["FLOAT_BYTES", "Checkpoint", "TensorPlace", "checked_config", "read_config"]
 
 _CONFIG = "config.json"
 _INDEX = "model.safetensors.index.json"
 _WHOLE = "model.safetensors"
 _DERIVED = ("rotary_emb.inv_freq", "attention.bias", "attention.masked_bias")
 """Endings of names under which old checkpoints store what follows from the config."""
-_FLOATS = {"F32": 4, "F16": 2, "BF16": 2}
+FLOAT_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+"""Of a number, by the names that safetensors has for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class TensorPlace:
     @property
     def n_bytes(self) -> int:
         """Bytes in the file."""
-        return self.n_elements * _FLOATS[self.dtype]
+        return self.n_elements * FLOAT_BYTES[self.dtype]
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ def _headers(file: Path) -> Iterator[tuple[str, TensorPlace]]:
             slices = {name: opened.get_slice(name) for name in opened.offset_keys()}
             for name, tensor in slices.items():
                 dtype = tensor.get_dtype()
-                if dtype not in _FLOATS:
+                if dtype not in FLOAT_BYTES:
                     raise CheckpointError(
                         "checkpoint.dtype", path=str(file), tensor=shown(name), dtype=dtype
                     )

@@ -17,12 +17,12 @@ from distill.pruning.choice import Kept, Rules, choose
 from distill.pruning.identity import fingerprint
 from distill.pruning.scores import Importance
 from distill.pruning.shape import check_slice
-from distill.pruning.shards import write_weights
 from distill.pruning.slices import Tying, norm_scales, slices, tying
 from edge.bundle import Bundle
 from edge.checkpoint import Checkpoint
 from edge.llama_config import LlamaConfig
 from edge.manifest import Manifest, Parent
+from edge.weights_file import write_weights
 from edge.workshop import software, workshop
 from pretrain.result import BESIDE
 from quantize.checkpoint.complete import complete

@@ -27,13 +27,13 @@ from distill.pruning import prune as pruning
 from distill.pruning.choice import Rules, choose
 from distill.pruning.identity import fingerprint
 from distill.pruning.scores import FACTS, FIGURES, Facts, Importance
-from distill.pruning.shards import write_weights
 from distill.pruning.slices import Slice, slices
 from edge.bundle import Bundle
 from edge.checkpoint import Checkpoint
 from edge.errors import CheckpointError, InterruptedByUserError, LucieError, StoreError
 from edge.llama_config import LlamaConfig
 from edge.manifest import DataSource, Manifest
+from edge.weights_file import write_weights
 from edge.workshop import workshop
 from quantize.checkpoint.llama_tensors import tensors
 from tests.distill.conftest import TEACHER

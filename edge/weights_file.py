@@ -14,17 +14,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edge.checkpoint import FLOAT_BYTES
 from edge.progress import Count, Progress
-from quantize.checkpoint.floats import BYTES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Streamed", "write_weights"]
+__all__ = ["INDEX", "Streamed", "shard_name", "write_file", "write_weights"]
 
 _SHARD = 5_000_000_000
 """Bytes of a file at most, as transformers cuts them, unless one tensor is larger."""
-_INDEX = "model.safetensors.index.json"
+INDEX = "model.safetensors.index.json"
 
 
 class Streamed(Protocol):
@@ -66,18 +66,21 @@ def write_weights(
     count = Count(size, progress)
     places: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
-        name = "model.safetensors"
-        if len(shards) > 1:
-            name = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        _write(folder / name, shard, count)
+        name = shard_name(number, len(shards))
+        write_file(folder / name, shard, count)
         places |= {tensor.name: name for tensor in shard}
     if len(shards) > 1:
         index = {"metadata": {"total_size": size}, "weight_map": places}
-        (folder / _INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+        (folder / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+
+
+def shard_name(number: int, of: int) -> str:
+    """What file `number`, counted from 1, of so many is called."""
+    return "model.safetensors" if of == 1 else f"model-{number:05}-of-{of:05}.safetensors"
 
 
 def _size(tensor: Streamed) -> int:
-    size = BYTES[tensor.kind]
+    size = FLOAT_BYTES[tensor.kind]
     for n in tensor.shape:
         size *= n
     return size
@@ -96,14 +99,25 @@ def _shards(tensors: Iterable[Streamed], most: int) -> Iterator[list[Streamed]]:
     yield shard
 
 
-def _write(path: Path, tensors: Sequence[Streamed], count: Count) -> None:
+def write_file(path: Path, tensors: Sequence[Streamed], count: Count | None = None) -> None:
+    """Write one file, which must not be there; an interrupted one stays behind.
+
+    Args:
+        path: the file.
+        tensors: in the order in which they are to stand.
+        count: told of the bytes written.
+
+    Raises:
+        OSError: the disk is full, or does not take it.
+    """
     with path.open("xb") as file:
         file.write(_header(tensors))
         for tensor in tensors:
             begin = file.tell()
             for block in tensor.blocks():
                 file.write(block.tobytes())
-                count.add(block.nbytes)
+                if count is not None:
+                    count.add(block.nbytes)
             if file.tell() - begin != _size(tensor):
                 raise ValueError(f"{tensor.name}: {file.tell() - begin} bytes")
         file.flush()
