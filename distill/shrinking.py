@@ -37,6 +37,7 @@ from edge.durable import replace_file
 from edge.errors import StoreError
 from edge.llama_config import LlamaConfig
 from edge.workshop import held
+from pretrain.difference import difference
 from pretrain.recipe import Recipe
 from pretrain.run import Run, Stage, Told, train
 from pretrain.shape import check_shape
@@ -140,7 +141,8 @@ def _begin(recipe: ShrinkRecipe, run: Run) -> None:
     if run.recipe.exists():
         known = run.read(ShrinkRecipe)
         if known.sha256() != recipe.sha256() and any(run.folder.glob("1-*")):
-            raise DistillError("shrink.other-recipe", path=str(run.folder))
+            told = difference(known, recipe)
+            raise DistillError("shrink.other-recipe", path=str(run.folder), difference=told)
     elif any(run.folder.iterdir()):
         raise DistillError("shrink.not-ours", path=str(run.folder))
     replace_file(run.recipe, recipe.model_dump_json(by_alias=True, indent=1).encode())

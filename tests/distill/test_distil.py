@@ -283,6 +283,7 @@ def test_two_cuts_go_on_wherever_they_were_stopped(
     with pytest.raises(DistillError) as raised:
         lucie("run", recipe, "other", "--work", work, "--set", "seed=7")
     assert raised.value.code == "shrink.other-recipe"
+    assert "seed 0 → 7" in str(raised.value)
 
 
 def test_a_cut_that_is_no_slice_is_refused_before_anything_is_made(
