@@ -34,9 +34,8 @@ from distill.training import distil
 from edge.bundle import Bundle
 from edge.checkpoint import Checkpoint
 from edge.durable import replace_file
-from edge.errors import StoreError
 from edge.llama_config import LlamaConfig
-from edge.workshop import held
+from edge.workshop import check_free, held
 from pretrain.difference import difference
 from pretrain.recipe import Recipe
 from pretrain.run import Run, Stage, Told, train
@@ -71,8 +70,7 @@ def shrink(
     Raises:
         LucieError: something of it fails; what was made so far is kept.
     """
-    if out.exists() or out.is_symlink():
-        raise StoreError("bundle.exists", path=str(out))
+    check_free(out)
     shapes = _shapes(recipe)
     with ExitStack() as stack:
         run.make(out)
@@ -116,17 +114,17 @@ def _check(recipe: ShrinkRecipe, shapes: list[LlamaConfig], stage: Stage) -> Non
     """
     from distill.distillation import cache_for
 
+    told, length = recipe.teacher, recipe.data.length
+    vocabulary = shapes[-1].vocab_size  # which no cut changes
+    teacher = check_teacher(Path(told.model), recipe.tokenizer_path, vocabulary, length)
     texts = read_texts(recipe, stage("tokens"))
-    told, start = recipe.teacher, Path(recipe.model.start or "")
-    for n, config in enumerate(shapes):
-        training = recipe.training(n, start)
+    trainings = [recipe.training(n, Path(recipe.model.start or "")) for n in range(len(shapes))]
+    for training, config in zip(trainings, shapes, strict=True):
         check_shape(config, training, texts)
-        teacher = check_teacher(
-            Path(told.model), training.tokenizer_path, config.vocab_size, recipe.data.length
-        )
-        if told.cache:
-            order = texts.order(training)
-            cache_for(training, Path(told.cache), order, teacher, stage("verify"))
+    if told.cache:  # of which all read the same, some of them more
+        longest = max(trainings, key=lambda each: each.schedule.steps)
+        order = texts.order(longest)
+        cache_for(longest, Path(told.cache), order, teacher, stage("verify"))
 
 
 def _check_trained(made: Path, training: Recipe) -> None:

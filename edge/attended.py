@@ -20,12 +20,14 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import IO, Any
 
+from edge import streams
 from edge.errors import LucieError
 from edge.messages import text
 from edge.orphan import end_after, end_with_parent
@@ -46,7 +48,11 @@ _ending = Event()
 """The work has been told that nobody waits any more, and is saving."""
 _GRACE_S = 10.0
 _ALONE_S = 30.0
-"""Time for the work to see that the one who waits is gone: a step of most trainings."""
+"""Time at least for the work to see that the one who waits is gone."""
+_looked: list[float] = []
+"""When the work has looked last, and the longest that it has not, in seconds."""
+_LAUNCHED = "TORCHELASTIC_RUN_ID"
+"""Set by torchrun, and by what is built on it, for each process that it starts."""
 Tell = Callable[..., None]
 """Sends its arguments, a word first, to the one who waits."""
 
@@ -187,11 +193,11 @@ def attended(work: Callable[[Tell], bool]) -> int:
             It asks `left_alone` from time to time, and is to end early when that is so.
     """
     awaited = os.environ.get(_AWAITED)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # Of several processes; without their launcher they would wait for each other without end.
+    if _LAUNCHED in os.environ:
+        # One of several, which would wait for each other without end.
         end_with_parent()
     if awaited:
-        end_after(int(awaited), _ALONE_S, _ending)
+        end_after(int(awaited), _patience, _ending)
     for number in () if awaited else (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _asked.set())
     told = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
@@ -207,7 +213,7 @@ def attended(work: Callable[[Tell], bool]) -> int:
         if awaited:
             tell(_ERROR, type(error).__name__, error.code, error.facts)
         else:
-            sys.stderr.write(f"lucie: {error}\n")
+            streams.tell(f"lucie: {error}")
         return error.exit_code
 
 
@@ -215,7 +221,19 @@ def left_alone() -> bool:
     """Whether nobody waits any more, or it has been asked to end; what stdin says is nothing."""
     if _AWAITED not in os.environ:
         return _asked.is_set()
+    _look()
     readable, _, _ = select.select([0], [], [], 0)
     if readable and not os.read(0, 1):
         _ending.set()
     return _ending.is_set()
+
+
+def _look() -> None:
+    now = time.monotonic()
+    last, longest = _looked or (now, 0.0)
+    _looked[:] = now, max(longest, now - last)
+
+
+def _patience() -> float:
+    """Seconds in which the work, as it has looked so far, looks once more."""
+    return max(_ALONE_S, 2 * _looked[1]) if _looked else _ALONE_S

@@ -79,7 +79,7 @@ class Checkpoint:
                 the architecture is not Llama.
         """
         config = read_config(path / _CONFIG)
-        for entry in path.iterdir():  # whatever is opened later on, and by whom
+        for entry in _entries(path):  # whatever is opened later on, and by whom
             check_regular(entry)
         check_documents(path, config.vocab_size)
         return cls(path, config, dict(_tensors(path)))
@@ -176,6 +176,14 @@ def checked_config(file: Path, given: dict[str, Any]) -> LlamaConfig:
         raise CheckpointError(
             "checkpoint.bad-config", path=str(file), fault=fault_text(error)
         ) from None
+
+
+def _entries(path: Path) -> list[Path]:
+    try:
+        return list(path.iterdir())
+    except OSError as error:
+        reason = shown(error.strerror or str(error))
+        raise CheckpointError("checkpoint.unreadable", path=str(path), reason=reason) from error
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, TensorPlace]]:

@@ -71,6 +71,7 @@ def read_object(path: Path) -> dict[str, Any]:
             raise CheckpointError("checkpoint.bad-json", path=str(path), reason="> 256 MiB")
         raw = path.read_bytes()
         content = json.loads(raw)
+        is_text = b"\\ud" not in raw.lower() or _is_text(content)
     except FileNotFoundError as error:
         raise CheckpointError("checkpoint.no-file", path=str(path)) from error
     except OSError as error:
@@ -81,13 +82,13 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         reason = text("checkpoint.no-object")
         raise CheckpointError("checkpoint.bad-json", path=str(path), reason=reason)
-    if b"\\ud" in raw.lower() and not _is_text(content):
+    if not is_text:
         reason = text("checkpoint.surrogate")
         raise CheckpointError("checkpoint.bad-json", path=str(path), reason=reason)
     return content
 
 
-def _is_text(content: dict[str, Any]) -> bool:
+def _is_text(content: Any) -> bool:
     """Whether no half of a character stands alone in it, which JSON can say and UTF-8 cannot."""
     try:
         json.dumps(content, ensure_ascii=False).encode()

@@ -11,7 +11,6 @@ import errno
 import gettext
 import importlib
 import os
-import re
 import sys
 from collections.abc import Iterator, MutableMapping, Sequence
 
@@ -100,7 +99,7 @@ def _load(entry: EntryPoint) -> click.Command:
 
 def _explained(error: ModuleNotFoundError, entry: EntryPoint | None) -> LucieError:
     if interrupt.heard():  # which left it half imported
-        return InterruptedByUserError("cli.broken-install", module=error.name)
+        return InterruptedByUserError("models.interrupted")
     if entry is not None and entry.extra is not None:
         return LucieError("cli.needs-extra", name=entry.name, extra=entry.extra)
     return LucieError("cli.broken-install", module=error.name)
@@ -194,6 +193,5 @@ def _hint(error: click.UsageError) -> str:
 
 
 def _show(message: str, code: int) -> int:
-    # Names of files and words of libraries may hold what steers a terminal.
-    streams.tell("lucie: " + re.sub(r"[^\n\x20-\x7e\xa0-\U0010ffff]", "\ufffd", message))
+    streams.tell(f"lucie: {message}")
     return code

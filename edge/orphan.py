@@ -7,11 +7,11 @@ What they would have done at their own end, they do not do then. The system tell
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import signal
 import sys
+from collections.abc import Callable
 from threading import Event, Thread
 
 __all__ = ["end_after", "end_with_parent"]
@@ -19,18 +19,20 @@ __all__ = ["end_after", "end_with_parent"]
 _PR_SET_PDEATHSIG = 1
 
 
-def end_after(pid: int, grace_s: float, ending: Event) -> None:
+def end_after(pid: int, grace_s: Callable[[], float], ending: Event) -> None:
     """Kill this process some time after another, which need not be its parent, has ended.
 
     Args:
         pid: of the other.
-        grace_s: seconds in which this process may begin to end by itself.
+        grace_s: asked then for the seconds in which this process may begin to end by itself.
         ending: set when it does; then it is left to it.
     """
-    if sys.platform != "linux":
+    # Also Pythons for Linux lack it that were built on an old system.
+    opened: Callable[[int], int] | None = getattr(os, "pidfd_open", None)
+    if opened is None:
         return
     try:
-        watched = os.pidfd_open(pid)
+        watched = opened(pid)
     except ProcessLookupError:  # it has ended already
         watched = None
     except OSError:  # a kernel, or a container, without pidfds
@@ -39,7 +41,7 @@ def end_after(pid: int, grace_s: float, ending: Event) -> None:
     def watch() -> None:
         if watched is not None:
             select.select([watched], [], [])
-        if not ending.wait(grace_s):
+        if not ending.wait(grace_s()):
             _end()
 
     # What computes lets threads of Python run meanwhile.
@@ -53,6 +55,8 @@ def end_with_parent() -> None:
     """
     if sys.platform != "linux":
         return
+    import ctypes
+
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended in between, and there will be no signal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from edge.errors import CheckpointError
@@ -15,5 +16,9 @@ def check_regular(path: Path) -> None:
     Raises:
         CheckpointError: it is a named pipe, a socket or a device, or a link to one.
     """
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # whoever opens it says it better
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise CheckpointError("checkpoint.irregular", path=str(path))

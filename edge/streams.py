@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 
 __all__ = ["UNWRITABLE", "complete", "settle", "silence", "tell"]
 
 UNWRITABLE = {errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EBADF}
 """Why an output cannot be written to, through no fault of the program."""
+_STEERING = re.compile(r"[^\t\n\x20-\x7e\xa0-\U0010ffff]")
+_REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 
 def complete() -> None:
@@ -52,9 +55,12 @@ def settle() -> None:
 
 
 def tell(message: str) -> None:
-    """Write a line on stderr, where there is still somebody to read it."""
+    """Write a line on stderr, where there is still somebody to read it.
+
+    Names of files and words of libraries may hold what steers a terminal: that is left out.
+    """
     try:
-        sys.stderr.write(f"{message}\n")
+        sys.stderr.write(f"{_STEERING.sub(_REPLACED, message)}\n")
         sys.stderr.flush()
     except OSError as error:
         if error.errno not in UNWRITABLE:

@@ -173,7 +173,7 @@ class Checkpoints:
             raise PretrainError(code, path=str(self.folder.parent))
         if state.taught_by != self._taught_by:
             raise PretrainError("train.other-teacher", path=str(self.folder.parent))
-        there = {each.name for each in path.iterdir()} - {_STATE}
+        there = {each.name for each in path.glob("*.safetensors")}
         whole = state.step == step and there == state.files.keys() == state.crc32.keys()
         whole = whole and all(_size(path / name) == size for name, size in state.files.items())
         # Each process reads a share of the files; one that finds damage is enough.

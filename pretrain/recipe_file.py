@@ -71,12 +71,11 @@ def _content(path: Path) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
-        text = content.decode("utf-8")
+        if len(content) > _MOST_BYTES:
+            raise _unreadable(path, f"> {_MOST_BYTES >> 20} MiB")
+        return content.decode("utf-8")
     except (OSError, ValueError) as error:
         raise _unreadable(path, getattr(error, "strerror", None) or str(error)) from error
-    if len(content) > _MOST_BYTES:
-        raise _unreadable(path, f"> {_MOST_BYTES >> 20} MiB")
-    return text
 
 
 def _unreadable(path: Path, reason: str) -> PretrainUsageError:

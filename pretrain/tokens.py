@@ -171,7 +171,7 @@ def _first(target: Path) -> Iterator[bool]:
         try:
             yield not target.is_dir()
         finally:
-            lock.unlink()
+            lock.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -65,7 +65,7 @@ class State:
             raise self._damaged(error) from error
         if facts.get(_PROMPTS) != self._prompts:
             raise DistillError("chat.other-prompts", path=str(self._path.parent.parent))
-        if facts.get(_TEACHER, self._teacher) != self._teacher:  # older files do not name it
+        if facts.get(_TEACHER) != self._teacher:
             raise DistillError("chat.other-teacher", path=str(self._path.parent.parent))
         return step
 

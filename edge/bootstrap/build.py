@@ -85,7 +85,6 @@ def run(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     tail: deque[str] = deque(maxlen=400)
-    progress = _Progress(title or "")
     # A process group of its own, so that an interrupt ends compilers too, not only pip.
     with (
         log.open("a", encoding="utf-8", buffering=1) as record,
@@ -100,6 +99,7 @@ def run(
             process_group=0,
         ) as child,
     ):
+        progress = _Progress(title or "")
         try:
             assert child.stdout is not None  # noqa: S101 - asked for by PIPE
             record.write(f"$ {' '.join(command)}\n")

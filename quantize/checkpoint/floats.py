@@ -14,10 +14,9 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BYTES", "FLOATS", "NotFiniteError", "convert", "dtype"]
+__all__ = ["FLOATS", "NotFiniteError", "convert", "dtype"]
 
 FLOATS = ("F32", "F16", "BF16")
-BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 _SLICE = 1 << 20
 
 

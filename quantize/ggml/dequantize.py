@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ import numpy as np
 from edge.errors import ModelError
 from edge.gguf_header import GGUFHeader, read_header
 from edge.llama_config import LlamaConfig
-from edge.progress import Count, Progress
+from edge.progress import Progress
+from edge.weights_file import write_weights
 from quantize.checkpoint.llama_tensors import LlamaTensor, separate, tensors
 from quantize.errors import QuantizeError
 from quantize.ggml.pretokenizers import rules_of
@@ -64,7 +66,9 @@ def write_checkpoint(
         text = content if isinstance(content, str) else json.dumps(content, indent=1)
         (folder / name).write_text(text, encoding="utf-8")
     shape = LlamaConfig.model_validate_json(json.dumps(config))
-    _write_weights(GGUFTensors.open(source), folder, shape, kind, progress)
+    weights = GGUFTensors.open(source)
+    floats = [_Float(weights, tensor, kind) for tensor in tensors(shape)]
+    write_weights(floats, folder, most=_SHARD_BYTES, progress=progress)
 
 
 def _field(file: gguf.GGUFReader, key: str) -> Any:
@@ -176,42 +180,24 @@ def _added(id_: int, token: str, *, special: bool) -> dict[str, Any]:
     }
 
 
-def _write_weights(
-    file: GGUFTensors, folder: Path, config: LlamaConfig, kind: str, progress: Progress | None
-) -> None:
-    """In one file, or in shards with an index, as transformers writes them."""
-    from safetensors.numpy import save_file
+@dataclass(frozen=True)
+class _Float:
+    """A weight as floats, in memory only while it is written."""
 
-    dtype = _TYPES[kind]
-    wanted = list(tensors(config))
-    shards = _shards(wanted, dtype.itemsize)
-    size = sum(int(np.prod(tensor.shape)) * dtype.itemsize for tensor in wanted)
-    count = Count(size, progress)
-    place: dict[str, str] = {}
-    for number, shard in enumerate(shards, 1):
-        weights = {tensor.hf: _weight(file, tensor).astype(dtype) for tensor in shard}
-        name = "model.safetensors"
-        if len(shards) > 1:
-            name = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        save_file(weights, folder / name, metadata={"format": "pt"})
-        place |= dict.fromkeys(weights, name)
-        count.add(sum(weight.nbytes for weight in weights.values()))
-    if len(shards) > 1:
-        index = {"metadata": {"total_size": size}, "weight_map": place}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    file: GGUFTensors
+    tensor: LlamaTensor
+    kind: str
 
+    @property
+    def name(self) -> str:
+        return self.tensor.hf
 
-def _shards(wanted: list[LlamaTensor], item: int) -> list[list[LlamaTensor]]:
-    shards: list[list[LlamaTensor]] = [[]]
-    room = _SHARD_BYTES
-    for tensor in wanted:
-        size = int(np.prod(tensor.shape)) * item
-        if shards[-1] and size > room:
-            shards.append([])
-            room = _SHARD_BYTES
-        shards[-1].append(tensor)
-        room -= size
-    return shards
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.tensor.shape
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        yield _weight(self.file, self.tensor).astype(_TYPES[self.kind])
 
 
 def _weight(file: GGUFTensors, tensor: LlamaTensor) -> NDArray[np.float32]:

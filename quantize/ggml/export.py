@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 import gguf
 import numpy as np
 
-from edge.checkpoint import Checkpoint
+from edge.checkpoint import FLOAT_BYTES, Checkpoint
 from edge.errors import StoreError
 from edge.progress import Count, Progress
 from quantize.checkpoint.complete import complete, numbers
-from quantize.checkpoint.floats import BYTES
 from quantize.checkpoint.llama_tensors import ROPE_FREQS, LlamaTensor, interleave, rope_factors
 from quantize.ggml.shape import add_shape
 from quantize.ggml.vocab import read_vocab
@@ -36,7 +35,7 @@ _FILE_TYPES = {
     "F16": gguf.LlamaFileType.MOSTLY_F16,
     "BF16": gguf.LlamaFileType.MOSTLY_BF16,
 }
-_QUANTS = {kind: gguf.GGMLQuantizationType[kind] for kind in BYTES}
+_QUANTS = {kind: gguf.GGMLQuantizationType[kind] for kind in FLOAT_BYTES}
 
 
 def widest(checkpoint: Checkpoint) -> str:
@@ -91,7 +90,7 @@ def _describe(
         writer.add_tensor_info(ROPE_FREQS, factors.shape, factors.dtype, factors.nbytes)
     for tensor in wanted:
         stored = _kind(tensor, kind)
-        size = checkpoint.tensors[tensor.hf].n_elements * BYTES[stored]
+        size = checkpoint.tensors[tensor.hf].n_elements * FLOAT_BYTES[stored]
         writer.add_tensor_info(
             tensor.gguf, tensor.shape, np.dtype(np.float32), size, raw_dtype=_QUANTS[stored]
         )

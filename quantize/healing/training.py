@@ -83,7 +83,7 @@ class _Training:
             group["lr"] = self.recipe.rate(self.step)
         total = torch.zeros((), device=accelerator.device)
         for at in range(0, len(mine), _TOGETHER):
-            if at and self.as_main_says(accelerator.is_main_process and stopped())[0]:
+            if at and self.as_main_says(stopped())[0]:
                 self.optimizer.zero_grad()
                 return None
             some = mine[at : at + _TOGETHER]
@@ -142,7 +142,7 @@ def train(
         source: the model folder.
         accelerator: what is computed where.
         tell: called by the main process with steps done, steps in all and a step's loss in nats.
-        stopped: asked by the main process after each step.
+        stopped: asked in every process now and then; the main process's answer counts.
 
     Returns:
         Whether it is finished.
@@ -157,7 +157,7 @@ def train(
         loss = training.update(stopped)
         if loss is not None and accelerator.is_main_process:
             tell(training.step, steps, loss)
-        stop = loss is None or (accelerator.is_main_process and stopped())
+        stop = loss is None or stopped()
         late = time.monotonic() - saved > _SAVE_EVERY_S
         stop, late = training.as_main_says(stop, late)
         if 0 < training.step < steps and (stop or late):

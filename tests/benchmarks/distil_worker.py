@@ -53,7 +53,7 @@ def _ours(run: Run, told: Told) -> None:
 
     reader, _ = os.pipe()
     os.dup2(reader, 0)  # somebody waits
-    work(run.folder, DistillRecipe, make_task, lambda *facts: told(facts[2]))
+    work([str(run.folder)], DistillRecipe, make_task, lambda *facts: told(facts[2]))
 
 
 def _peer(run: Run, told: Told) -> None:

@@ -44,10 +44,9 @@ def test_a_place_that_is_taken_is_told_before_anything_is_read(
     with pytest.raises(StoreError) as taken:
         lucie(*arguments)
     assert taken.value.code == "bundle.exists"
-    if name != "run":
-        with pytest.raises(UsageError) as named:
-            lucie(*("A name" if each == "out" else each for each in arguments))
-        assert named.value.code == "workshop.name"
+    with pytest.raises(UsageError) as named:
+        lucie(*("A name" if each == "out" else each for each in arguments))
+    assert named.value.code == "workshop.name"
     assert sorted(tmp_path.iterdir()) == before
 
 

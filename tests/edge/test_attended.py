@@ -8,10 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Event
 
 import pytest
 
+from edge import attended
 from edge.attended import DiedError, attend
+from edge.orphan import end_after
 
 KILLS_ITSELF = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
 REAL_TIME = KILLS_ITSELF.replace("SIGTERM", "SIGRTMIN + 6")
@@ -133,3 +136,26 @@ def test_processes_end_with_their_launcher(tmp_path: Path) -> None:
             assert waits.wait(60) == 1
         finally:
             waits.kill()
+
+
+def test_a_python_that_knows_no_pidfd_works_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    end_after(os.getpid(), lambda: 0.0, Event())
+
+
+def test_who_looks_seldom_is_waited_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUCIE_AWAITED", str(os.getpid()))
+    monkeypatch.setattr(attended, "_looked", [])
+    reader, writer = os.pipe()
+    stdin = os.dup(0)
+    os.dup2(reader, 0)
+    try:
+        assert attended._patience() == 30
+        for now in (0.0, 50.0, 51.0):
+            monkeypatch.setattr(time, "monotonic", lambda now=now: now)
+            assert not attended.left_alone()
+        assert attended._patience() == 100
+    finally:
+        os.dup2(stdin, 0)
+        for each in (reader, writer, stdin):
+            os.close(each)
