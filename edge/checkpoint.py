@@ -23,19 +23,18 @@ from edge.errors import CheckpointError
 from edge.fault import fault_text
 from edge.llama_config import LlamaConfig
 from edge.regular_file import check_regular
+from edge.weights_file import FLOAT_BYTES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FLOAT_BYTES", "Checkpoint", "TensorPlace", "checked_config", "read_config"]
+__all__ = ["Checkpoint", "TensorPlace", "checked_config", "read_config"]
 
 _CONFIG = "config.json"
 _INDEX = "model.safetensors.index.json"
 _WHOLE = "model.safetensors"
 _DERIVED = ("rotary_emb.inv_freq", "attention.bias", "attention.masked_bias")
 """Endings of names under which old checkpoints store what follows from the config."""
-FLOAT_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
-"""Of a number, by the names that safetensors has for them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edge.checkpoint import FLOAT_BYTES
 from edge.progress import Count, Progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["INDEX", "Streamed", "shard_name", "write_file", "write_weights"]
+__all__ = ["FLOAT_BYTES", "INDEX", "Streamed", "shard_name", "write_file", "write_weights"]
 
+FLOAT_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+"""Of a number, by the names that safetensors has for them."""
 _SHARD = 5_000_000_000
 """Bytes of a file at most, as transformers cuts them, unless one tensor is larger."""
 INDEX = "model.safetensors.index.json"

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import gguf
 import numpy as np
 
-from edge.checkpoint import FLOAT_BYTES, Checkpoint
+from edge.checkpoint import Checkpoint
 from edge.errors import StoreError
 from edge.progress import Count, Progress
+from edge.weights_file import FLOAT_BYTES
 from quantize.checkpoint.complete import complete, numbers
 from quantize.checkpoint.llama_tensors import ROPE_FREQS, LlamaTensor, interleave, rope_factors
 from quantize.ggml.shape import add_shape
