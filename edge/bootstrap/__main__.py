@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from edge.bootstrap import environment, llamacpp, programs
-from edge.bootstrap.build import say, show
+from edge.bootstrap.build import say
+from edge.bootstrap.moving import show
 from edge.errors import InterruptedByUserError, LucieError
 
 __all__ = ["main"]

@@ -6,25 +6,19 @@ import os
 import re
 import signal
 import subprocess
-import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from threading import Event, Lock, Thread
 from typing import Any
 
+from edge.bootstrap.moving import Moving, show
 from edge.errors import LucieError
 from edge.messages import text
 
-__all__ = ["BuildError", "cause", "run", "say", "show"]
+__all__ = ["BuildError", "cause", "run", "say"]
 
 _STEP = re.compile(r"\[(\d+)/(\d+)\]")  # ninja's "[n/total]"
-_PLAIN_SECONDS = 30.0
-"""Without a terminal: one line of progress so often."""
-_LIVE_SECONDS = 1.0
-"""On a terminal: how often it moves."""
 
 # What a failed build says, and the entry of locale/bootstrap.toml that helps. First match wins.
 _CAUSES = (
@@ -49,12 +43,6 @@ class BuildError(LucieError):
 def say(code: str, **facts: Any) -> None:
     """Tell a person on stderr what is being done: entry `code` of locale/bootstrap.toml."""
     show(text(f"bootstrap.{code}", **facts))
-
-
-def show(line: str) -> None:
-    """Write a line to stderr."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
 
 
 def cause(lines: Iterable[str]) -> str:
@@ -103,22 +91,22 @@ def run(
         try:
             assert child.stdout is not None  # noqa: S101 - asked for by PIPE
             record.write(f"$ {' '.join(command)}\n")
-            for line in child.stdout:
-                record.write(line)
-                tail.append(line.rstrip())
-                if heard is not None:
-                    heard(tail[-1])
-                if step := _STEP.search(line):
-                    progress.show(int(step[1]), int(step[2]))
-            code = child.wait()
+            with Moving(title or "") as progress:
+                for line in child.stdout:
+                    record.write(line)
+                    tail.append(line.rstrip())
+                    if heard is not None:
+                        heard(tail[-1])
+                    if step := _STEP.search(line):
+                        progress.show(int(step[1]), int(step[2]))
+                code = child.wait()
         except BaseException:
             _stop(child)
             raise
-        finally:
-            progress.end()
     if code != 0:
         why = cause(tail)
-        sys.stderr.write("".join(f"    {line}\n" for line in _telling(tail)))
+        for line in _telling(tail):
+            show(f"    {line}")
         raise BuildError(f"bootstrap.failed-{why}", log=str(log), cause=why)
 
 
@@ -132,48 +120,3 @@ def _telling(lines: Sequence[str]) -> list[str]:
     """The lines about errors, or else the last ones; long compiler commands are cut."""
     errors = [line for line in lines if re.search(r"\berror\b|FAILED|Killed", line, re.IGNORECASE)]
     return [line[:160] for line in (errors or list(lines))[-_SHOWN:]]
-
-
-class _Progress:
-    """`title  42 %  1:23` on one line of a terminal, moving; elsewhere a line now and then."""
-
-    def __init__(self, title: str) -> None:
-        self._title = title
-        self._live = sys.stderr.isatty()
-        self._began = time.monotonic()
-        self._told = -_PLAIN_SECONDS
-        self._share = ""
-        self._writing = Lock()
-        self._over = Event()
-        self._write("")
-        if title:
-            Thread(target=self._tick, daemon=True).start()
-
-    def show(self, done: int, total: int) -> None:
-        self._share = f"  {100 * done // total:3d} %"
-        self._move()
-
-    def end(self) -> None:
-        with self._writing:
-            self._over.set()
-            if self._live and self._title:
-                sys.stderr.write("\n")
-
-    def _tick(self) -> None:
-        """What does not say how far it is moves, too."""
-        while not self._over.wait(_LIVE_SECONDS if self._live else _PLAIN_SECONDS):
-            self._move()
-
-    def _move(self) -> None:
-        passed = time.monotonic() - self._began
-        if self._live or passed >= self._told + _PLAIN_SECONDS:
-            self._told = passed
-            minutes, seconds = divmod(int(passed), 60)
-            self._write(f"{self._share}  {minutes}:{seconds:02d}")
-
-    def _write(self, more: str) -> None:
-        with self._writing:
-            if self._title and not self._over.is_set():
-                line = f"{self._title}{more}"
-                sys.stderr.write(f"\r\x1b[K{line}" if self._live else f"{line}\n")
-                sys.stderr.flush()
