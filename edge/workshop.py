@@ -60,12 +60,16 @@ def workshop(out: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Show others that somebody is at work there; `BlockingIOError` if somebody else is."""
+def held(folder: Path) -> Iterator[int]:
+    """Show others that somebody is at work there; `BlockingIOError` if somebody else is.
+
+    Yields:
+        What it is open as.
+    """
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        yield fd
     finally:
         os.close(fd)
 

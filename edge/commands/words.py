@@ -40,10 +40,10 @@ class CommandWords:
         """A sentence in the user's language."""
         return text(f"command.{entry}", folder=self._folder, **facts)
 
-    def words(self, command: str) -> dict[str, Any]:
-        """What click is told about the command of that name."""
+    def words(self, command: str, **facts: Any) -> dict[str, Any]:
+        """What click is told about the command of that name; `facts` are in its help."""
         return {
-            "help": self.say(f"{command}-help"),
+            "help": self.say(f"{command}-help", **facts),
             "short_help": self.say(f"{command}-short"),
             "epilog": self.say(f"{command}-example"),
             "context_settings": HELP,

@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from edge.commands.paths import AnyPath
-from edge.errors import InterruptedByUserError
 from edge.paths import cache_dir
+from images.commands.chosen import model_for_a_card
 from images.commands.made import tell_made
+from images.commands.parts import Parts
 from images.commands.words import say, words
 
 __all__ = ["add_model"]
@@ -23,17 +24,17 @@ __all__ = ["add_model"]
 @click.option("--output", type=AnyPath(), metavar="DIR", help=say("add-model-output"))
 def add_model(image: Path, model: str, default: bool, output: Path | None) -> None:
     """Put another model into an image."""
-    from edge.store import Store
+    from edge.workshop import check_free
     from images.building.adding import Addition, beside
     from images.building.adding import add_model as add
+    from images.commands.place import place
 
-    order = Addition(image, Store().find(model), default)
+    order = Addition(image, model_for_a_card(model), default)
     out = output or beside(image, order.model)
+    check_free(out)
     log = cache_dir() / "images" / "build.log"
     began = time.monotonic()
-    try:
-        made = add(order, out, log, lambda part: click.echo(say(f"build-{part}"), err=True))
-    except KeyboardInterrupt:
-        click.echo(say("interrupted"), err=True)
-        raise InterruptedByUserError("models.interrupted") from None
+    with Parts("build") as parts, place(out):
+        parts("checking")
+        made = add(order, out, log, parts)
     tell_made(made, log, began)

@@ -10,14 +10,17 @@ import click
 
 from edge.catalog import catalog
 from edge.commands.paths import AnyPath
-from edge.errors import InterruptedByUserError, UnknownModelError
+from edge.errors import UnknownModelError
 from edge.messages import LANGUAGES, language
 from edge.paths import cache_dir
 from edge.plan import budget
 from edge.quantity import decimal_text
 from images.boards import Board, boards
+from images.commands.chosen import model_for_a_card
 from images.commands.made import tell_made
-from images.commands.words import say, words
+from images.commands.parts import Parts
+from images.commands.signing import public_half
+from images.commands.words import PACKAGES, say, words
 from images.errors import ImageError
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["build"]
 
 
-@click.command("build", **words("build"))
+@click.command("build", **words("build", packages=PACKAGES))
 @click.option("--board", type=click.Choice(list(boards())), default="pi5", show_default=True,
               help=say("build-board"))  # fmt: skip
 @click.option("--model", metavar="NAME", help=say("build-model"))
@@ -37,33 +40,27 @@ def build(
     board: str, model: str | None, lang: str | None, update_key: Path | None, output: Path | None
 ) -> None:
     """Build an image."""
+    from edge.workshop import check_free
     from images.building.build import Order
     from images.building.build import build as make
-    from images.building.update import public_key
+    from images.commands.place import place
 
-    trusted = None if update_key is None else public_key(update_key)
+    trusted = None if update_key is None else public_half(update_key)
     order = Order(boards()[board], _found(model, boards()[board]), lang or language(), trusted)
     out = output or Path(f"lucie-{board}")
+    check_free(out)
     log = cache_dir() / "images" / "build.log"
     began = time.monotonic()
-
-    def told(part: str) -> None:
-        click.echo(say(f"build-{part}"), err=True)
-
-    try:
-        made = make(order, out, log, told, lambda part: say(f"build-{part}"))
-    except KeyboardInterrupt:
-        click.echo(say("build-interrupted"), err=True)
-        raise InterruptedByUserError("models.interrupted") from None
+    with Parts("build", "build-interrupted") as parts, place(out):
+        parts("checking")
+        made = make(order, out, log, parts, parts.title)
     tell_made(made, log, began)
 
 
 def _found(name: str | None, board: Board) -> Model:
     """The model; one that is not here, and has no room on such a board, need not be fetched."""
-    from edge.store import Store
-
     try:
-        return Store().find(name)
+        return model_for_a_card(name)
     except UnknownModelError as error:
         entry, memory = catalog().get(name or ""), board.memory[-1]
         available = budget(board.device(memory))

@@ -10,6 +10,7 @@ import click
 from edge.commands.paths import AnyPath
 from edge.messages import text
 from edge.paths import cache_dir
+from images.commands.parts import Parts
 from images.commands.words import say, words
 from images.errors import ImageError
 
@@ -23,7 +24,9 @@ def check(image: Path, as_json: bool) -> None:
     """Look into an image."""
     from images.checking import check as look
 
-    found = look(image, cache_dir() / "images" / "check.log")
+    with Parts("check") as parts:
+        parts("looking")
+        found = look(image, cache_dir() / "images" / "check.log")
     if as_json:
         told = [{"name": c.name, "kept": c.kept, "reason": c.reason} for c in found]
         click.echo(json.dumps(told, ensure_ascii=False, indent=2))
