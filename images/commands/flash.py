@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +13,13 @@ import click
 
 from edge.commands.paths import AnyPath
 from edge.markdown_table import markdown_table
-from edge.quantity import decimal_text, size_text
+from edge.quantity import decimal_text, duration_text, size_text
 from images.commands.words import say, stages, words
 from images.errors import ImageError, ImageUsageError
 
 if TYPE_CHECKING:
     from images.flashing.drives import Drive
+    from images.flashing.writing import Card
 
 __all__ = ["flash"]
 
@@ -51,36 +55,72 @@ def flash(
         unmount(drive)
     cards = [Card(drive.path, drive.size) for drive in drives]
     rates: list[float] = []
+    began = time.monotonic()
     with stages("flash-interrupted") as stage:
 
         def told(rate: float) -> None:
             rates[:] = [rate]
-            stage.show(say("flash-rate", rate=decimal_text(rate / 1e6, 1)))
+            failing = ", ".join(str(card.path) for card in cards if card.error is not None)
+            figures = say("flash-rate", rate=decimal_text(rate / 1e6, 1))
+            stage.show(f"{figures} · {say('flash-failing', paths=failing)}" if failing else figures)
 
         write(source, cards, stage, told)
+    rate = decimal_text(rates[-1] / 1e6, 1) if rates else "?"
+    _tell(cards, rate, time.monotonic() - began)
+    if failed := [card.path for card in cards if card.error is not None]:
+        again = _command(image, failed, block_map)
+        raise ImageError("flash.some", failed=len(failed), cards=len(cards), command=again)
+
+
+def _tell(cards: Sequence[Card], rate: str, took: float) -> None:
+    """What has become of each: failures last, where they are seen."""
+    written = [card for card in cards if card.error is None]
+    for card in written:
+        click.echo(say("flashed", path=card.path, rate=rate), err=True)
+    if written:
+        time_text = duration_text(took)
+        click.echo(say("flash-done", count=len(written), time=time_text), err=True)
     for card in cards:
-        if card.error is None:
-            rate = decimal_text(rates[-1] / 1e6, 1) if rates else "?"
-            click.echo(say("flashed", path=card.path, rate=rate), err=True)
-        else:
+        if card.error is not None:
             click.echo(say("flash-failed", reason=card.error), err=True)
-    failed = sum(card.error is not None for card in cards)
-    if failed:
-        raise ImageError("flash.some", failed=failed, cards=len(cards))
+
+
+def _command(image: Path, devices: Sequence[Path], block_map: Path | None) -> str:
+    """The command that writes the image on these alone, to be typed as it is."""
+    sudo = ["sudo"] if "SUDO_USER" in os.environ else []
+    mapped = [] if block_map is None else ["--bmap", str(block_map)]
+    words = [*sudo, "lucie", "image", "flash", str(image), *map(str, devices), *mapped]
+    return shlex.join(words)
 
 
 def _chosen(devices: Sequence[Path], size: int | None) -> list[Drive]:
-    """The drives that are named, all of which will do."""
+    """The drives that are named, all of which will do; of others, each is told."""
+    found: dict[Path, Drive] = {}
+    refused: dict[str, ImageError | ImageUsageError] = {}
+    for device in devices:
+        try:
+            each = _fitting(device, size)
+        except (ImageError, ImageUsageError) as error:
+            refused[str(error)] = error
+        else:
+            found[each.path] = each
+    if refused:
+        *others, (_, last) = refused.items()
+        for said, _ in others:
+            click.echo(said, err=True)
+        raise last
+    return list(found.values())
+
+
+def _fitting(device: Path, size: int | None) -> Drive:
     from images.flashing.drives import drive
 
-    found = {each.path: each for each in map(drive, devices)}
-    for each in found.values():
-        if size is not None and each.size < size:
-            raise ImageError(
-                "flash.small", path=str(each.path), size=size_text(each.size),
-                needed=size_text(size),
-            )  # fmt: skip
-    return list(found.values())
+    each = drive(device)
+    if size is not None and each.size < size:
+        raise ImageError(
+            "flash.small", path=str(each.path), size=size_text(each.size), needed=size_text(size)
+        )
+    return each
 
 
 def _ask(drives: Sequence[Drive]) -> None:

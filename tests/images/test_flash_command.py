@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -199,6 +200,71 @@ def test_other_drives_are_refused(
     image = write_image(tmp_path, ".img")
     assert main(["image", "flash", str(image), f"/dev/{name}", "--yes"]) == status
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("computer")
+def test_all_that_will_not_do_are_told_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = write_image(tmp_path, ".img")
+    devices = ["/dev/sda", "/dev/sdd", "/dev/mmcblk0", "/dev/sdz"]
+    assert main(["image", "flash", str(image), *devices, "--yes"]) == 2
+    empty, locked, disk = capsys.readouterr().err.splitlines()
+    assert empty == "There is no card in /dev/sdd."
+    assert locked.startswith("/dev/mmcblk0 is write-protected")
+    assert disk.startswith("lucie: /dev/sdz (Old disk) is a disk of this computer")
+
+
+@pytest.fixture
+def cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Three cards that are files, of which the second takes nothing."""
+    names = {"one": Path("one"), "two": Path("/dev/full"), "three": Path("a card")}
+    monkeypatch.chdir(tmp_path)
+    for path in (names["one"], names["three"]):
+        path.write_bytes(b"\xff" * _ROOM)
+
+    def drive(path: Path) -> subject.Drive:
+        return subject.Drive(path, "disk", _ROOM, "card", True, False, ())
+
+    monkeypatch.setattr(subject, "drive", drive)
+    return [str(path) for path in names.values()]
+
+
+def test_of_several_those_that_failed_are_told_with_what_writes_them_alone(
+    tmp_path: Path,
+    cards: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    image = write_image(tmp_path, ".img.xz")
+    renamed = image.rename(tmp_path / "my card.img.xz")
+    assert main(["image", "flash", renamed.name, *cards, "--yes"]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("one: written and read back")
+    assert told[1].startswith("a card: written and read back")
+    assert re.fullmatch(
+        r"Written and read back: 2, in \d+ (s|min)\. They can be taken out\.", told[2]
+    )
+    assert told[3].startswith("Failed: /dev/full has 8 MB")
+    again = "lucie image flash 'my card.img.xz' /dev/full"
+    assert told[4:] == [f"lucie: 1 of 3 cards failed. To write these alone: {again}"]
+    assert Path("one").read_bytes()[:SIZE] == Path("a card").read_bytes()[:SIZE] == content()
+
+
+def test_what_writes_them_alone_is_the_command_that_was_given(
+    tmp_path: Path,
+    cards: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "anne")
+    image = write_image(tmp_path, ".img", mapped=True)
+    words = ["image", "flash", image.name, "/dev/full", "--yes", "--bmap", "g.img.bmap"]
+    assert main(words) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1].endswith(": sudo lucie image flash g.img /dev/full --bmap g.img.bmap")
+    assert not [line for line in told if "taken out" in line]
 
 
 @pytest.mark.parametrize(
