@@ -29,10 +29,10 @@ class Terminal(io.StringIO):
         return [line.rstrip() for line in screen.display if line.strip()]
 
     def wait_for(self, line: str) -> None:
-        for _ in range(1000):
+        for _ in range(50):
             if line in self.lines():
                 return
-            time.sleep(0.01)
+            time.sleep(0.1)
         raise AssertionError(self.lines())
 
 
@@ -41,7 +41,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     """One whose clock stands still until it is set."""
     made = Terminal()
     monkeypatch.setattr(moving, "sys", SimpleNamespace(stderr=made))
-    monkeypatch.setattr(moving, "_LIVE_SECONDS", 0.01)
+    monkeypatch.setattr(moving, "_LIVE_SECONDS", 0.05)
     monkeypatch.setattr(moving, "time", SimpleNamespace(monotonic=lambda: made.now))
     monkeypatch.setenv("COLUMNS", "80")
     return made
