@@ -87,7 +87,6 @@ def run(
             process_group=0,
         ) as child,
     ):
-        progress = _Progress(title or "")
         try:
             assert child.stdout is not None  # noqa: S101 - asked for by PIPE
             record.write(f"$ {' '.join(command)}\n")
