@@ -219,6 +219,7 @@ def _headers(file: Path) -> Iterator[tuple[str, TensorPlace]]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        file.open("rb").close()  # safetensors says of any that it is not there
         # Opening checks that the tensors lie within the file, end to end.
         with safe_open(file, framework="np") as opened:
             slices = {name: opened.get_slice(name) for name in opened.offset_keys()}

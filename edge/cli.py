@@ -174,6 +174,11 @@ def main(args: Sequence[str] | None = None) -> int:
         return _show(f"{said}{stop} {_hint(error)}".strip(), error.exit_code)
     except click.ClickException as error:
         return _show(error.format_message(), error.exit_code)
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        told = text("cli.forbidden", path=os.fsdecode(error.filename), reason=error.strerror)
+        return _show(told, LucieError.exit_code)
     except OSError as error:
         if error.errno not in streams.UNWRITABLE:
             raise

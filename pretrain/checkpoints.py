@@ -188,7 +188,8 @@ def _read(path: Path) -> _State:
     try:
         raw = (path / _STATE).read_bytes()
         fields = json.loads(raw)
-        if isinstance(fields, dict) and fields.keys() != _State.model_fields.keys():
+        known = _State.model_fields.keys()
+        if isinstance(fields, dict) and fields and fields.keys() != known:
             raise PretrainError("train.other-version", path=str(path))
         return _State.model_validate_json(raw)
     except (OSError, ValueError, RecursionError) as error:

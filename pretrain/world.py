@@ -68,6 +68,7 @@ class World:
             shape = tuple(getattr(parallel, axis) for axis in _AXES)
             box = init_device_mesh(device.type, shape, mesh_dim_names=_AXES)
             yield cls(device, parallel, box, _ends(box))
+            dist.barrier()  # gloo may abort in a process whose peers have gone already
         finally:
             dist.destroy_process_group()
 

@@ -58,7 +58,8 @@ def plan(
     as_json: bool,
 ) -> None:
     """Find a shape for a board or a number of parameters, and what it would cost."""
-    from distill.planning.here import NAME, measure
+    from distill.planning.boards import HERE
+    from distill.planning.here import measure
     from distill.planning.plan import make_plan
     from distill.planning.target import OnBoard, parse
     from distill.planning.teacher import read_teacher
@@ -76,7 +77,7 @@ def plan(
         asked = shape(config, replace(own, tie=tied))
     tokens = _context(context, wanted, config.max_position_embeddings)
     board = None
-    if here or (isinstance(wanted, OnBoard) and wanted.board == NAME):
+    if here or (isinstance(wanted, OnBoard) and wanted.board == HERE):
         with stages() as stage:
             board = measure(stage("here"))
     made = make_plan(

@@ -11,7 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edge.device import Device
 
-__all__ = ["Board", "boards"]
+__all__ = ["HERE", "Board", "boards"]
+
+HERE = "here"
+"""By which this machine is asked for."""
 
 _FILE = Path(__file__).with_name("boards.toml")
 _GB = 1_000_000_000

@@ -16,7 +16,7 @@ from statistics import median
 
 from distill.errors import DistillError
 from distill.planning.blank import write_blank
-from distill.planning.boards import Board
+from distill.planning.boards import HERE, Board
 from distill.planning.storage import QUANTIZATIONS, bytes_per_token, kv_bytes_per_token
 from distill.words import say
 from edge.device import Device, detect
@@ -27,10 +27,8 @@ from edge.plan import Chosen, plan
 from edge.speed import measure_rates
 from quantize.own_process import DiedError, Tell, in_own_process
 
-__all__ = ["NAME", "measure"]
+__all__ = ["measure"]
 
-NAME = "here"
-"""By which this machine is asked for."""
 _READ_BYTES = 1 << 28
 _N_CTX = 256
 _N_PROMPT, _N_GEN = 128, 16
@@ -65,7 +63,7 @@ def measure(progress: Callable[[int, int | None], object] | None = None) -> Boar
             progress(len(found), len(QUANTIZATIONS))
     bandwidths = {kind: reached.bytes for kind, reached in found.items()}
     return Board(
-        name=NAME,
+        name=HERE,
         title=_title(device),
         arch=device.cpu.arch,
         flags=device.cpu.flags,

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from distill.errors import DistillError, DistillUsageError
-from distill.planning.boards import Board, boards
-from distill.planning.here import NAME as HERE
+from distill.planning.boards import HERE, Board, boards
 from distill.planning.schedule import Step, schedule
 from distill.planning.search import Found, choose, published, slices
 from distill.planning.speed import predict

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from distill.planning.boards import Board
+from distill.planning.boards import HERE, Board
 from distill.planning.plan import Plan, Student
 from distill.planning.schedule import CACHES, cache_bytes_per_token
 from distill.planning.speed import predict
@@ -26,6 +26,7 @@ from edge.text import in_lines, one_line
 __all__ = ["megabytes", "shape_text", "show"]
 
 _NOTHING = "—"
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def show(plan: Plan, width: int | None = None) -> str:
@@ -105,7 +106,8 @@ def _removed(plan: Plan, width: int | None) -> str:
 
 def _sizes(plan: Plan, width: int | None) -> str:
     """Each student in each quantization; as many boards as there is room for."""
-    shown = [plan.board, *(board for board in plan.boards if board != plan.board)]
+    others = [board for board in plan.boards if board != plan.board]
+    shown = [plan.board, *sorted(others, key=lambda board: board.name != HERE)]
     rows = []
     for student in plan.students:
         for kind in QUANTIZATIONS:
@@ -204,19 +206,23 @@ def _table(
 ) -> str:
     """Headings are entries of `plan.toml`, `column-…`; those of `verbatim` follow as they are.
 
-    Columns of `spare` go, the first of them first, until the table is no wider than `width`.
+    Columns of `spare` go, the first of them first, until the table is no wider than `width`;
+    which they are, is said below it.
     """
     names = [*headings, *verbatim]
     titles = [say(f"plan.column-{each}") if each else "" for each in headings] + [*verbatim]
     going = list(spare)
+    without: list[str] = []
     while True:
         shown = [n for n, name in enumerate(names) if name not in spare or name in going]
         left = {at for at, n in enumerate(shown) if names[n] in ("", "shape", "why", "type")}
         cells = [[row[n] for n in shown] for row in rows]
         told = markdown_table([titles[n] for n in shown], cells, frozenset(left))
         if width is None or not going or max(map(len, told.splitlines())) <= width:
-            return told
-        going.pop(0)
+            break
+        title = titles[names.index(going.pop(0))]
+        without.insert(0, title.replace(" ", _NO_BREAK))
+    return f"{told}\n\n{say('plan.left-out', columns=' · '.join(without))}" if without else told
 
 
 def _percent(part: float) -> str:

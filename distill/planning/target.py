@@ -12,8 +12,7 @@ import re
 from dataclasses import dataclass
 
 from distill.errors import DistillUsageError
-from distill.planning.boards import boards
-from distill.planning.here import NAME as HERE
+from distill.planning.boards import HERE, boards
 from edge.text import one_line
 
 __all__ = ["OnBoard", "Parameters", "Target", "parse"]

@@ -51,6 +51,8 @@ def table(report: Report, width: int | None = None) -> str:
         left_out.insert(0, least.heading.replace(" ", _NO_BREAK))
     facts = {"quantization": report.quantization, "context": count_text(report.context)}
     notes = [say(f"report.{note}", **facts) for column in columns for note in column.notes]
+    if not report.teacher.bits_per_byte:
+        notes.insert(0, say("report.no-held-out"))
     if left_out:
         notes.append(say("report.left-out", columns=" · ".join(left_out)))
     told = " ".join(dict.fromkeys(notes))

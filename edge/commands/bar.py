@@ -16,7 +16,8 @@ from edge.quantity import duration_text, size_text
 __all__ = ["Bar"]
 
 _EVERY_S = 0.1
-_WIDTH = 24
+_WIDTH, _LEAST = 24, 4
+"""Characters of the bar itself; where there is less room, there is none."""
 _TOLD_AFTER_S = 10.0
 """Then it is known well enough how long the rest takes."""
 
@@ -51,7 +52,7 @@ class Bar:
         if self._shown and (now - self._last >= _EVERY_S or done == total):
             self._last = now
             figures = f" · {self.figures}" if self.figures else ""
-            self._write(self._line(done, total) + figures + self._rest(now, done, total))
+            self._write(self._line(done, total, figures + self._rest(now, done, total)))
 
     def _rest(self, now: float, done: int, total: int | None) -> str:
         """How long it will take, where that is long."""
@@ -64,12 +65,17 @@ class Bar:
         left = took * (total - done) / (done - before)
         return f" · {text('quantity.left', time=duration_text(left))}"
 
-    def _line(self, done: int, total: int | None) -> str:
+    def _line(self, done: int, total: int | None, figures: str) -> str:
+        """The line; figures say more than the bar, which is shorter where there is no room."""
         if not total:
-            return f"{self._label} {self._amount(done)}"
-        full = _WIDTH * done // total
-        bar = "#" * full + "-" * (_WIDTH - full)
-        return f"{self._label} [{bar}] {100 * done // total} % {self._amount(total)}"
+            return f"{self._label} {self._amount(done)}{figures}"
+        share = text("quantity.of", share=100 * done // total, total=self._amount(total))
+        room = _columns() - len(f"{self._label} [] {share}{figures}")
+        width = min(_WIDTH, room)
+        if width < _LEAST:
+            return f"{self._label} {share}{figures}"
+        full = width * done // total
+        return f"{self._label} [{'#' * full}{'-' * (width - full)}] {share}{figures}"
 
     def clear(self) -> None:
         """Take the line away, before other text is written."""
@@ -77,5 +83,9 @@ class Bar:
             self._write("")
 
     def _write(self, line: str) -> None:
-        columns = shutil.get_terminal_size().columns - 1
-        click.echo(f"\r{line[:columns]}\x1b[K", err=True, nl=False)
+        click.echo(f"\r{line[: _columns()]}\x1b[K", err=True, nl=False)
+
+
+def _columns() -> int:
+    """Of a line on which the cursor stays."""
+    return shutil.get_terminal_size().columns - 1

@@ -190,6 +190,7 @@ def test_wrong_use_is_one_line_with_a_hint(
         (UnknownModelError("cli.broken-install", module="x"), 1, "lucie: The Python module x"),
         (UsageError("cli.broken-install", module="x"), 2, "lucie: The Python module x is missing"),
         (click.ClickException("so it is"), 1, "lucie: so it is\n"),
+        (PermissionError(13, "Permission denied", "a/b"), 1, "lucie: a/b: Permission denied. Give"),
         (InterruptedByUserError("cli.broken-install", module="x"), 130, ""),
         (KeyboardInterrupt(), 130, "\n"),
     ],

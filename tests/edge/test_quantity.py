@@ -61,4 +61,22 @@ def test_a_bar_says_how_long_is_left_of_what_was_taken_up(
         shown(done, 100)
     lines = capsys.readouterr().err.split("\r")[1:]
     assert ["left" in line for line in lines] == [False, False, False, True, False]
-    assert "50 % 100 · 2 min left" in lines[3]
+    assert "50 % of 100 · 2 min left" in lines[3]
+
+
+@pytest.mark.parametrize(("columns", "bar_width"), [(120, 24), (69, 12), (60, 0)])
+def test_figures_have_the_room_before_the_bar(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    columns: int,
+    bar_width: int,
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    shown = bar.Bar("Training", "{} steps".format)
+    shown.figures = "loss 2.000 · 123 tokens/s"
+    shown(30, 60)
+    line = capsys.readouterr().err.partition("\x1b")[0]
+    assert line.endswith(" 50 % of 60 steps · loss 2.000 · 123 tokens/s")
+    assert line.count("#") + line.count("-") == bar_width
+    assert len(line) <= columns
