@@ -31,7 +31,7 @@ def test_what_is_counted_has_its_unit(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "120")
-    for language, said in (("en", en), ("fr", fr)):
+    for language, said in (("en", f"of {en}"), ("fr", f"de {fr}")):
         monkeypatch.setenv("LUCIE_LANG", language)
         with words.stages() as stages:
             stages(stage)(20_000, 20_000)
