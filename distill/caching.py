@@ -20,6 +20,7 @@ from distill.teaching.writing import Plan
 from edge.bundle import Bundle
 from edge.manifest import MANIFEST
 from edge.progress import Progress
+from edge.torch_start import start
 from pretrain.shape import shape
 from pretrain.texts import read_texts
 
@@ -79,8 +80,7 @@ def cache(
     known = tuple(
         Bundle.open(p, verify=False) if (p / MANIFEST).is_file() else None for p in parents
     )
-    if recipe.parallel.threads:
-        torch.set_num_threads(recipe.parallel.threads)
+    start(torch, recipe.parallel.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     teacher = load_teacher(path)
     nn.Module.to(teacher, device)

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from edge.torch_start import start
 from pretrain.errors import PretrainUsageError
 from pretrain.recipe import Parallel
 
@@ -59,7 +60,7 @@ class World:
             )
         device = _device()
         if device.type == "cpu":
-            torch.set_num_threads(parallel.threads or _threads())
+            start(torch, parallel.threads or _threads())
         if found == 1:
             yield cls(device, parallel)
             return

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from edge.paths import data_dir
+from edge.torch_start import start
 from tests.long_runs import LongRuns
 
 _DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -20,6 +22,12 @@ _STORE = data_dir() / "models" / _DEFAULT_MODEL
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(LongRuns(config.args), "long-runs")
+
+
+def pytest_collection_finish() -> None:
+    """What tests compute themselves is as exact from the start as what the product computes."""
+    if (torch := sys.modules.get("torch")) is not None:
+        start(torch)
 
 
 @pytest.fixture(autouse=True)

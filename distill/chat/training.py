@@ -39,6 +39,7 @@ from distill.distillation import load_teacher
 from distill.errors import DistillError
 from distill.pruning.identity import fingerprint
 from edge.checkpoint import Checkpoint
+from edge.torch_start import start
 from pretrain.disk import written
 from pretrain.journal import Journal, read_journal
 from pretrain.run import Run
@@ -188,8 +189,7 @@ def train(
     Raises:
         LucieError: it diverged; a model, the prompts or what is to be taken up cannot be read.
     """
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
+    start(torch, recipe.threads)
     prompts = read_prompts([Path(path) for path in recipe.prompts])
     teacher = fingerprint(Checkpoint.open(Path(recipe.teacher)))
     state = State(run.checkpoints / "training.safetensors", identity(prompts), teacher)

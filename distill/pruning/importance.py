@@ -21,6 +21,7 @@ from edge.checkpoint import Checkpoint
 from edge.manifest import Manifest
 from edge.progress import Progress
 from edge.tokenizer_file import open_tokenizer
+from edge.torch_start import start
 from edge.workshop import software, workshop
 from quantize.checkpoint.complete import complete
 from quantize.checkpoint.source import Source
@@ -87,8 +88,7 @@ def measure(source: Source, out: Path, calibration: Calibration, stage: Stage) -
     )
     work = Work(out.absolute().parent / f"{out.name}.measuring")
     with workshop(out) as folder, taken(work, recipe):
-        if calibration.threads:
-            torch.set_num_threads(calibration.threads)
+        start(torch, calibration.threads)
         ids = torch.from_numpy(np.array([piece.ids for piece in pieces], np.int64))
         found, loss = run_through(source.checkpoint, recipe, work, ids, stage("measure"))
         bundle = _write(source, out, folder, found, loss, recipe, calibration, stage)

@@ -15,6 +15,7 @@ from distill.errors import DistillError
 from distill.report.entries import Accuracy, Task
 from edge.checkpoint import Checkpoint
 from edge.progress import Progress
+from edge.torch_start import start
 from quantize.checkpoint.complete import complete
 from quantize.own_process import DiedError, Tell, in_own_process
 
@@ -100,8 +101,7 @@ def _ask(
     from lm_eval.tasks import TaskManager
     from transformers import LlamaForCausalLM
 
-    if threads:
-        torch.set_num_threads(threads)
+    start(torch, threads)
 
     class Model(HFLM):  # type: ignore[misc]
         """One that tells how far it is."""

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from edge.attended import Tell, attended, left_alone
+from edge.torch_start import start
 from quantize.errors import QuantizeError
 
 __all__: list[str] = []
@@ -20,12 +21,14 @@ __all__: list[str] = []
 
 def _do(folder: Path, model: Path, stage: str, tell: Tell) -> bool:
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    import torch
     from accelerate import Accelerator
 
     from quantize.healing.preparation import prepare
     from quantize.healing.training import train
     from quantize.healing.work import Work
 
+    start(torch)
     work = Work(folder)
     accelerator = Accelerator()
     if stage == "train" and accelerator.is_main_process:
