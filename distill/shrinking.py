@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING
 
 from distill.baselines import Baseline, baseline
 from distill.errors import DistillError
+from distill.planning.tables import shape_text
 from distill.pruning.choice import Rules
 from distill.pruning.shape import Wanted, shape
 from distill.recipe import ShrinkRecipe
 from distill.report.bundle import publish
 from distill.report.entries import Role
-from distill.report.make import make_report, training_run
+from distill.report.make import Note, make_report, training_run
 from distill.report.measure import Subject
 from distill.teacher_check import check_teacher
 from distill.training import distil
@@ -56,6 +57,7 @@ def shrink(
     *,
     told: Told = lambda *_: None,
     stopping: Callable[[], object] = lambda: None,
+    note: Note = lambda *_, **__: None,
 ) -> Bundle:
     """Make the bundle `out` of a teacher, in the steps of a recipe.
 
@@ -84,12 +86,13 @@ def shrink(
         subjects = [Subject(0, "teacher", Path(recipe.teacher.model))]
         model, cuts = Path(recipe.model.start or ""), []
         for n in range(len(recipe.cuts)):
+            note("run-cut", n=n + 1, of=len(shapes), shape=shape_text(shapes[n]))
             pruned = work.cut(n, model)
             model = work.distil(n, pruned)
             subjects += [Subject(n + 1, "pruned", pruned), Subject(n + 1, "distilled", model)]
             subjects += [Subject(n + 1, role, made) for role, made in work.baselines(n, pruned)]
             cuts.append(pruned)
-        report = make_report(recipe, subjects, run.folder, stage)
+        report = make_report(recipe, subjects, run.folder, stage, note)
         return publish(out, model, cuts, recipe, report, stage)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,10 @@ from pretrain.commands.training import run as train
 from pretrain.words import FOLDER as TRAINING
 
 if TYPE_CHECKING:
+    from distill.recipe import ShrinkRecipe
     from edge.bundle import Bundle
+    from edge.commands.stages import Stages
+    from pretrain.run import Run
 
 __all__ = ["run"]
 
@@ -31,7 +34,14 @@ def run(recipe: Path, out: Path, settings: tuple[str, ...], work: Path | None) -
     from pretrain.recipe_file import read_recipe
 
     asked = read_recipe(ShrinkRecipe, recipe, settings)
-    train(asked, shrink, out, work, WORDS, figures=_figures, made="run-made")
+
+    def make(recipe: ShrinkRecipe, out: Path, run: Run, stage: Stages, **hooks: Any) -> Bundle:
+        def note(entry: str, **facts: Any) -> None:
+            stage.tell(WORDS.say(entry, **facts))
+
+        return shrink(recipe, out, run, stage, note=note, **hooks)
+
+    train(asked, make, out, work, WORDS, figures=_figures, made="run-made")
 
 
 def _figures(bundle: Bundle) -> str:

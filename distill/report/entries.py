@@ -66,6 +66,8 @@ class Rates(_Part):
     prefill: Figure | None
     """None: not known."""
     decode: Figure
+    decode_spread: Figure | None = None
+    """Standard deviation over runs; None: predicted."""
 
 
 class Entry(_Part):

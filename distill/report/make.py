@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from distill.planning.tables import shape_text
 from distill.recipe import ShrinkRecipe
 from distill.report.entries import Curve, Entry, Point, Report, Trained
-from distill.report.measure import Subject, measure
+from distill.report.measure import Quality, Subject, measure
+from distill.report.names import model_name
+from distill.report.speed import measure_here, predicted
 from distill.teaching.identity import model_sha256
 from edge.checkpoint import Checkpoint
 from pretrain.journal import read_journal
 from pretrain.run import Run, Stage
 from pretrain.texts import read_texts
 
-__all__ = ["make_report", "training_run"]
+__all__ = ["Note", "make_report", "training_run"]
+
+Note = Callable[..., object]
+"""Called with an entry of `command.toml`, and its facts."""
 
 _BITS = "bits_per_byte/"
 
@@ -26,7 +32,7 @@ def training_run(made: Path) -> Run:
 
 
 def make_report(
-    recipe: ShrinkRecipe, subjects: Sequence[Subject], folder: Path, stage: Stage
+    recipe: ShrinkRecipe, subjects: Sequence[Subject], folder: Path, stage: Stage, note: Note
 ) -> Report:
     """Measure models, the teacher first.
 
@@ -35,6 +41,7 @@ def make_report(
         subjects: the models.
         folder: of the run, where measurements are kept.
         stage: told what is being done.
+        note: told which model it is about.
 
     Raises:
         LucieError: a model cannot be read, or not be run here.
@@ -43,24 +50,51 @@ def make_report(
     how = f"{recipe.evaluation_tokens} {recipe.report.model_dump_json()}"
     asked = hashlib.sha256(how.encode()).hexdigest()
     kept = folder / f"report-{asked[:8]}"
-    entries: list[Entry] = []
-    curves = []
-    for subject in subjects:
-        role = subject.role
-        trained = None if role == "teacher" or role == "pruned" else role
-        tokens = _tokens(recipe, subject.step) if trained else 0
+    qualities = []
+    for n, subject in enumerate(subjects, 1):
+        name = model_name(subject.step, subject.role)
+        note("run-measure", model=name, n=n, of=len(subjects))
         # By its weights, too: a model that was removed and trained again is measured again.
         known = model_sha256(Checkpoint.open(subject.folder), stage("verify"))
         file = kept / f"{subject.step}-{subject.role}-{known[:8]}.json"
-        entries.append(measure(subject, recipe, texts, tokens, file, stage, entries))
-        if trained:
-            curves.append(_curve(recipe, subject, trained))
+        qualities.append(measure(subject.folder, recipe, texts, file, stage))
     return Report(
         quantization=recipe.report.quantization,
         context=recipe.report.context,
-        entries=tuple(entries),
-        curves=tuple(curves),
+        entries=tuple(_entries(recipe, subjects, qualities, kept, stage)),
+        curves=tuple(_curve(recipe, each, role) for each in subjects if (role := each.trained)),
     )
+
+
+def _entries(
+    recipe: ShrinkRecipe,
+    subjects: Sequence[Subject],
+    qualities: Sequence[Quality],
+    kept: Path,
+    stage: Stage,
+) -> Iterator[Entry]:
+    asked = recipe.report
+    configs = [Checkpoint.open(subject.folder).config for subject in subjects]
+    # Size and speed follow from the shape, and are measured once of each.
+    shapes = [config.model_dump_json() for config in configs]
+    alike = {shape: subject.folder for shape, subject in zip(shapes, subjects, strict=True)}
+    measured = measure_here(
+        list(alike.values()), asked.quantization, kept, recipe.parallel.threads, stage
+    )
+    of_shape = dict(zip(alike, measured, strict=True))
+    for subject, config, shape, quality in zip(subjects, configs, shapes, qualities, strict=True):
+        yield Entry(
+            step=subject.step,
+            role=subject.role,
+            shape=shape_text(config),
+            parameters=config.parameters,
+            tokens=_tokens(recipe, subject.step) if subject.trained else 0,
+            bits_per_byte=quality.bits_per_byte,
+            accuracy=quality.accuracy,
+            file_bytes=of_shape[shape].file_bytes,
+            here=of_shape[shape].here,
+            boards=predicted(config, asked.quantization, asked.context),
+        )
 
 
 def _tokens(recipe: ShrinkRecipe, step: int) -> int:

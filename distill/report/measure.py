@@ -1,25 +1,21 @@
-"""One model of a report, measured; what has been measured once is kept in a file."""
+"""How good one model of a report is."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from distill.planning.tables import shape_text
 from distill.recipe import ShrinkRecipe
 from distill.report.accuracy import measure_accuracy
 from distill.report.bits import measure_bits
-from distill.report.entries import Entry, Role
-from distill.report.speed import measure_here, predicted
-from edge.checkpoint import Checkpoint
-from edge.workshop import workshop
+from distill.report.entries import Accuracy, Role, Task, Trained
+from distill.report.kept import kept
 from pretrain.run import Stage
 from pretrain.texts import Texts
 
-__all__ = ["Subject", "measure"]
+__all__ = ["Quality", "Subject", "measure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,69 +28,42 @@ class Subject:
     folder: Path
     """In Hugging Face's layout."""
 
+    @property
+    def trained(self) -> Trained | None:
+        """How it was trained here, if it was."""
+        role = self.role
+        return None if role == "teacher" or role == "pruned" else role
 
-def measure(
-    subject: Subject,
-    recipe: ShrinkRecipe,
-    texts: Texts,
-    tokens: int,
-    kept: Path,
-    stage: Stage,
-    known: Sequence[Entry] = (),
-) -> Entry:
-    """An entry of a report, from the file `kept` where it is there.
 
-    Size and speed follow from the shape, and are measured once of each.
+class Quality(BaseModel):
+    """What depends on a model's weights, not on its shape alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    bits_per_byte: dict[str, float]
+    """On held-out text, by language."""
+    accuracy: dict[Task, Accuracy]
+    """By task."""
+
+
+def measure(folder: Path, recipe: ShrinkRecipe, texts: Texts, file: Path, stage: Stage) -> Quality:
+    """Measure a model, or read what was measured, where the file is there.
 
     Args:
-        subject: the model.
+        folder: the model.
         recipe: says how it is measured.
         texts: of the recipe.
-        tokens: that it was trained on since its cut.
-        kept: the file.
+        file: where it is kept.
         stage: told what is being done.
-        known: entries that were measured before.
 
     Raises:
         LucieError: the model cannot be read, or not be run here.
     """
-    found = _kept(kept)
-    if found is not None:
-        return found
-    asked = recipe.report
-    config = Checkpoint.open(subject.folder).config
-    threads = recipe.parallel.threads
-    bits = measure_bits(subject.folder, recipe, texts, stage("report-bits"))
-    accuracy = measure_accuracy(subject.folder, asked.items, threads, stage("report-accuracy"))
-    with workshop(kept) as draft:
-        shape = shape_text(config), config.parameters
-        alike = next((each for each in known if (each.shape, each.parameters) == shape), None)
-        made = alike or measure_here(
-            subject.folder, asked.quantization, draft, threads, stage("report-speed")
-        )
-        entry = Entry(
-            step=subject.step,
-            role=subject.role,
-            shape=shape_text(config),
-            parameters=config.parameters,
-            tokens=tokens,
-            bits_per_byte=dict(bits),
-            accuracy=accuracy,
-            file_bytes=made.file_bytes,
-            here=made.here,
-            boards=predicted(config, asked.quantization, asked.context),
-        )
-        (draft / kept.name).write_text(entry.model_dump_json(indent=1), encoding="utf-8")
-        (draft / kept.name).replace(kept)
-    return entry
+    items, threads = recipe.report.items, recipe.parallel.threads
 
+    def measured(_: Path) -> Quality:
+        bits = measure_bits(folder, recipe, texts, stage("report-bits"))
+        accuracy = measure_accuracy(folder, items, threads, stage("report-accuracy"))
+        return Quality(bits_per_byte=dict(bits), accuracy=accuracy)
 
-def _kept(kept: Path) -> Entry | None:
-    """What a pulled plug has damaged is measured again."""
-    try:
-        return Entry.model_validate_json(kept.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValidationError:
-        kept.unlink()
-        return None
+    return kept(file, Quality, measured)

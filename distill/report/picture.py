@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from distill.baselines import BASELINES
 from distill.errors import DistillError
-from distill.report.entries import Curve, Entry, Report, Role, Trained
+from distill.report.entries import Curve, Report, Role, Trained
+from distill.report.names import model_name
 from distill.words import say
 from edge.quantity import decimal_text
 from edge.text import in_lines, one_line
@@ -96,7 +97,8 @@ def _against_speed(axes: Axes, report: Report) -> None:
         if entry.here is not None and entry.role not in BASELINES:
             x, y = entry.here.decode, entry.bits_per_byte[language]
             axes.plot([x], [y], "o", ms=5, color=_COLOURS[entry.role])
-            axes.annotate(_short(entry), (x, y), xytext=(4, 4), textcoords="offset points",
+            name = model_name(entry.step, entry.role)
+            axes.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points",
                           fontsize=8, parse_math=False)  # fmt: skip
     axes.set_xlabel(say("report.decode-axis", quantization=report.quantization))
     axes.set_ylabel(say("report.bits-axis"))
@@ -122,8 +124,3 @@ def _language(report: Report) -> str:
 def _title(report: Report, step: int) -> str:
     pruned = next(e for e in report.entries if e.step == step)
     return say("report.picture", language=one_line(_language(report)), shape=one_line(pruned.shape))
-
-
-def _short(entry: Entry) -> str:
-    role = say(f"report.role-{entry.role}")
-    return role if entry.step == 0 else f"{entry.step} {role}"

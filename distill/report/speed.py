@@ -1,59 +1,87 @@
-"""How large a model is as a GGUF file, and how fast: here, measured, and on boards, predicted."""
+"""How large models are as GGUF files, and how fast: here, measured, and on boards, predicted."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, RootModel
 
 from distill.planning.boards import boards
 from distill.planning.speed import predict
 from distill.report.entries import Rates
+from distill.report.kept import kept
 from edge.checkpoint import Checkpoint
 from edge.llama_config import LlamaConfig
-from edge.progress import Progress
+from pretrain.run import Stage
 from quantize.ggml.export import export, widest
 from quantize.ggml.quantizer import QuantizeOptions, quantize
-from quantize.measuring.speed import measure_speed
+from quantize.measuring.speed import Speed, measure_speed
 
 __all__ = ["Measured", "measure_here", "predicted"]
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(BaseModel):
     """Of a file that was made for it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     file_bytes: int
     here: Rates
 
 
-def measure_here(
-    folder: Path, quantization: str, draft: Path, threads: int, progress: Progress
-) -> Measured:
-    """Export a model, and have the product's own engine read and write with it.
+class _All(RootModel[tuple[Measured, ...]]):
+    """Of each model, in order."""
 
-    Whether the file is faithful is not asked: that is for `lucie quantize`.
+
+def measure_here(
+    folders: Sequence[Path], quantization: str, place: Path, threads: int, stage: Stage
+) -> tuple[Measured, ...]:
+    """Export models of different shapes, and have the product's own engine read and write with
+    each in turn: what else the machine does meets all of them.
+
+    What was measured of the same shapes once is read again. Whether the files are faithful is not
+    asked: that is for `lucie quantize`.
 
     Args:
-        folder: the model, in Hugging Face's layout.
+        folders: the models, in Hugging Face's layout.
         quantization: a type of llama.cpp's quantizer, as `Q4_0`.
-        draft: an empty folder for the file, which is gone afterwards.
+        place: the folder where it is kept.
         threads: to compute with; 0: as the product chooses.
-        progress: called with runs done and all of them.
+        stage: told what is being done.
 
     Raises:
-        LucieError: it cannot be exported, or not be run here.
+        LucieError: one cannot be exported, or not be run here.
     """
-    checkpoint = Checkpoint.open(folder)
-    whole, small = draft / "whole.gguf", draft / "small.gguf"
-    try:
-        export(checkpoint, whole, widest(checkpoint))
-        quantize(whole, small, QuantizeOptions(quantization, threads=threads))
-        whole.unlink()
-        (speed,) = measure_speed([small], threads, progress=progress)
-        return Measured(small.stat().st_size, Rates(prefill=speed.prefill, decode=speed.decode))
-    finally:
-        for file in (whole, small):
-            file.unlink(missing_ok=True)
+    models = [Checkpoint.open(folder) for folder in folders]
+
+    def measured(draft: Path) -> _All:
+        progress = stage("report-export")
+        files = []
+        for n, model in enumerate(models):
+            progress(n, len(models))
+            files.append(_export(model, quantization, draft / f"{n}.gguf", threads))
+        progress(len(models), len(models))
+        speeds = measure_speed(files, threads, progress=stage("report-speed"))
+        return _All(tuple(map(_measured, files, speeds)))
+
+    shapes = "\n".join(model.config.model_dump_json() for model in models)
+    known = hashlib.sha256(shapes.encode()).hexdigest()[:8]
+    return kept(place / f"speed-{known}.json", _All, measured).root
+
+
+def _export(model: Checkpoint, quantization: str, file: Path, threads: int) -> Path:
+    whole = file.with_suffix(".whole")
+    export(model, whole, widest(model))
+    quantize(whole, file, QuantizeOptions(quantization, threads=threads))
+    whole.unlink()
+    return file
+
+
+def _measured(file: Path, speed: Speed) -> Measured:
+    here = Rates(prefill=speed.prefill, decode=speed.decode, decode_spread=speed.decode_spread)
+    return Measured(file_bytes=file.stat().st_size, here=here)
 
 
 def predicted(config: LlamaConfig, quantization: str, context: int) -> dict[str, Rates]:

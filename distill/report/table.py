@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from distill.planning.boards import boards
 from distill.planning.tables import megabytes
 from distill.report.entries import Accuracy, Entry, Rates, Report, Task
+from distill.report.names import model_name
 from distill.words import say
 from edge.markdown_table import markdown_table
 from edge.quantity import count_text, decimal_text
@@ -61,7 +62,7 @@ def table(report: Report, width: int | None = None) -> str:
 
 def _columns(report: Report) -> list[_Column]:
     columns = [
-        _Column(say("report.model"), _name, 0),
+        _Column(say("report.model"), lambda e: model_name(e.step, e.role), 0),
         _Column(say("report.shape"), lambda entry: entry.shape, 8),
         _Column(say("report.parameters"), lambda e: decimal_text(e.parameters / 1e6, 1), 4),
         _Column(say("report.tokens"), _tokens, 7),
@@ -81,11 +82,6 @@ def _columns(report: Report) -> list[_Column]:
         heading = say("report.board", board=one_line(known.title if known else name))
         columns.append(_Column(heading, _board(name), 9, _BOARD))
     return columns
-
-
-def _name(entry: Entry) -> str:
-    role = say(f"report.role-{entry.role}")
-    return role if entry.step == 0 else f"{entry.step} {role}"
 
 
 def _tokens(entry: Entry) -> str:
@@ -124,8 +120,11 @@ def _board(name: str) -> Callable[[Entry], str]:
 
 
 def _rates(rates: Rates | None) -> str:
-    """`12.3 / 90`: decode and prefill."""
+    """`12.3 ± 0.4 / 90`: decode, and its spread where it was measured; and prefill."""
     if rates is None:
         return _NOTHING
     prefill = _NOTHING if rates.prefill is None else decimal_text(rates.prefill, 0)
-    return f"{decimal_text(rates.decode, 1)} / {prefill}"
+    decode = decimal_text(rates.decode, 1)
+    if rates.decode_spread is not None:
+        decode = f"{decode} ± {decimal_text(rates.decode_spread, 1)}"
+    return f"{decode} / {prefill}"

@@ -45,6 +45,11 @@ class Stages:
         if self._bar is not None:
             self._bar.figures = figures
 
+    def tell(self, line: str) -> None:
+        """Say something between two parts, which stays there."""
+        self._clear()
+        click.echo(line, err=True)
+
     def __enter__(self) -> Stages:
         return self
 

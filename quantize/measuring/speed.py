@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import median, stdev
 
 from edge.device import detect
 from edge.header import read_model
@@ -29,12 +29,14 @@ _N_CTX = 1024
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Medians over the runs."""
+    """Medians over the runs, and how far these are apart."""
 
     prefill: float
     """Tokens per second of a prompt of 512; of one that fits, where the window is smaller."""
     decode: float
     """Tokens per second of 128, greedy, sampling included."""
+    decode_spread: float
+    """Standard deviation of them over the runs, as llama-bench gives it; 0 of one run."""
     peak_rss: int
     """Bytes of the process at most, with a context of 1,024 tokens."""
     runs: int
@@ -64,11 +66,16 @@ def measure_speed(
         Speed(
             prefill=median(rates.prefill for rates, _ in results),
             decode=median(rates.decode for rates, _ in results),
+            decode_spread=_spread([rates.decode for rates, _ in results]),
             peak_rss=max(peak for _, peak in results),
             runs=runs,
         )
         for results in found
     ]
+
+
+def _spread(values: Sequence[float]) -> float:
+    return stdev(values) if len(values) > 1 else 0.0
 
 
 def _run(model: Path, threads: int) -> tuple[Rates, int]:

@@ -28,9 +28,9 @@ def rows(tiny_gguf: Path) -> list[Compared]:
     def row(name: str, kld: float, decode: float) -> Compared:
         one = Estimate(1.0, 0.01)
         figures = Figures(100, one, one, one, Estimate(kld, kld / 20), 1.0, one, one)
-        return Compared(name, header, {"all": figures}, Speed(200.0, decode, 300_000_000, 3))
+        return Compared(name, header, {"all": figures}, Speed(200.0, decode, 0.5, 300_000_000, 3))
 
-    reference = Compared("f16", header, None, Speed(100.0, 30.0, 500_000_000, 3))
+    reference = Compared("f16", header, None, Speed(100.0, 30.0, 0.5, 500_000_000, 3))
     return [reference, row("q4", 0.2, 90.0), row("q8", 0.002, 60.0), row("q5", 0.3, 40.0)]
 
 
