@@ -92,7 +92,7 @@ def test_the_reference_stands_in_the_table_with_its_speed(rows: list[Compared]) 
     lines = table(rows).splitlines()
     cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
     assert cells[0] == "f16"
-    assert cells[4:] == ["—", "—", "—", "—", "100.0", "30.0", "500"]
+    assert cells[4:] == ["—", "—", "—", "—", "100.0", "30.0 ± 0.5", "500"]
 
 
 def test_a_narrow_terminal_has_fewer_columns(rows: list[Compared]) -> None:
