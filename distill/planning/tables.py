@@ -68,7 +68,7 @@ def _target(plan: Plan) -> Iterator[str]:
     """What a number of parameters was taken to mean: the name "1b" covers many."""
     if isinstance(plan.target, Parameters):
         span = {name: count_text(getattr(plan.target, name)) for name in ("least", "most", "aim")}
-        yield say("plan.target", **span)
+        yield say("plan.target-named" if plan.target.named else "plan.target", **span)
 
 
 def _shapes(plan: Plan, width: int | None) -> str:

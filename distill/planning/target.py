@@ -50,6 +50,8 @@ class Parameters:
     most: int
     aim: int
     """What counts as nearest: the number itself, or the middle of what its name covers."""
+    named: bool = False
+    """It was a name, as "1b"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,9 @@ def _parameters(count: float, span: tuple[float, float], given: str) -> Paramete
     if not 1e3 <= count <= 1e12:
         raise _not_understood(given)
     least, most = (int(count * end) for end in span)
-    middle = (least * most) ** 0.5 if span == _AS_NAMED else count
-    return Parameters(least, most, int(middle))
+    named = span == _AS_NAMED
+    middle = (least * most) ** 0.5 if named else count
+    return Parameters(least, most, int(middle), named)
 
 
 def _on_board(found: re.Match[str], given: str) -> OnBoard:

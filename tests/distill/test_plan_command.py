@@ -282,7 +282,8 @@ def test_a_teacher_of_a_short_window_is_planned_for_at_all_of_it(
 
 def test_what_a_number_of_parameters_means_is_told(lucie: Callable[..., Result]) -> None:
     said = lucie("lucie-7b", "1b").stdout
-    assert "Sought: 900,000,000 to 1,350,000,000 parameters; the target is 1,102,270,384." in said
+    assert "Sought: 900,000,000 to 1,350,000,000 parameters, as models called so have" in said
+    assert "the target is 1,102,270,384, the geometric mean." in said
     assert "Sought" not in lucie("lucie-7b", "pi5@12").stdout
 
 
