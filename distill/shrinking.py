@@ -28,13 +28,11 @@ from distill.pruning.shape import Wanted, shape
 from distill.recipe import ShrinkRecipe
 from distill.report.bundle import publish
 from distill.report.entries import Role
-from distill.report.make import Note, make_report, training_run
-from distill.report.measure import Subject
+from distill.report.make import Note, Subject, make_report, training_run
 from distill.teacher_check import check_teacher
 from distill.training import distil
 from edge.bundle import Bundle
 from edge.checkpoint import Checkpoint
-from edge.durable import replace_file
 from edge.llama_config import LlamaConfig
 from edge.workshop import check_free, held
 from pretrain.difference import difference
@@ -144,9 +142,9 @@ def _begin(recipe: ShrinkRecipe, run: Run) -> None:
         if known.sha256() != recipe.sha256() and any(run.folder.glob("1-*")):
             told = difference(known, recipe)
             raise DistillError("shrink.other-recipe", path=str(run.folder), difference=told)
-    elif any(run.folder.iterdir()):
+    elif not run.fresh:
         raise DistillError("shrink.not-ours", path=str(run.folder))
-    replace_file(run.recipe, recipe.model_dump_json(by_alias=True, indent=1).encode())
+    run.note(recipe)
 
 
 @dataclass(frozen=True)

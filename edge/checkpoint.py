@@ -23,7 +23,7 @@ from edge.errors import CheckpointError
 from edge.fault import fault_text
 from edge.llama_config import LlamaConfig
 from edge.regular_file import check_regular
-from edge.weights_file import FLOAT_BYTES
+from edge.weights_file import FLOAT_BYTES, INDEX, shard_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint", "TensorPlace", "checked_config", "read_config"]
 
 _CONFIG = "config.json"
-_INDEX = "model.safetensors.index.json"
-_WHOLE = "model.safetensors"
+_WHOLE = shard_name(1, 1)
 _DERIVED = ("rotary_emb.inv_freq", "attention.bias", "attention.masked_bias")
 """Endings of names under which old checkpoints store what follows from the config."""
 
@@ -199,14 +198,14 @@ def _files(path: Path) -> list[Path]:
     """The files that hold the weights."""
     if (path / _WHOLE).exists():
         return [path / _WHOLE]
-    if not (path / _INDEX).exists():
+    if not (path / INDEX).exists():
         raise CheckpointError("checkpoint.no-weights", path=str(path), file=_WHOLE)
-    mapping = read_object(path / _INDEX).get("weight_map")
+    mapping = read_object(path / INDEX).get("weight_map")
     names = set(mapping.values()) if isinstance(mapping, dict) else set()
     for name in names:
         if not isinstance(name, str) or Path(name).name != name:
             raise CheckpointError(
-                "checkpoint.bad-json", path=str(path / _INDEX), reason="weight_map"
+                "checkpoint.bad-json", path=str(path / INDEX), reason="weight_map"
             )
     files = [path / name for name in sorted(names)]
     for file in files:
@@ -219,7 +218,7 @@ def _headers(file: Path) -> Iterator[tuple[str, TensorPlace]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        file.open("rb").close()  # safetensors says of any that it is not there
+        file.open("rb").close()  # safetensors calls any that it cannot open missing
         # Opening checks that the tensors lie within the file, end to end.
         with safe_open(file, framework="np") as opened:
             slices = {name: opened.get_slice(name) for name in opened.offset_keys()}

@@ -16,6 +16,7 @@ __all__ = ["check_documents", "read_object", "shown", "unreadable"]
 _DOCUMENTS = ("tokenizer_config.json", "generation_config.json", "special_tokens_map.json")
 _TEXTS = ("README.md", "chat_template.jinja")
 _MOST_JSON = 256 << 20  # a tokenizer.json with 256,000 tokens and its merges is 35 MB
+_MOST_TEXT = 16 << 20
 _END = "eos_token_id"
 
 
@@ -33,12 +34,18 @@ def check_documents(path: Path, vocabulary: int) -> None:
         if (path / name).exists():
             _check(path / name, read_object(path / name), vocabulary)
     for name in _TEXTS:
-        try:
-            (path / name).read_bytes().decode("utf-8")
-        except FileNotFoundError:
-            continue
-        except (OSError, UnicodeDecodeError) as error:
-            raise unreadable(path / name, error) from error
+        if (path / name).exists():
+            _check_text(path / name)
+
+
+def _check_text(file: Path) -> None:
+    check_regular(file)
+    try:
+        if file.stat().st_size > _MOST_TEXT:
+            raise CheckpointError("checkpoint.unreadable", path=str(file), reason="> 16 MiB")
+        file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise unreadable(file, error) from error
 
 
 def _check(file: Path, given: dict[str, Any], vocabulary: int) -> None:
@@ -71,7 +78,7 @@ def read_object(path: Path) -> dict[str, Any]:
         if path.stat().st_size > _MOST_JSON:
             raise CheckpointError("checkpoint.bad-json", path=str(path), reason="> 256 MiB")
         raw = path.read_bytes()
-        content = json.loads(raw)
+        content = json.loads(raw.decode("utf-8"))  # of bytes, json would guess other encodings
         is_text = b"\\ud" not in raw.lower() or _is_text(content)
     except FileNotFoundError as error:
         raise CheckpointError("checkpoint.no-file", path=str(path)) from error
@@ -100,7 +107,8 @@ def _is_text(content: Any) -> bool:
 
 def unreadable(path: Path, error: Exception) -> CheckpointError:
     """The error that says so of a file; whatever no system has raised is damage."""
-    if os.path.isdir(path):  # noqa: PTH112 - which raises nothing. Of folders safetensors says "No such device"
+    # Of folders safetensors says "No such device".
+    if os.path.isdir(path):  # noqa: PTH112 - which raises nothing
         reason = text("checkpoint.folder")
     elif isinstance(error, OSError):
         reason = shown(error.strerror or str(error))

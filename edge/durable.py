@@ -49,11 +49,14 @@ def replace_file(path: Path, raw: bytes) -> None:
         OSError: the disk is full, or takes nothing.
     """
     draft = path.with_suffix(".part")
-    with draft.open("wb") as writer:
-        writer.write(raw)
-        writer.flush()
-        os.fsync(writer.fileno())
-    draft.replace(path)
+    try:
+        with draft.open("wb") as writer:
+            writer.write(raw)
+            writer.flush()
+            os.fsync(writer.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 

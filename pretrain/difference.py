@@ -42,7 +42,10 @@ def _learned(recipe: BaseRecipe) -> dict[str, Any]:
 
 
 def _fields(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Each value by its name with dots, as TOML has it; what is not given is left out."""
+    """Each value by its name with dots, as TOML has it, and of a list its number from 0.
+
+    What is not given is left out.
+    """
     inner = value.items() if isinstance(value, dict) else enumerate(value)
     for key, each in inner:
         here = f"{name}.{key}" if name else str(key)

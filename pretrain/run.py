@@ -19,7 +19,7 @@ from edge.errors import CheckpointError, DamagedModelError, LucieError, ModelErr
 from edge.progress import Progress
 from edge.workshop import held, link_or_copy, workshop
 from pretrain.difference import difference
-from pretrain.disk import unwritten
+from pretrain.disk import unwritten, written
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.recipe import BaseRecipe, Recipe
 from pretrain.shape import shape
@@ -172,9 +172,24 @@ class Run:
                     path=str(self.folder),
                     difference=difference(known, recipe),
                 )
-        elif any(self.folder.iterdir()):
+        elif not self.fresh:
             raise PretrainError("train.not-ours", path=str(self.folder))
-        replace_file(self.recipe, recipe.model_dump_json(by_alias=True, indent=1).encode())
+        self.note(recipe)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing is in it, but what a start leaves that was cut off."""
+        draft = self.recipe.with_suffix(".part")
+        return all(file == draft for file in self.folder.iterdir())
+
+    def note(self, recipe: BaseRecipe) -> None:
+        """Write down what is done here.
+
+        Raises:
+            PretrainError: the folder takes nothing.
+        """
+        with written(self.folder):
+            replace_file(self.recipe, recipe.model_dump_json(by_alias=True, indent=1).encode())
 
     def read(self, kind: type[R]) -> R:
         """The recipe that it holds, of this kind.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from edge.manifest import MANIFEST, DataSource, all_of
 from edge.paths import cache_dir
 from edge.progress import Progress
+from edge.text import one_line
 from edge.tokenizer_file import open_tokenizer, table_rows
 from pretrain.documents import Split
 from pretrain.errors import PretrainUsageError
@@ -143,6 +144,7 @@ def _held_out(recipe: Recipe, rows: list[TokenRow]) -> dict[str, Choice]:
 def _add(found: dict[str, Choice], choice: Choice, name: str, more: str) -> None:
     """A text under a name of its own; one that is there already is not read twice."""
     if choice not in found.values():
+        name, more = one_line(name), one_line(more)
         names = chain((name, f"{name}, {more}"), (f"{name}, {more} {n}" for n in count(2)))
         found[next(each for each in names if each not in found)] = choice
 
@@ -150,11 +152,12 @@ def _add(found: dict[str, Choice], choice: Choice, name: str, more: str) -> None
 def _enough(recipe: Recipe, held_out: HeldOut) -> bool:
     """Whether there is a sequence of it; of what somebody has named there must be one."""
     tokens, length = len(held_out.row), recipe.data.length
-    if tokens <= length and recipe.data.evaluation:
+    short = tokens <= length or not held_out.row.about.size  # of text, not of separators
+    if short and recipe.data.evaluation:
         raise PretrainUsageError(
             "tokens.short", path=held_out.language, tokens=tokens, length=length
         )
-    return tokens > length
+    return not short
 
 
 def _split_of(path: Path) -> Split | None:

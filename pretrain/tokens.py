@@ -15,8 +15,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +28,7 @@ from edge.durable import sync_folder, sync_tree
 from edge.manifest import MANIFEST, DataSource, all_of
 from edge.progress import Progress
 from edge.tokenizer_file import table_rows
+from edge.workshop import workshop
 from pretrain.documents import Document, Split, read_documents
 from pretrain.errors import PretrainError
 
@@ -196,16 +195,15 @@ def _is_at(descriptor: int, path: Path) -> bool:
 def _make(
     choice: Choice, tokenizer: Tokenizer, separator: int, target: Path, progress: Progress
 ) -> None:
-    draft = Path(tempfile.mkdtemp(prefix=".tmp-", dir=target.parent))
-    try:
+    with workshop(target) as draft:
         _write(choice, tokenizer, separator, draft, progress)
-        draft.rename(target)
-    except OSError as error:
-        # On a disk that many computers see, locks may be of each: one was quicker, with the same.
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        try:
+            draft.rename(target)
+        except OSError as error:
+            # On a disk that many computers see, locks may be of each: one was quicker, with the
+            # same.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
     sync_folder(target.parent)
 
 

@@ -22,10 +22,10 @@ Tell = Callable[..., None]
 class DiedError(Exception):
     """The process ended before its work did."""
 
-    def __init__(self, status: int | None) -> None:
+    def __init__(self, how: str) -> None:
         super().__init__()
-        self.how = how_ended(status or 0)
-        """By which exit code, or which signal."""
+        self.how = how
+        """By which exit code, or which signal; or why it could not begin."""
 
 
 def in_own_process(
@@ -42,15 +42,19 @@ def in_own_process(
 
     Raises:
         LucieError: which `work` raised.
-        DiedError: the process was killed, or ended itself.
+        DiedError: the process was killed, ended itself, or could not begin.
     """
     receiver, sender = multiprocessing.Pipe(duplex=False)
     context = multiprocessing.get_context("spawn")
     worker = context.Process(target=_work, args=(sender, work, arguments), daemon=True)
     try:
-        with _deaf_to_ctrl_c():
-            worker.start()
-        sender.close()
+        try:
+            with _deaf_to_ctrl_c():
+                worker.start()
+        except OSError as error:  # most often for want of memory
+            raise DiedError(error.strerror or str(error)) from error
+        finally:
+            sender.close()
         while True:
             message = receiver.recv()
             if isinstance(message, _Told):
@@ -63,7 +67,7 @@ def in_own_process(
                 return message.result
     except (EOFError, OSError):  # the latter in the middle of a message
         worker.join()
-        raise DiedError(worker.exitcode) from None
+        raise DiedError(how_ended(worker.exitcode or 0)) from None
     finally:
         if worker.pid is not None:
             worker.kill()

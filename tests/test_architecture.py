@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "quantize": {"edge"},
     "distill": {"pretrain", "quantize", "edge"},
 }
+TORCH_START = "edge/torch_start.py"
 TRAINING = {"torch", "transformers", "optimum", "accelerate", "datasets"}
 MOST_LINES = 500
 
@@ -74,6 +75,11 @@ def test_packages_import_only_what_they_may() -> None:
 def test_the_runtime_imports_nothing_of_training() -> None:
     runtime = [path for path in MODULES if named(path).startswith(("edge/", "tui/"))]
     assert not [named(path) for path in runtime if set(imported(syntax(path))) & TRAINING]
+
+
+def test_who_chooses_torchs_threads_makes_its_first_calls() -> None:
+    found = {named(path) for path in MODULES if "set_num_threads(" in path.read_text("utf-8")}
+    assert found == {TORCH_START}
 
 
 def test_the_bootstrap_runs_before_anything_is_installed() -> None:

@@ -207,7 +207,7 @@ def _table(
     """Headings are entries of `plan.toml`, `column-…`; those of `verbatim` follow as they are.
 
     Columns of `spare` go, the first of them first, until the table is no wider than `width`;
-    which they are, is said below it.
+    below it is said which.
     """
     names = [*headings, *verbatim]
     titles = [say(f"plan.column-{each}") if each else "" for each in headings] + [*verbatim]

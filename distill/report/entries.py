@@ -21,6 +21,8 @@ __all__ = [
     "Accuracy",
     "Curve",
     "Entry",
+    "Figure",
+    "Part",
     "Point",
     "Rates",
     "Report",
@@ -43,11 +45,13 @@ Task = Literal["agreement-en", "adjective-order-en", "agreement-it"]
 Figure = Annotated[float, Field(ge=0)]
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """Of what is kept of a report."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Accuracy(_Part):
+class Accuracy(Part):
     """Of a task whose answers are right or wrong."""
 
     value: Annotated[float, Field(ge=0, le=1)]
@@ -60,7 +64,7 @@ class Accuracy(_Part):
     """How many were asked."""
 
 
-class Rates(_Part):
+class Rates(Part):
     """Tokens per second."""
 
     prefill: Figure | None
@@ -70,7 +74,7 @@ class Rates(_Part):
     """Standard deviation over runs; None: predicted."""
 
 
-class Entry(_Part):
+class Entry(Part):
     """One model."""
 
     step: Annotated[int, Field(ge=0)]
@@ -95,7 +99,7 @@ class Entry(_Part):
     """Predicted, by board; of decode with a full context."""
 
 
-class Point(_Part):
+class Point(Part):
     """A measurement on the way."""
 
     tokens: Annotated[int, Field(ge=0)]
@@ -104,7 +108,7 @@ class Point(_Part):
     """On held-out text, by language."""
 
 
-class Curve(_Part):
+class Curve(Part):
     """What a training measured on the way."""
 
     step: Annotated[int, Field(gt=0)]
@@ -115,7 +119,7 @@ class Curve(_Part):
     """In order."""
 
 
-class Report(_Part):
+class Report(Part):
     """All of them, in order."""
 
     quantization: Text

@@ -8,22 +8,26 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from edge.workshop import workshop
+from edge.durable import replace_file
+from pretrain.disk import written
 
 __all__ = ["kept"]
 
 Found = TypeVar("Found", bound=BaseModel)
 
 
-def kept(file: Path, kind: type[Found], measure: Callable[[Path], Found]) -> Found:
+def kept(file: Path, kind: type[Found], measure: Callable[[], Found]) -> Found:
     """What is in a file, or what is measured now, which is in it then.
 
-    What a pulled plug or another version has left, and nobody can read, is measured again.
+    What another version has left, or nobody can read, is measured again.
 
     Args:
         file: JSON, all of it or none.
         kind: of what is in it.
-        measure: called with an empty folder, which is gone afterwards.
+        measure: called where it is not there.
+
+    Raises:
+        PretrainError: the file cannot be written.
     """
     try:
         return kind.model_validate_json(file.read_bytes())
@@ -31,8 +35,8 @@ def kept(file: Path, kind: type[Found], measure: Callable[[Path], Found]) -> Fou
         pass
     except ValidationError:
         file.unlink()
-    with workshop(file) as draft:
-        made = measure(draft)
-        (draft / file.name).write_text(made.model_dump_json(indent=1), encoding="utf-8")
-        (draft / file.name).replace(file)
+    made = measure()
+    with written(file.parent):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(file, made.model_dump_json(indent=1).encode())
     return made

@@ -4,26 +4,44 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from distill.planning.tables import shape_text
 from distill.recipe import ShrinkRecipe
-from distill.report.entries import Curve, Entry, Point, Report, Trained
-from distill.report.measure import Quality, Subject, measure
+from distill.report.entries import Curve, Entry, Point, Report, Role, Trained
 from distill.report.names import model_name
+from distill.report.quality import Quality, measure_quality
 from distill.report.speed import measure_here, predicted
 from distill.teaching.identity import model_sha256
 from edge.checkpoint import Checkpoint
 from pretrain.journal import read_journal
 from pretrain.run import Run, Stage
-from pretrain.texts import read_texts
+from pretrain.texts import Texts, read_texts
 
-__all__ = ["Note", "make_report", "training_run"]
+__all__ = ["Note", "Subject", "make_report", "training_run"]
 
 Note = Callable[..., object]
 """Called with an entry of `command.toml`, and its facts."""
 
 _BITS = "bits_per_byte/"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model that is to be measured."""
+
+    step: int
+    """Number of the cut that it comes after; 0: the teacher."""
+    role: Role
+    folder: Path
+    """In Hugging Face's layout."""
+
+    @property
+    def trained(self) -> Trained | None:
+        """How it was trained here, if it was."""
+        role = self.role
+        return None if role == "teacher" or role == "pruned" else role
 
 
 def training_run(made: Path) -> Run:
@@ -47,30 +65,36 @@ def make_report(
         LucieError: a model cannot be read, or not be run here.
     """
     texts = read_texts(recipe, stage("tokens"))
-    how = f"{recipe.evaluation_tokens} {recipe.report.model_dump_json()}"
-    asked = hashlib.sha256(how.encode()).hexdigest()
-    kept = folder / f"report-{asked[:8]}"
+    place = folder / f"report-{_how(recipe, texts)}"
     qualities = []
     for n, subject in enumerate(subjects, 1):
         name = model_name(subject.step, subject.role)
         note("run-measure", model=name, n=n, of=len(subjects))
         # By its weights, too: a model that was removed and trained again is measured again.
         known = model_sha256(Checkpoint.open(subject.folder), stage("verify"))
-        file = kept / f"{subject.step}-{subject.role}-{known[:8]}.json"
-        qualities.append(measure(subject.folder, recipe, texts, file, stage))
+        file = place / f"{subject.step}-{subject.role}-{known[:8]}.json"
+        qualities.append(measure_quality(subject.folder, recipe, texts, file, stage))
+    note("run-speed")
     return Report(
         quantization=recipe.report.quantization,
         context=recipe.report.context,
-        entries=tuple(_entries(recipe, subjects, qualities, kept, stage)),
+        entries=tuple(_entries(recipe, subjects, qualities, place, stage)),
         curves=tuple(_curve(recipe, each, role) for each in subjects if (role := each.trained)),
     )
+
+
+def _how(recipe: ShrinkRecipe, texts: Texts) -> str:
+    """What is alike for all that may stand in one report: how it is measured, and on what."""
+    read = [(each.language, each.row.identity) for each in texts.held_out]
+    how = f"{recipe.evaluation_tokens} {recipe.report.model_dump_json()} {read}"
+    return hashlib.sha256(how.encode()).hexdigest()[:8]
 
 
 def _entries(
     recipe: ShrinkRecipe,
     subjects: Sequence[Subject],
     qualities: Sequence[Quality],
-    kept: Path,
+    place: Path,
     stage: Stage,
 ) -> Iterator[Entry]:
     asked = recipe.report
@@ -79,7 +103,7 @@ def _entries(
     shapes = [config.model_dump_json() for config in configs]
     alike = {shape: subject.folder for shape, subject in zip(shapes, subjects, strict=True)}
     measured = measure_here(
-        list(alike.values()), asked.quantization, kept, recipe.parallel.threads, stage
+        list(alike.values()), asked.quantization, place, recipe.parallel.threads, stage
     )
     of_shape = dict(zip(alike, measured, strict=True))
     for subject, config, shape, quality in zip(subjects, configs, shapes, qualities, strict=True):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, RootModel
+from pydantic import RootModel
 
 from distill.planning.boards import boards
 from distill.planning.speed import predict
-from distill.report.entries import Rates
+from distill.report.entries import Part, Rates
 from distill.report.kept import kept
 from edge.checkpoint import Checkpoint
 from edge.llama_config import LlamaConfig
+from pretrain.disk import written
 from pretrain.run import Stage
 from quantize.ggml.export import export, widest
 from quantize.ggml.quantizer import QuantizeOptions, quantize
@@ -22,10 +24,8 @@ from quantize.measuring.speed import Speed, measure_speed
 __all__ = ["Measured", "measure_here", "predicted"]
 
 
-class Measured(BaseModel):
+class Measured(Part):
     """Of a file that was made for it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     file_bytes: int
     here: Rates
@@ -41,8 +41,9 @@ def measure_here(
     """Export models of different shapes, and have the product's own engine read and write with
     each in turn: what else the machine does meets all of them.
 
-    What was measured of the same shapes once is read again. Whether the files are faithful is not
-    asked: that is for `lucie quantize`.
+    What was measured of the same shapes once is read again, and what was exported when somebody
+    interrupted it is not exported again. Whether the files are faithful is not asked: that is for
+    `lucie quantize`.
 
     Args:
         folders: the models, in Hugging Face's layout.
@@ -55,27 +56,35 @@ def measure_here(
         LucieError: one cannot be exported, or not be run here.
     """
     models = [Checkpoint.open(folder) for folder in folders]
+    shapes = "\n".join(model.config.model_dump_json() for model in models)
+    name = f"speed-{hashlib.sha256(shapes.encode()).hexdigest()[:8]}"
+    exports = place / name
 
-    def measured(draft: Path) -> _All:
-        progress = stage("report-export")
-        files = []
-        for n, model in enumerate(models):
-            progress(n, len(models))
-            files.append(_export(model, quantization, draft / f"{n}.gguf", threads))
-        progress(len(models), len(models))
+    def measured() -> _All:
+        with written(exports):
+            exports.mkdir(parents=True, exist_ok=True)
+            progress = stage("report-export")
+            files = []
+            for n, model in enumerate(models):
+                progress(n, len(models))
+                files.append(_export(model, quantization, exports / f"{n}.gguf", threads))
+            progress(len(models), len(models))
         speeds = measure_speed(files, threads, progress=stage("report-speed"))
         return _All(tuple(map(_measured, files, speeds)))
 
-    shapes = "\n".join(model.config.model_dump_json() for model in models)
-    known = hashlib.sha256(shapes.encode()).hexdigest()[:8]
-    return kept(place / f"speed-{known}.json", _All, measured).root
+    found = kept(place / f"{name}.json", _All, measured)
+    shutil.rmtree(exports, ignore_errors=True)
+    return found.root
 
 
 def _export(model: Checkpoint, quantization: str, file: Path, threads: int) -> Path:
-    whole = file.with_suffix(".whole")
-    export(model, whole, widest(model))
-    quantize(whole, file, QuantizeOptions(quantization, threads=threads))
-    whole.unlink()
+    """Make the file, all of it or none, where it is not there yet."""
+    if not file.exists():
+        whole, draft = file.with_suffix(".whole"), file.with_suffix(".part")
+        export(model, whole, widest(model))
+        quantize(whole, draft, QuantizeOptions(quantization, threads=threads))
+        whole.unlink()
+        draft.replace(file)
     return file
 
 

@@ -36,7 +36,7 @@ class Speed:
     decode: float
     """Tokens per second of 128, greedy, sampling included."""
     decode_spread: float
-    """Standard deviation of them over the runs, as llama-bench gives it; 0 of one run."""
+    """Standard deviation of the runs, as llama-bench gives it; 0 of one run."""
     peak_rss: int
     """Bytes of the process at most, with a context of 1,024 tokens."""
     runs: int

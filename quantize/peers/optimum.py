@@ -14,6 +14,7 @@ from typing import Any
 
 from edge.bootstrap.build import run
 from edge.checkpoint import Checkpoint
+from edge.weights_file import INDEX
 from quantize.checkpoint.complete import complete
 from quantize.peers.environment import prepared
 
@@ -71,7 +72,7 @@ def write_readable(checkpoint: Checkpoint, folder: Path) -> None:
     folder.mkdir()
     for file in {place.file for place in checkpoint.tensors.values()}:
         (folder / file.name).symlink_to(file.resolve())
-    index = checkpoint.path / "model.safetensors.index.json"
+    index = checkpoint.path / INDEX
     if index.is_file():
         shutil.copyfile(index, folder / index.name)
     for name in _COPIED:

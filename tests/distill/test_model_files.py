@@ -161,6 +161,30 @@ def test_a_document_with_what_is_no_text(folder: Path, said: str) -> None:
         Checkpoint.open(folder)
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32-be"])
+def test_another_encoding_is_no_json(folder: Path, name: str, encoding: str) -> None:
+    """RFC 8259 wants UTF-8 without a mark; what json guesses, those who read it later do not."""
+    path = folder / name
+    said = path.read_text(encoding="utf-8") if path.exists() else "{}"
+    path.write_bytes(said.encode(encoding))
+    with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
+        Checkpoint.open(folder)
+
+
+def test_half_a_character_in_bytes_is_none(folder: Path) -> None:
+    (folder / "tokenizer_config.json").write_bytes(b'{"eos_token": "\xed\xa0\x80"}')
+    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json"):
+        Checkpoint.open(folder)
+
+
+def test_a_readme_without_an_end_is_not_read(folder: Path) -> None:
+    with (folder / "README.md").open("wb") as writer:
+        writer.truncate(1 << 40)  # sparse: more than any memory
+    with pytest.raises(CheckpointError, match=r"README\.md cannot be read: > 16 MiB"):
+        Checkpoint.open(folder)
+
+
 def test_an_emoji_in_two_escapes_is_text(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text('{"chat_template": "\\ud83d\\ude00"}')
     assert Checkpoint.open(folder).document("tokenizer_config.json") == {"chat_template": "😀"}

@@ -71,11 +71,13 @@ def shrunk(teacher: Path, prose: Path, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
-def run(folder: Path) -> None:
+def run(folder: Path) -> str:
+    """What it says meanwhile."""
     words = ["run", str(folder / "recipe.toml"), str(folder / "small")]
     done = CliRunner().invoke(distill, words, standalone_mode=False)
     if done.exception is not None:
         raise done.exception
+    return done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +138,9 @@ class TestOfARun:
         speed.write_text('[{"file', encoding="utf-8")
         before = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
         (shrunk / "small").rename(shrunk / "first")
-        run(shrunk)
+        said = run(shrunk)
+        assert "Cut 1 of 1: to 4 × 48, 64, 8/4 × 8\n" in said
+        assert "Report, model 3 of 5: 1 distilled\n" in said
         after = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
         again = {path.name for path in after if after[path] != before.get(path)}
         assert again == {scratch.name, speed.name}, "damaged by a pulled plug"
@@ -167,6 +171,16 @@ class TestOfARun:
         assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
         data = json.loads(invoke("report", shrunk / "small", "--json").stdout)
         assert len(data["entries"]) == 5
+
+    def test_what_is_held_out_has_changed(self, shrunk: Path, tmp_path: Path) -> None:
+        """Figures of two texts would stand in one table."""
+        before = read_report(shrunk / "small")
+        (shrunk / "fr.txt").write_text("Il pleut sur la ville. " * 400, encoding="utf-8")
+        (shrunk / "small").rename(tmp_path / "small")
+        run(shrunk)
+        after = read_report(shrunk / "small")
+        for old, new in zip(before.entries, after.entries, strict=True):
+            assert old.bits_per_byte["fr"] != new.bits_per_byte["fr"]
 
 
 def invoke(*words: object) -> Result:

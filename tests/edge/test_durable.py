@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -43,6 +44,19 @@ def test_all_in_a_folder_is_flushed_and_each_file_before_its_name(
     }
     assert all(at[file] < at[file.parent] for file in files)
     assert at[tmp_path] == len(flushed) - 1
+
+
+def test_a_disk_that_is_full_is_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    (tmp_path / "recipe.json").write_text("old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="full"):
+        replace_file(tmp_path / "recipe.json", b"new")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
 def test_a_replaced_file_is_flushed_before_it_has_its_name(

@@ -94,6 +94,21 @@ def test_named_texts_are_all_measured_or_refused(own: Path) -> None:
     assert raised.value.code == "tokens.short"
 
 
+def test_a_name_with_a_space_that_does_not_break_is_a_name(own: Path) -> None:
+    """Manifests take what can be printed alone."""
+    shutil.copy(write(own / "fr.jsonl", 50), own / "mis\u00a0de\u00a0côté.jsonl")
+    (held_out,) = texts(own, 'data.evaluation=["mis\u00a0de\u00a0côté.jsonl"]').held_out
+    assert held_out.language == "mis de côté"
+
+
+def test_documents_without_a_letter_are_no_text(own: Path) -> None:
+    """Of which there would be infinitely many bits for each byte."""
+    (own / "empty.jsonl").write_text('{"text": ""}\n' * 200)
+    with pytest.raises(PretrainUsageError) as raised:
+        texts(own, 'data.evaluation=["empty.jsonl"]')
+    assert raised.value.code == "tokens.short"
+
+
 def test_parts_that_are_read_alike_are_held_out_once(own: Path) -> None:
     parts = ['{path="text.jsonl", languages=["fr"], sources=["rain"]}'] * 2
     parts += ['{path="text.jsonl", languages=["fr"]}']
@@ -251,7 +266,25 @@ def test_somebody_who_was_quicker_has_made_the_same(
     monkeypatch.setattr(tokens, "_write", beaten)
     assert len(texts(own).rows[0]) > 50
     assert all(path.is_dir() for path in (cache_dir() / "tokens").iterdir())
-    assert not list((cache_dir() / "tokens").glob(".tmp-*"))
+    assert not [path for path in (cache_dir() / "tokens").iterdir() if path.name[0] == "."]
+
+
+def test_what_a_killed_process_has_left_is_cleared(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: object, __: object, ___: object, folder: Path, *____: object) -> None:
+        (folder / "tokens.bin").write_bytes(b"half of it")
+        shutil.copytree(folder, folder.with_name(f"{folder.name}left"))
+        raise PretrainError("tokens.damaged", path="")
+
+    write(own / "text.jsonl", 50)
+    with monkeypatch.context() as patched:
+        patched.setattr(tokens, "_write", killed)
+        with pytest.raises(PretrainError):
+            texts(own)
+    assert list((cache_dir() / "tokens").glob("*left"))
+    assert texts(own)
+    assert not list((cache_dir() / "tokens").glob("*left"))
 
 
 def test_whoever_waits_at_a_lock_that_is_gone_waits_at_the_next(

@@ -709,6 +709,14 @@ def test_a_folder_of_another_training_is_left_alone(
     assert raised.value.code == "train.not-ours"
 
 
+@pytest.mark.long("pretrain", "edge/attended.py")
+def test_a_first_start_that_was_cut_off_is_none(kitchen: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.part").write_bytes(b'{"half": ')
+    cook(kitchen, tmp_path)
+    assert (tmp_path / "out").is_dir()
+
+
 def test_a_training_cannot_be_in_what_it_makes(kitchen: Path, tmp_path: Path) -> None:
     recipe = read_recipe(Recipe, kitchen / "recipe.toml", SETTINGS)
     for folder in ("out", "out/run", "out/../out/run"):

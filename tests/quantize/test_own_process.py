@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -50,6 +51,18 @@ def test_a_process_that_is_killed_is_told_by_its_signal() -> None:
     with pytest.raises(DiedError) as caught:
         in_own_process(be_killed)
     assert caught.value.how == "signal SIGKILL"
+
+
+def test_a_process_that_cannot_begin_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*_: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", short)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(DiedError) as caught:
+        in_own_process(double, 21)
+    assert caught.value.how == "Cannot allocate memory"
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_ctrl_c_ends_it(tmp_path: Path) -> None:

@@ -2,51 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict
 
 from distill.recipe import ShrinkRecipe
 from distill.report.accuracy import measure_accuracy
 from distill.report.bits import measure_bits
-from distill.report.entries import Accuracy, Role, Task, Trained
+from distill.report.entries import Accuracy, Figure, Part, Task
 from distill.report.kept import kept
+from edge.manifest import Text
 from pretrain.run import Stage
 from pretrain.texts import Texts
 
-__all__ = ["Quality", "Subject", "measure"]
+__all__ = ["Quality", "measure_quality"]
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """A model that is to be measured."""
-
-    step: int
-    """Number of the cut that it comes after; 0: the teacher."""
-    role: Role
-    folder: Path
-    """In Hugging Face's layout."""
-
-    @property
-    def trained(self) -> Trained | None:
-        """How it was trained here, if it was."""
-        role = self.role
-        return None if role == "teacher" or role == "pruned" else role
-
-
-class Quality(BaseModel):
+class Quality(Part):
     """What depends on a model's weights, not on its shape alone."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    bits_per_byte: dict[str, float]
+    bits_per_byte: dict[Text, Figure]
     """On held-out text, by language."""
     accuracy: dict[Task, Accuracy]
     """By task."""
 
 
-def measure(folder: Path, recipe: ShrinkRecipe, texts: Texts, file: Path, stage: Stage) -> Quality:
+def measure_quality(
+    folder: Path, recipe: ShrinkRecipe, texts: Texts, file: Path, stage: Stage
+) -> Quality:
     """Measure a model, or read what was measured, where the file is there.
 
     Args:
@@ -57,11 +38,11 @@ def measure(folder: Path, recipe: ShrinkRecipe, texts: Texts, file: Path, stage:
         stage: told what is being done.
 
     Raises:
-        LucieError: the model cannot be read, or not be run here.
+        LucieError: the model cannot be read, or not be run here; the file cannot be written.
     """
     items, threads = recipe.report.items, recipe.parallel.threads
 
-    def measured(_: Path) -> Quality:
+    def measured() -> Quality:
         bits = measure_bits(folder, recipe, texts, stage("report-bits"))
         accuracy = measure_accuracy(folder, items, threads, stage("report-accuracy"))
         return Quality(bits_per_byte=dict(bits), accuracy=accuracy)
