@@ -24,6 +24,10 @@ from edge.messages import language, text
 __all__ = ["group", "main"]
 
 _GROUP = "lucie.commands"
+_OF_A_NAME = dict.fromkeys((errno.EACCES, errno.EPERM), "cli.forbidden") | dict.fromkeys(
+    (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EROFS), "cli.no-name"
+)
+"""What the system says of a place that somebody has named."""
 _LOCALE = f"{os.path.dirname(__file__)}/locale"  # noqa: PTH120 - a string is what gettext takes
 
 
@@ -168,18 +172,19 @@ def main(args: Sequence[str] | None = None) -> int:
         return error.exit_code  # the person has just pressed Ctrl-C and needs no words
     except LucieError as error:
         return _show(str(error), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
     except click.UsageError as error:
         said = error.format_message()
         stop = "" if said.endswith((".", "!", "?")) else "."
         return _show(f"{said}{stop} {_hint(error)}".strip(), error.exit_code)
     except click.ClickException as error:
         return _show(error.format_message(), error.exit_code)
-    except PermissionError as error:
-        if error.filename is None:
-            raise
-        told = text("cli.forbidden", path=os.fsdecode(error.filename), reason=error.strerror)
-        return _show(told, LucieError.exit_code)
     except OSError as error:
+        if error.filename is not None and error.errno in _OF_A_NAME:
+            code, path = _OF_A_NAME[error.errno], os.fsdecode(error.filename)
+            return _show(text(code, path=path, reason=error.strerror), LucieError.exit_code)
         if error.errno not in streams.UNWRITABLE:
             raise
         streams.silence()

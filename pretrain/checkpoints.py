@@ -99,7 +99,7 @@ class Checkpoints:
         if self._world.any(self._world.first and target.exists())[0]:
             return
         draft = target.with_name(f"{_DRAFT}{target.name}")
-        with _written(self.folder):
+        with _written(self.folder), self._cleared(draft):
             if self._world.first:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 for left in self.folder.glob(f"{_DRAFT}*"):  # of a disk that was full, a kill
@@ -125,6 +125,16 @@ class Checkpoints:
                 for _, old in self._found()[:-_KEPT]:
                     shutil.rmtree(old)
         self._world.wait()
+
+    @contextmanager
+    def _cleared(self, draft: Path) -> Iterator[None]:
+        """Leave no half of a checkpoint: on a full disk it would keep what the next one needs."""
+        try:
+            yield
+        except BaseException:
+            if self._world.first and draft.exists():
+                _remove(draft)
+            raise
 
     def restore(self, part: Part, optimizer: Optimizer) -> int:
         """Take up the last one; how many steps had been done, 0 if there is none.

@@ -201,7 +201,7 @@ def _document(row: Mapping[str, Any], path: Path, number: int, default_id: str) 
         try:
             text.encode()
         except UnicodeEncodeError:  # half a surrogate pair, which JSON can spell
-            raise PretrainError("documents.encoding", **where) from None
+            raise PretrainError("documents.surrogate", **where) from None
     known: dict[str, str] = {}
     for name in COLUMNS:
         value = row.get(name)

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from edge.fault import fault_text
+from edge.messages import text as message
 from edge.text import one_line
 from pretrain.errors import PretrainUsageError
 from pretrain.recipe import BaseRecipe
@@ -49,12 +50,26 @@ def read_recipe(kind: type[R], path: Path, settings: Sequence[str] = ()) -> R:
         raise _not_toml(error, path, text) from error
     for setting in settings:
         _set(raw, setting)
+    _check_letters(raw, "", str(path))
     try:
         # As JSON, in which a list may be a tuple, and neither `true` nor "1" is a number.
         recipe = kind.model_validate_json(json.dumps(raw), strict=True)
     except ValidationError as error:
         raise wrong(error, str(path)) from None
     return recipe.below(path.parent)
+
+
+def _check_letters(value: Any, name: str, where: str) -> None:
+    """No name of a file, and no text, has a NUL, at which the system would raise."""
+    if isinstance(value, str) and "\0" in value:
+        fault = f"{one_line(name)}: {message('fault.nul')}"
+        raise PretrainUsageError("recipe.wrong", where=where, fault=fault)
+    if isinstance(value, dict):
+        for key, each in value.items():
+            _check_letters(each, f"{name}.{key}" if name else key, where)
+    elif isinstance(value, list):
+        for n, each in enumerate(value):
+            _check_letters(each, f"{name}.{n}", where)
 
 
 def wrong(error: ValidationError, where: str) -> PretrainUsageError:

@@ -100,6 +100,8 @@ def _prompts(path: Path) -> Iterator[Prompt]:
             raise _wrong(path, number, fault_text(error)) from None
         except UsageError as error:
             raise _wrong(path, number, error) from error
+        if not messages[-1]["content"].strip():
+            raise _wrong(path, number, say("chat.empty"))
         yield Prompt(messages, path, number, row.language, row.licence, row.source)
 
 

@@ -157,7 +157,7 @@ def _steps(plan: Plan, width: int | None) -> str:
             ])  # fmt: skip
     headings = ("", "step", "shape", "billions", "kept", "tokens", "student-flops",
                 "teacher-flops", "h100")  # fmt: skip
-    spare = ("student-flops", "teacher-flops", "kept", "tokens", "shape")
+    spare = ("student-flops", "teacher-flops", "kept", "tokens", "billions", "shape")
     return say("plan.steps") + "\n\n" + _table(headings, rows, width, spare=spare)
 
 

@@ -70,8 +70,10 @@ class Rates(Part):
     prefill: Figure | None
     """None: not known."""
     decode: Figure
-    decode_spread: Figure | None = None
+    prefill_spread: Figure | None = None
     """Standard deviation over runs; None: predicted."""
+    decode_spread: Figure | None = None
+    """Likewise."""
 
 
 class Entry(Part):

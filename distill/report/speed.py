@@ -89,7 +89,12 @@ def _export(model: Checkpoint, quantization: str, file: Path, threads: int) -> P
 
 
 def _measured(file: Path, speed: Speed) -> Measured:
-    here = Rates(prefill=speed.prefill, decode=speed.decode, decode_spread=speed.decode_spread)
+    here = Rates(
+        prefill=speed.prefill,
+        decode=speed.decode,
+        prefill_spread=speed.prefill_spread,
+        decode_spread=speed.decode_spread,
+    )
     return Measured(file_bytes=file.stat().st_size, here=here)
 
 

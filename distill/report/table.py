@@ -120,11 +120,15 @@ def _board(name: str) -> Callable[[Entry], str]:
 
 
 def _rates(rates: Rates | None) -> str:
-    """`12.3 ± 0.4 / 90`: decode, and its spread where it was measured; and prefill."""
+    """`12.3 ± 0.4 / 90 ± 2`: decode and prefill, with their spread where they were measured."""
     if rates is None:
         return _NOTHING
-    prefill = _NOTHING if rates.prefill is None else decimal_text(rates.prefill, 0)
-    decode = decimal_text(rates.decode, 1)
-    if rates.decode_spread is not None:
-        decode = f"{decode} ± {decimal_text(rates.decode_spread, 1)}"
-    return f"{decode} / {prefill}"
+    decode = _rate(rates.decode, rates.decode_spread, 1)
+    return f"{decode} / {_rate(rates.prefill, rates.prefill_spread, 0)}"
+
+
+def _rate(rate: float | None, spread: float | None, digits: int) -> str:
+    if rate is None:
+        return _NOTHING
+    told = decimal_text(rate, digits)
+    return told if spread is None else f"{told} ± {decimal_text(spread, digits)}"

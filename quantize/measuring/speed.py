@@ -33,10 +33,12 @@ class Speed:
 
     prefill: float
     """Tokens per second of a prompt of 512; of one that fits, where the window is smaller."""
+    prefill_spread: float
+    """Standard deviation of the runs, as llama-bench gives it; 0 of one run."""
     decode: float
     """Tokens per second of 128, greedy, sampling included."""
     decode_spread: float
-    """Standard deviation of the runs, as llama-bench gives it; 0 of one run."""
+    """Likewise."""
     peak_rss: int
     """Bytes of the process at most, with a context of 1,024 tokens."""
     runs: int
@@ -65,6 +67,7 @@ def measure_speed(
     return [
         Speed(
             prefill=median(rates.prefill for rates, _ in results),
+            prefill_spread=_spread([rates.prefill for rates, _ in results]),
             decode=median(rates.decode for rates, _ in results),
             decode_spread=_spread([rates.decode for rates, _ in results]),
             peak_rss=max(peak for _, peak in results),

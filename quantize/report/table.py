@@ -94,8 +94,8 @@ def _columns(rows: Sequence[Compared]) -> list[_Column]:
     ]
     if any(row.speed for row in rows):
         columns += [
-            column("prefill", 1, _timed(lambda speed: decimal_text(speed.prefill, 1))),
-            column("decode", 0, _timed(_decode)),
+            column("prefill", 1, _timed(lambda speed: _rate(speed.prefill, speed.prefill_spread))),
+            column("decode", 0, _timed(lambda speed: _rate(speed.decode, speed.decode_spread))),
             column("memory", 1, _timed(lambda speed: decimal_text(speed.peak_rss / 1e6, 0))),
         ]
     for label in _labels(rows):
@@ -112,8 +112,8 @@ def _timed(cell: Callable[[Speed], str]) -> Callable[[Compared], str]:
     return lambda row: cell(row.speed) if row.speed else _NOTHING
 
 
-def _decode(speed: Speed) -> str:
-    return f"{decimal_text(speed.decode, 1)} ± {decimal_text(speed.decode_spread, 1)}"
+def _rate(rate: float, spread: float) -> str:
+    return f"{decimal_text(rate, 1)} ± {decimal_text(spread, 1)}"
 
 
 def as_data(rows: Sequence[Compared]) -> list[dict[str, Any]]:

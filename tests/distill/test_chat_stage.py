@@ -293,6 +293,8 @@ def test_a_disk_that_fills_up_is_one_line(stage: Path, tmp_path: Path) -> None:
         ('{"messages": [{"role": "wizard", "content": "a"}]}', "wizard"),
         ('{"messages": [{"role": "user", "content": 3}]}', ""),
         ('{"prompt": "\\ud800"}', ""),
+        ('{"prompt": " "}', "the question is empty"),
+        ('{"messages": [{"role": "user", "content": ""}]}', "the question is empty"),
         ('{"prompt": "a", "source": "\\u001b[2J"}', "source"),
         pytest.param("[" * 100_000, "", id="deep"),
         pytest.param('{"prompt": "' + "a" * (1 << 20) + '"}', "1 MiB", id="long"),

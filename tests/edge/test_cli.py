@@ -191,6 +191,8 @@ def test_wrong_use_is_one_line_with_a_hint(
         (UsageError("cli.broken-install", module="x"), 2, "lucie: The Python module x is missing"),
         (click.ClickException("so it is"), 1, "lucie: so it is\n"),
         (PermissionError(13, "Permission denied", "a/b"), 1, "lucie: a/b: Permission denied. Give"),
+        (OSError(36, "File name too long", "a" * 300), 1, "lucie: aaa"),
+        (NotADirectoryError(20, "Not a directory", b"a/b"), 1, "lucie: a/b: Not a directory. Name"),
         (InterruptedByUserError("cli.broken-install", module="x"), 130, ""),
         (KeyboardInterrupt(), 130, "\n"),
     ],

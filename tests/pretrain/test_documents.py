@@ -132,7 +132,7 @@ def refused(path: Path, kind: type[LucieError] = PretrainError) -> str:
         (b'{"text": "a"}\n{"text": "\xe9"}\n', "line 2: not UTF-8"),
         (b'{"text": "a"}\n{"text": "b\0"}\n', "line 2: a NUL byte"),
         (b'{"text": "a"}\n{"text": "b\\u0000"}\n', "line 2: a NUL byte"),
-        (b'{"text": "\\ud83d"}\n', "line 1: not UTF-8"),
+        (b'{"text": "\\ud83d"}\n', "line 1: half a character (an escape from \\ud800"),
         (b'{"text": "a", "language": 5}\n', 'line 1: "language" is no short printable text'),
         (b'{"text": "a", "date": "18 May 2013"}\n', 'line 1: "date" is no short'),
         (b'{"text": "a", "date": "2013-5-18"}\n', 'line 1: "date" is no short'),

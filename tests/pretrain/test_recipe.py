@@ -104,6 +104,19 @@ def test_why_it_is_wrong_is_told_in_the_readers_language(
     assert said in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("setting", "field"),
+    [
+        ('model.tokenizer="a\\u0000"', "model.tokenizer"),
+        ('model={from="\\u0000"}', "model.from"),
+        ('data.evaluation=["a", "\\u0000b"]', "data.evaluation.1"),
+    ],
+)
+def test_a_nul_is_in_no_name(kitchen: Path, setting: str, field: str) -> None:
+    with pytest.raises(PretrainUsageError, match=rf"{field}: has a NUL"):
+        read(kitchen, setting)
+
+
 def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
     too_much = b"#" * ((1 << 20) + 1)
     for content in (b"\xff\xfe", b"[model", b"", b"x = " + b"[" * 100_000, too_much):

@@ -28,9 +28,11 @@ def rows(tiny_gguf: Path) -> list[Compared]:
     def row(name: str, kld: float, decode: float) -> Compared:
         one = Estimate(1.0, 0.01)
         figures = Figures(100, one, one, one, Estimate(kld, kld / 20), 1.0, one, one)
-        return Compared(name, header, {"all": figures}, Speed(200.0, decode, 0.5, 300_000_000, 3))
+        return Compared(
+            name, header, {"all": figures}, Speed(200.0, 4.0, decode, 0.5, 300_000_000, 3)
+        )
 
-    reference = Compared("f16", header, None, Speed(100.0, 30.0, 0.5, 500_000_000, 3))
+    reference = Compared("f16", header, None, Speed(100.0, 2.0, 30.0, 0.5, 500_000_000, 3))
     return [reference, row("q4", 0.2, 90.0), row("q8", 0.002, 60.0), row("q5", 0.3, 40.0)]
 
 
@@ -92,7 +94,7 @@ def test_the_reference_stands_in_the_table_with_its_speed(rows: list[Compared]) 
     lines = table(rows).splitlines()
     cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
     assert cells[0] == "f16"
-    assert cells[4:] == ["—", "—", "—", "—", "100.0", "30.0 ± 0.5", "500"]
+    assert cells[4:] == ["—", "—", "—", "—", "100.0 ± 2.0", "30.0 ± 0.5", "500"]
 
 
 def test_a_narrow_terminal_has_fewer_columns(rows: list[Compared]) -> None:
