@@ -5,7 +5,8 @@
     ├── 1-importance/, 1-pruned/, 1-distilled/, 1-distilled-training/
     ├── 1-cross-entropy/, 1-scratch/, …       with what it is compared, where that is asked for
     ├── 2-importance/, …
-    └── report-1a2b3c4d/                      what was measured of each, so far
+    ├── report-1a2b3c4d/                      how good each is, so far
+    └── speed-5e6f7a8b.json                   how large and how fast each shape is
 
 Each of these is a bundle, there or not; so whatever ended a run, the next one begins with the
 first that is missing, and a training goes on from its last checkpoint. The last model and the
@@ -21,10 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill.baselines import Baseline, baseline
-from distill.errors import DistillError
+from distill.errors import DistillError, DistillUsageError
 from distill.planning.tables import shape_text
 from distill.pruning.choice import Rules
-from distill.pruning.shape import Wanted, shape
+from distill.pruning.shape import Wanted, check_smaller, shape
 from distill.recipe import ShrinkRecipe
 from distill.report.bundle import publish
 from distill.report.entries import Role
@@ -79,7 +80,7 @@ def shrink(
         except BlockingIOError as error:
             raise DistillError("shrink.busy", path=str(run.folder)) from error
         _begin(recipe, run)
-        _check(recipe, shapes, stage)
+        _check(recipe, shapes, run, stage)
         work = _Work(recipe, run.folder, stage, told, stopping)
         subjects = [Subject(0, "teacher", Path(recipe.teacher.model))]
         model, cuts = Path(recipe.model.start or ""), []
@@ -98,23 +99,32 @@ def _shapes(recipe: ShrinkRecipe) -> list[LlamaConfig]:
     """What is left after each cut.
 
     Raises:
-        LucieError: what is to be cut cannot be read, or a shape is no slice of the one before.
+        LucieError: what is to be cut cannot be read, or a cut leaves no slice of what was before.
     """
     shapes = [Checkpoint.open(Path(recipe.model.start or "")).config]
     for n in range(len(recipe.cuts)):
-        shapes.append(shape(shapes[-1], _wanted(recipe, n)))
+        try:
+            left = shape(shapes[-1], _wanted(recipe, n))
+            check_smaller(shapes[-1], left)
+        except DistillUsageError as error:
+            raise DistillUsageError("shrink.cut", n=n + 1, index=n, reason=str(error)) from error
+        shapes.append(left)
     return shapes[1:]
 
 
-def _check(recipe: ShrinkRecipe, shapes: list[LlamaConfig], stage: Stage) -> None:
+def _check(recipe: ShrinkRecipe, shapes: list[LlamaConfig], run: Run, stage: Stage) -> None:
     """Refuse before the first cut what its training, or a later one, would refuse in hours.
 
     Raises:
-        LucieError: a text, the teacher or what it has said cannot be read or does not fit, a
-            shape cannot be shared out, or a cache is short.
+        LucieError: a text, the teacher or what it has said cannot be read or does not fit,
+            importance cannot be measured, a shape cannot be shared out, or a cache is short.
     """
     from distill.distillation import cache_for
+    from distill.pruning.importance import check
 
+    if any(not (run.folder / _pruned(n)).exists() for n in range(len(shapes))):
+        # No cut changes the tokenizer or the window.
+        check(Checkpoint.open(Path(recipe.model.start or "")), _calibration(recipe))
     told, length = recipe.teacher, recipe.data.length
     vocabulary = shapes[-1].vocab_size  # which no cut changes
     teacher = check_teacher(Path(told.model), recipe.tokenizer_path, vocabulary, length)
@@ -164,7 +174,7 @@ class _Work:
         from quantize.checkpoint.source import open_source
 
         recipe, stage = self.recipe, self.stage
-        pruned = self.folder / f"{n + 1}-pruned"
+        pruned = self.folder / _pruned(n)
         if pruned.exists():
             return pruned
         source = open_source(model, stage("verify"))
@@ -213,6 +223,11 @@ class _Work:
     def _stage(self, role: Role) -> Stage:
         """Says what is trained."""
         return lambda stage: self.stage(f"train-{role}" if stage == "train" else stage)
+
+
+def _pruned(n: int) -> str:
+    """The bundle that cut `n` makes."""
+    return f"{n + 1}-pruned"
 
 
 def _calibration(recipe: ShrinkRecipe) -> Calibration:

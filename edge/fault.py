@@ -67,6 +67,8 @@ def _reason(found: ErrorDetails) -> str:
         return text("fault.bound", bound=f"{sign} {shown}")
     if kind == "literal_error":
         return text("fault.choice", known=facts["expected"].replace(" or ", ", "))
+    if kind == "json_invalid" and "hex escape" in facts["error"]:  # of a surrogate
+        return text("fault.escape")
     if kind in _ENTRIES:
         return text(f"fault.{_ENTRIES[kind]}")
     wanted = _KINDS.get(kind.partition("_")[0])

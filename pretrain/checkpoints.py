@@ -35,6 +35,7 @@ from edge.durable import sync_folder, sync_tree
 from pretrain.disk import unwritten
 from pretrain.errors import PretrainError
 from pretrain.part import Part
+from pretrain.saved_steps import saved_steps, step_folder
 from pretrain.world import World
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Checkpoints:
         Raises:
             PretrainError: there is no room, or the disk takes nothing.
         """
-        target = self._of(step)
+        target = step_folder(self.folder, step)
         # What it was taken up from, or what was saved just before it was measured.
         if self._world.any(self._world.first and target.exists())[0]:
             return
@@ -122,7 +123,7 @@ class Checkpoints:
                 sync_tree(draft)
                 draft.rename(target)
                 sync_folder(self.folder)
-                for _, old in self._found()[:-_KEPT]:
+                for _, old in saved_steps(self.folder)[:-_KEPT]:
                     shutil.rmtree(old)
         self._world.wait()
 
@@ -144,7 +145,7 @@ class Checkpoints:
         Raises:
             PretrainError: it is of another training or version, or damaged.
         """
-        found = self._found()
+        found = saved_steps(self.folder)
         if not found:
             return 0
         step, path = found[-1]
@@ -167,14 +168,6 @@ class Checkpoints:
             files=files,
             crc32=crc32,
         )
-
-    def _of(self, step: int) -> Path:
-        return self.folder / f"step-{step:08d}"
-
-    def _found(self) -> list[tuple[int, Path]]:
-        paths = self.folder.glob("step-*") if self.folder.is_dir() else ()
-        numbered = ((path.name.removeprefix("step-"), path) for path in paths)
-        return sorted((int(n), path) for n, path in numbered if n.isascii() and n.isdecimal())
 
     def _check(self, path: Path, step: int) -> _State:
         state = _read(path)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from edge.bundle import Bundle
 from edge.manifest import LONGEST, MANIFEST, dated
+from edge.quantity import count_text
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.split import HELD_OUT, held_out, text_key
 
@@ -210,15 +211,20 @@ def _document(row: Mapping[str, Any], path: Path, number: int, default_id: str) 
         if value is None:
             continue
         if not isinstance(value, str):
-            raise PretrainError("documents.bad-field", field=name, **where)
+            raise _bad_field(name, where)
         if name not in ("id", "text"):  # which a manifest repeats
             if not value:
                 continue
-            value = _day(value) if name == "date" else value
-            if not (value and value.isprintable() and len(value) <= LONGEST):
-                raise PretrainError("documents.bad-field", field=name, **where)
+            if name == "date" and not (value := _day(value)):
+                raise PretrainError("documents.bad-date", **where)
+            if not (value.isprintable() and len(value) <= LONGEST):
+                raise _bad_field(name, where)
         known[name] = value
     return Document(**{"id": default_id, **known})
+
+
+def _bad_field(name: str, where: Mapping[str, Any]) -> PretrainError:
+    return PretrainError("documents.bad-field", field=name, most=count_text(LONGEST), **where)
 
 
 def _day(moment: str) -> str:

@@ -22,6 +22,7 @@ from pretrain.difference import difference
 from pretrain.disk import unwritten, written
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.recipe import BaseRecipe, Recipe
+from pretrain.saved_steps import saved_steps
 from pretrain.shape import shape
 
 __all__ = ["PLAIN", "Kind", "Run", "Stage", "Told", "kind", "train"]
@@ -77,6 +78,11 @@ class Run:
     def checkpoints(self) -> Path:
         """What it can be taken up from."""
         return self.folder / "checkpoints"
+
+    @property
+    def saved(self) -> int:
+        """Steps that are done when it is taken up."""
+        return max((step for step, _ in saved_steps(self.checkpoints)), default=0)
 
     @property
     def result(self) -> Path:
@@ -266,7 +272,7 @@ def _train(
     of: Kind,
 ) -> None:
     steps, processes = recipe.schedule.steps, recipe.parallel.processes
-    progress(0, steps)
+    progress(run.saved, steps)
 
     def heard(_: str, step: int, loss: float, speed: float) -> None:
         progress(step, steps)

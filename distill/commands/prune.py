@@ -47,7 +47,7 @@ def prune(
     """Cut a smaller model out of a larger one."""
     from distill.pruning.choice import Rules
     from distill.pruning.prune import prune as make
-    from distill.pruning.shape import Wanted, shape
+    from distill.pruning.shape import Wanted, check_smaller, shape
     from edge.bundle import Bundle
     from edge.checkpoint import read_config
     from edge.workshop import check_free
@@ -62,6 +62,7 @@ def prune(
         source = open_source(model, stage("verify"))
         teacher = source.checkpoint.config
         student = shape(teacher, wanted) if config is None else read_config(config)
+        check_smaller(teacher, student)
         importance = Bundle.open(measured, verify=True)
         bundle = make(source, importance, student, out, rules=rules, stage=stage)
     figures = bundle.manifest.metrics

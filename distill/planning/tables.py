@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from distill.planning.boards import HERE, Board
 from distill.planning.plan import Plan, Student
@@ -29,6 +30,48 @@ _NOTHING = "—"
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
+@dataclass(slots=True)
+class _Room:
+    """Makes tables no wider than a terminal, and says once what it had no room for."""
+
+    width: int | None
+    """Characters of a line; None: as wide as they are."""
+    _without: dict[str, None] = field(default_factory=dict)
+    """Titles of columns that were left out of some table, in order."""
+
+    def table(
+        self,
+        headings: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        verbatim: Sequence[str] = (),
+        *,
+        spare: Sequence[str],
+    ) -> str:
+        """Headings are entries of `plan.toml`, `column-…`; those of `verbatim` follow as they are.
+
+        Columns of `spare` go, the first of them first, until there is room.
+        """
+        names = [*headings, *verbatim]
+        titles = [say(f"plan.column-{each}") if each else "" for each in headings] + [*verbatim]
+        gone: set[str] = set()
+        for going in (None, *spare):
+            gone |= {going} if going else set()
+            shown = [n for n, name in enumerate(names) if name not in gone]
+            left = {at for at, n in enumerate(shown) if names[n] in ("", "shape", "why", "type")}
+            cells = [[row[n] for n in shown] for row in rows]
+            told = markdown_table([titles[n] for n in shown], cells, frozenset(left))
+            if self.width is None or max(map(len, told.splitlines())) <= self.width:
+                break
+        missing = (title for name, title in zip(names, titles, strict=True) if name in gone)
+        self._without |= {title.replace(" ", _NO_BREAK): None for title in missing}
+        return told
+
+    def told(self) -> Iterator[str]:
+        """What had no room, if there is anything."""
+        if self._without:
+            yield say("plan.left-out", columns=" · ".join(self._without))
+
+
 def show(plan: Plan, width: int | None = None) -> str:
     """The whole plan.
 
@@ -36,9 +79,10 @@ def show(plan: Plan, width: int | None = None) -> str:
         plan: what was found.
         width: characters of a line, for which columns are left out; None: all of them.
     """
+    room = _Room(width)
     parts = [
-        _teacher(plan), *_target(plan), _shapes(plan, width), _removed(plan, width),
-        _sizes(plan, width), _steps(plan, width), _cache(plan), _rules(plan),
+        _teacher(plan), *_target(plan), _shapes(plan, room), _removed(plan, room),
+        _sizes(plan, room), _steps(plan, room), _cache(plan), _rules(plan), *room.told(),
     ]  # fmt: skip
     told = "\n\n".join(parts)
     if width is None:
@@ -71,7 +115,7 @@ def _target(plan: Plan) -> Iterator[str]:
         yield say("plan.target-named" if plan.target.named else "plan.target", **span)
 
 
-def _shapes(plan: Plan, width: int | None) -> str:
+def _shapes(plan: Plan, room: _Room) -> str:
     rows = [
         [
             student.letter,
@@ -89,11 +133,11 @@ def _shapes(plan: Plan, width: int | None) -> str:
         if student.found.fault
     ]
     headings = ("", "shape", "parameters", "kv", "why")
-    told = _table(headings, rows, width, spare=("why", "kv", "parameters"))
+    told = room.table(headings, rows, spare=("why", "kv", "parameters"))
     return "\n\n".join([told, *faults])
 
 
-def _removed(plan: Plan, width: int | None) -> str:
+def _removed(plan: Plan, room: _Room) -> str:
     rows = [
         [one.letter, *(_percent(1 - part) for part in kept(plan.teacher, one.config).values())]
         for one in plan.students
@@ -101,10 +145,10 @@ def _removed(plan: Plan, width: int | None) -> str:
     ]
     headings = ("", "layers", "width", "ffn", "heads", "kv-heads", "parameters")
     spare = ("kv-heads", "heads", "width", "layers")
-    return say("plan.removed") + "\n\n" + _table(headings, rows, width, spare=spare)
+    return say("plan.removed") + "\n\n" + room.table(headings, rows, spare=spare)
 
 
-def _sizes(plan: Plan, width: int | None) -> str:
+def _sizes(plan: Plan, room: _Room) -> str:
     """Each student in each quantization; as many boards as there is room for."""
     others = [board for board in plan.boards if board != plan.board]
     shown = [plan.board, *sorted(others, key=lambda board: board.name != HERE)]
@@ -126,7 +170,7 @@ def _sizes(plan: Plan, width: int | None) -> str:
     headings = ("", "type", "file", "read", "memory")
     boards = [one_line(board.title) for board in shown]
     spare = (*reversed(boards[1:]), "memory", "read", "file")
-    told = _table(headings, rows, width, boards, spare=spare)
+    told = room.table(headings, rows, boards, spare=spare)
     return say("plan.sizes", context=count_text(plan.context)) + "\n\n" + told
 
 
@@ -140,7 +184,7 @@ def _rates(plan: Plan, student: Student, kind: str, board: Board) -> str:
     return f"{decimal_text(speed.decode, 1)} / {prefill}"
 
 
-def _steps(plan: Plan, width: int | None) -> str:
+def _steps(plan: Plan, room: _Room) -> str:
     rows = []
     for student in plan.students:
         for n, step in enumerate(student.steps, 1):
@@ -158,7 +202,7 @@ def _steps(plan: Plan, width: int | None) -> str:
     headings = ("", "step", "shape", "billions", "kept", "tokens", "student-flops",
                 "teacher-flops", "h100")  # fmt: skip
     spare = ("student-flops", "teacher-flops", "kept", "tokens", "billions", "shape")
-    return say("plan.steps") + "\n\n" + _table(headings, rows, width, spare=spare)
+    return say("plan.steps") + "\n\n" + room.table(headings, rows, spare=spare)
 
 
 def _cache(plan: Plan) -> str:
@@ -194,35 +238,6 @@ def _rule_lines(plan: Plan) -> Iterator[str]:
             bandwidth=decimal_text(board.bandwidth_gb_per_s, 2),
             source=board.bandwidth_source,
         )
-
-
-def _table(
-    headings: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    width: int | None,
-    verbatim: Sequence[str] = (),
-    *,
-    spare: Sequence[str],
-) -> str:
-    """Headings are entries of `plan.toml`, `column-…`; those of `verbatim` follow as they are.
-
-    Columns of `spare` go, the first of them first, until the table is no wider than `width`;
-    below it is said which.
-    """
-    names = [*headings, *verbatim]
-    titles = [say(f"plan.column-{each}") if each else "" for each in headings] + [*verbatim]
-    going = list(spare)
-    without: list[str] = []
-    while True:
-        shown = [n for n, name in enumerate(names) if name not in spare or name in going]
-        left = {at for at, n in enumerate(shown) if names[n] in ("", "shape", "why", "type")}
-        cells = [[row[n] for n in shown] for row in rows]
-        told = markdown_table([titles[n] for n in shown], cells, frozenset(left))
-        if width is None or not going or max(map(len, told.splitlines())) <= width:
-            break
-        title = titles[names.index(going.pop(0))]
-        without.insert(0, title.replace(" ", _NO_BREAK))
-    return f"{told}\n\n{say('plan.left-out', columns=' · '.join(without))}" if without else told
 
 
 def _percent(part: float) -> str:

@@ -43,9 +43,9 @@ def read_teacher(given: str) -> tuple[str, LlamaConfig]:
         name = path.resolve().name
         if (path / MANIFEST).exists():
             name = Bundle.open(path, verify=False).manifest.name
-        if (path / _CONFIG).exists():
-            return name, read_config(path / _CONFIG)
-        return name, _of_file(Store().find(f"{path.resolve()}").weights)
+        if any(path.glob("*.gguf")) and not (path / _CONFIG).exists():
+            return name, _of_file(Store().find(f"{path.resolve()}").weights)
+        return name, read_config(path / _CONFIG)
     if path.is_file():
         return path.stem, _of_file(path)
     if not given or not Store().holds(given):

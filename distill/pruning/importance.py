@@ -31,7 +31,7 @@ from quantize.measuring.calibration import LabelledText, balanced, digest
 if TYPE_CHECKING:
     from quantize.measuring.calibration import Chunk
 
-__all__ = ["Calibration", "Stage", "measure"]
+__all__ = ["Calibration", "Stage", "check", "measure"]
 
 Stage = Callable[[str], Progress]
 _LAYER_LOSS = 8192
@@ -57,6 +57,17 @@ class Calibration:
     """What is computed with: float32 or bfloat16."""
     threads: int = 0
     """Threads to compute with; 0: one for each core."""
+
+
+def check(checkpoint: Checkpoint, calibration: Calibration) -> None:
+    """Refuse at once what `measure` would refuse.
+
+    Raises:
+        LucieError: the model lacks something, a text cannot be read or is too short, a piece is
+            longer than the model's window.
+    """
+    complete(checkpoint)
+    _pieces(checkpoint, calibration)
 
 
 def measure(source: Source, out: Path, calibration: Calibration, stage: Stage) -> Bundle:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from distill.errors import DistillUsageError
 from distill.slices import is_slice
 from edge.llama_config import LlamaConfig
+from edge.quantity import count_text
 
-__all__ = ["Wanted", "check_slice", "shape"]
+__all__ = ["Wanted", "check_slice", "check_smaller", "shape"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +57,18 @@ def check_slice(teacher: LlamaConfig, student: LlamaConfig) -> None:
     fault = is_slice(teacher, student)
     if fault is not None:
         raise DistillUsageError(f"prune.{fault.code}", **fault.facts)
+
+
+def check_smaller(teacher: LlamaConfig, student: LlamaConfig) -> None:
+    """Whether `student` can be cut out of `teacher`, and is less.
+
+    Raises:
+        DistillUsageError: it is no slice of the teacher, or has as many parameters.
+    """
+    check_slice(teacher, student)
+    if student.parameters >= teacher.parameters:
+        raise DistillUsageError(
+            "prune.nothing",
+            student=count_text(student.parameters),
+            teacher=count_text(teacher.parameters),
+        )

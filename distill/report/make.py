@@ -78,7 +78,7 @@ def make_report(
     return Report(
         quantization=recipe.report.quantization,
         context=recipe.report.context,
-        entries=tuple(_entries(recipe, subjects, qualities, place, stage)),
+        entries=tuple(_entries(recipe, subjects, qualities, folder, stage)),
         curves=tuple(_curve(recipe, each, role) for each in subjects if (role := each.trained)),
     )
 
@@ -94,7 +94,7 @@ def _entries(
     recipe: ShrinkRecipe,
     subjects: Sequence[Subject],
     qualities: Sequence[Quality],
-    place: Path,
+    folder: Path,
     stage: Stage,
 ) -> Iterator[Entry]:
     asked = recipe.report
@@ -103,7 +103,7 @@ def _entries(
     shapes = [config.model_dump_json() for config in configs]
     alike = {shape: subject.folder for shape, subject in zip(shapes, subjects, strict=True)}
     measured = measure_here(
-        list(alike.values()), asked.quantization, place, recipe.parallel.threads, stage
+        list(alike.values()), asked.quantization, folder, recipe.parallel.threads, stage
     )
     of_shape = dict(zip(alike, measured, strict=True))
     for subject, config, shape, quality in zip(subjects, configs, shapes, qualities, strict=True):

@@ -23,6 +23,8 @@ from quantize.measuring.speed import Speed, measure_speed
 
 __all__ = ["Measured", "measure_here", "predicted"]
 
+_NAME = "speed-"
+
 
 class Measured(Part):
     """Of a file that was made for it."""
@@ -36,43 +38,46 @@ class _All(RootModel[tuple[Measured, ...]]):
 
 
 def measure_here(
-    folders: Sequence[Path], quantization: str, place: Path, threads: int, stage: Stage
+    models: Sequence[Path], quantization: str, folder: Path, threads: int, stage: Stage
 ) -> tuple[Measured, ...]:
     """Export models of different shapes, and have the product's own engine read and write with
     each in turn: what else the machine does meets all of them.
 
     What was measured of the same shapes once is read again, and what was exported when somebody
-    interrupted it is not exported again. Whether the files are faithful is not asked: that is for
-    `lucie quantize`.
+    interrupted it is not exported again, unless other shapes or another type are asked for then.
+    Whether the files are faithful is not asked: that is for `lucie quantize`.
 
     Args:
-        folders: the models, in Hugging Face's layout.
+        models: their folders, in Hugging Face's layout.
         quantization: a type of llama.cpp's quantizer, as `Q4_0`.
-        place: the folder where it is kept.
+        folder: where it is kept, of which nobody else makes use.
         threads: to compute with; 0: as the product chooses.
         stage: told what is being done.
 
     Raises:
         LucieError: one cannot be exported, or not be run here.
     """
-    models = [Checkpoint.open(folder) for folder in folders]
-    shapes = "\n".join(model.config.model_dump_json() for model in models)
-    name = f"speed-{hashlib.sha256(shapes.encode()).hexdigest()[:8]}"
-    exports = place / name
+    opened = [Checkpoint.open(model) for model in models]
+    what = "\n".join([quantization, *(model.config.model_dump_json() for model in opened)])
+    name = f"{_NAME}{hashlib.sha256(what.encode()).hexdigest()[:8]}"
+    exports = folder / name
 
     def measured() -> _All:
         with written(exports):
+            for left in folder.glob(f"{_NAME}*/"):
+                if left != exports:  # of what was interrupted, and is not wanted any more
+                    shutil.rmtree(left)
             exports.mkdir(parents=True, exist_ok=True)
             progress = stage("report-export")
             files = []
-            for n, model in enumerate(models):
-                progress(n, len(models))
+            for n, model in enumerate(opened):
+                progress(n, len(opened))
                 files.append(_export(model, quantization, exports / f"{n}.gguf", threads))
-            progress(len(models), len(models))
+            progress(len(opened), len(opened))
         speeds = measure_speed(files, threads, progress=stage("report-speed"))
         return _All(tuple(map(_measured, files, speeds)))
 
-    found = kept(place / f"{name}.json", _All, measured)
+    found = kept(folder / f"{name}.json", _All, measured)
     shutil.rmtree(exports, ignore_errors=True)
     return found.root
 

@@ -18,7 +18,7 @@ from transformers.utils import logging
 
 from distill.commands import distill
 from distill.distillation import load_teacher, make_task
-from distill.errors import DistillError
+from distill.errors import DistillError, DistillUsageError
 from distill.recipe import DistillRecipe, ShrinkRecipe
 from edge.bundle import Bundle
 from edge.errors import CheckpointError, LucieError
@@ -293,8 +293,31 @@ def test_a_cut_that_is_no_slice_is_refused_before_anything_is_made(
     recipe.write_text(cuts.replace("width = 40", "ffn = 72"), encoding="utf-8")
     with pytest.raises(LucieError) as raised:
         lucie("run", recipe, "small")
-    assert "72: the model to be pruned has 64," in str(raised.value), "not the teacher, with 80"
+    said = str(raised.value)
+    assert said.startswith("Cut 2 of the recipe (cuts.1): intermediate_size cannot be 72: ")
+    assert "72: the model to be pruned has 64," in said, "not the teacher, with 80"
     assert not (tmp_path / "small-training").exists()
+
+
+@pytest.mark.parametrize(
+    ("cut", "reason"),
+    [
+        ("width = 36", "no model whose width (36) is no multiple of its query heads (8)"),
+        ("heads = '3/2'", "3 query heads cannot share 2 key-value heads"),
+        ("tie = false", "nothing would be taken away"),
+        ("ffn = 64", "nothing would be taken away"),
+    ],
+)
+def test_a_cut_that_cannot_be_is_named_as_the_recipe_names_it(
+    lucie: Command, recipe: Path, teacher: Path, text: Path, tmp_path: Path, cut: str, reason: str
+) -> None:
+    cuts = RECIPE.format(teacher=teacher, text=text).replace("student", str(teacher)) + CUTS
+    recipe.write_text(cuts.replace("layers = 3\nwidth = 40", cut), encoding="utf-8")
+    with pytest.raises(DistillUsageError) as raised:
+        lucie("run", recipe, "small")
+    assert str(raised.value).startswith("Cut 2 of the recipe (cuts.1): ")
+    assert reason in str(raised.value)
+    assert "--" not in str(raised.value), "options of another command"
 
 
 def test_the_folder_of_a_run_is_no_place_to_train_in(
@@ -335,6 +358,8 @@ def test_a_run_that_cannot_be_is_refused(
         (["parallel.pipeline=4"], "train.pipeline"),
         (["teacher.model=nowhere"], "checkpoint.no-file"),
         (["teacher.cache=nowhere"], "bundle.no-manifest"),
+        (["importance.texts=[{path='nowhere'}]"], "calibration.unreadable"),
+        (["importance.length=100000"], "prune.length"),
     ],
 )
 def test_what_the_last_training_would_refuse_is_said_before_the_first_cut(

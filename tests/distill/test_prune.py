@@ -26,6 +26,7 @@ from distill.errors import DistillError, DistillUsageError
 from distill.pruning import prune as pruning
 from distill.pruning.choice import Rules, choose
 from distill.pruning.identity import fingerprint
+from distill.pruning.prune import prune
 from distill.pruning.scores import FACTS, FIGURES, Facts, Importance
 from distill.pruning.slices import Slice, slices
 from edge.bundle import Bundle
@@ -36,6 +37,7 @@ from edge.manifest import DataSource, Manifest
 from edge.weights_file import write_weights
 from edge.workshop import workshop
 from quantize.checkpoint.llama_tensors import tensors
+from quantize.checkpoint.source import open_source
 from tests.distill.conftest import TEACHER
 
 IDS = torch.arange(5, 45)[None] * 17 % 1000
@@ -227,9 +229,16 @@ def test_a_teacher_that_holds_the_same_matrix_twice_ties_to_it(
 
 
 def test_with_nothing_to_take_away_nothing_changes(
-    lucie: Callable[..., Result], teacher: Path, measured: Path, tmp_path: Path
+    teacher: Path, measured: Path, tmp_path: Path
 ) -> None:
-    lucie("prune", teacher, "out", "--importance", measured, "--like", teacher / "config.json")
+    source, importance = open_source(teacher), Bundle.open(measured, verify=True)
+    prune(
+        source,
+        importance,
+        source.checkpoint.config,
+        tmp_path / "out",
+        stage=lambda _: lambda *_: None,
+    )
     found, expected = (load_file(f / "model.safetensors") for f in (tmp_path / "out", teacher))
     assert set(found) == set(expected)
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
@@ -407,6 +416,8 @@ def test_a_teacher_is_named_after_its_folder_from_within(
         (("--width", "36"), r"width \(36\) is no multiple of its query heads \(8\)"),
         (("--layers", "1"), "num_hidden_layers cannot be 1: .*both ends .--keep-ends 1"),
         (("--layers", "3", "--keep-ends", "2"), "num_hidden_layers cannot be 3: .*--keep-ends 2"),
+        (("--layers", 4), r"[\d,]+ parameters, no fewer than the model .* \([\d,]+\)"),
+        (("--no-tie",), "no fewer than the model to be pruned"),
         ((), "Say the shape either by"),
         (("--ffn", "8", "--like", "config.json"), "Say the shape either by"),
     ],
@@ -424,6 +435,7 @@ def test_a_shape_that_is_no_slice(
     ("changed", "said"),
     [
         ({"head_dim": 16}, "head_dim cannot be 16: the model to be pruned has 8"),
+        ({}, "no fewer than the model to be pruned"),
         ({"vocab_size": 1000}, "vocab_size cannot be 1000"),
         ({"rope_theta": 5e5}, "rope cannot be"),
         ({"hidden_size": 0}, "hidden_size"),

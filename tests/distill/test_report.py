@@ -132,17 +132,19 @@ class TestOfARun:
         assert trained.manifest.parents == bundle.manifest.parents
 
     def test_what_was_measured_is_not_measured_again(self, shrunk: Path) -> None:
-        (kept,) = (shrunk / "small-training").glob("report-*")
-        (scratch,), (speed,) = kept.glob("1-scratch-*.json"), kept.glob("speed-*.json")
+        work = shrunk / "small-training"
+        (kept,), (speed,) = work.glob("report-*"), work.glob("speed-*")
+        (scratch,) = kept.glob("1-scratch-*.json")
         scratch.write_text('{"step":', encoding="utf-8")
         speed.write_text('[{"file', encoding="utf-8")
-        before = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
+        measured = [*kept.iterdir(), speed]
+        before = {path: path.stat().st_mtime_ns for path in measured}
         (shrunk / "small").rename(shrunk / "first")
         said = run(shrunk)
         assert "Cut 1 of 1: to 4 × 48, 64, 8/4 × 8\n" in said
         assert "Report, model 3 of 5: 1 distilled\n" in said
-        after = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
-        again = {path.name for path in after if after[path] != before.get(path)}
+        assert {*kept.iterdir(), *work.glob("speed-*")} == {*measured}
+        again = {path.name for path in measured if path.stat().st_mtime_ns != before[path]}
         assert again == {scratch.name, speed.name}, "damaged by a pulled plug"
 
     def test_a_baseline_of_another_recipe_is_trained_and_measured_anew(self, shrunk: Path) -> None:
@@ -177,7 +179,10 @@ class TestOfARun:
         before = read_report(shrunk / "small")
         (shrunk / "fr.txt").write_text("Il pleut sur la ville. " * 400, encoding="utf-8")
         (shrunk / "small").rename(tmp_path / "small")
+        (speed,) = (shrunk / "small-training").glob("speed-*")
+        measured = speed.stat().st_mtime_ns
         run(shrunk)
+        assert speed.stat().st_mtime_ns == measured, "speed has nothing to do with it"
         after = read_report(shrunk / "small")
         for old, new in zip(before.entries, after.entries, strict=True):
             assert old.bits_per_byte["fr"] != new.bits_per_byte["fr"]

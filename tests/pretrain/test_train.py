@@ -31,7 +31,7 @@ from pretrain.journal import read_journal
 from pretrain.materials import prepared
 from pretrain.recipe import Parallel, Recipe
 from pretrain.recipe_file import read_recipe
-from pretrain.run import Run, train
+from pretrain.run import Run, Stage, train
 from pretrain.task import NextToken, Task
 from pretrain.texts import read_texts
 from pretrain.training import Training
@@ -56,11 +56,15 @@ def plain(kitchen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def cook(
-    kitchen: Path, folder: Path, *settings: str, told: Callable[..., object] = lambda *_: None
+    kitchen: Path,
+    folder: Path,
+    *settings: str,
+    told: Callable[..., object] = lambda *_: None,
+    stage: Stage = lambda _: lambda *_: None,
 ) -> Bundle:
     recipe = read_recipe(Recipe, kitchen / "recipe.toml", [*SETTINGS, *settings])
     run = Run(folder / "run")
-    return train(recipe, folder / "out", run, lambda _: lambda done, of: None, told=told)
+    return train(recipe, folder / "out", run, stage, told=told)
 
 
 def losses(folder: Path) -> list[float]:
@@ -394,8 +398,14 @@ def test_what_others_have_left_among_checkpoints_is_no_hindrance(
     (tmp_path / "run" / "checkpoints" / "step-²").mkdir()
     log = tmp_path / "run" / "log.jsonl"
     log.write_bytes(b'\xf0{"step": 1}\n{"stfp": 1}\n7\n' + log.read_bytes())
-    cook(stopped / "kitchen", tmp_path, *LONGER, "save_every_s=0.001")
+    shown: list[tuple[str, int]] = []
+    cook(
+        stopped / "kitchen", tmp_path, *LONGER, "save_every_s=0.001",
+        stage=lambda name: lambda done, _: shown.append((name, done)),
+    )  # fmt: skip
     assert len(losses(tmp_path)) == 60
+    done = len(losses(stopped))
+    assert [step for name, step in shown if name == "train"] == [*range(done, 61)]
 
 
 @pytest.mark.long("pretrain", "edge/attended.py")
