@@ -137,13 +137,14 @@ class TestOfARun:
         (scratch,) = kept.glob("1-scratch-*.json")
         scratch.write_text('{"step":', encoding="utf-8")
         speed.write_text('[{"file', encoding="utf-8")
+        (work / "speed-interrupted").mkdir()  # of another type, which nobody wants any more
         measured = [*kept.iterdir(), speed]
         before = {path: path.stat().st_mtime_ns for path in measured}
         (shrunk / "small").rename(shrunk / "first")
         said = run(shrunk)
         assert "Cut 1 of 1: to 4 × 48, 64, 8/4 × 8\n" in said
         assert "Report, model 3 of 5: 1 distilled\n" in said
-        assert {*kept.iterdir(), *work.glob("speed-*")} == {*measured}
+        assert {*kept.iterdir(), *work.glob("speed-*")} == {*measured}, "nothing is left over"
         again = {path.name for path in measured if path.stat().st_mtime_ns != before[path]}
         assert again == {scratch.name, speed.name}, "damaged by a pulled plug"
 
