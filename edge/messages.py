@@ -24,6 +24,8 @@ __all__ = ["FOLDER", "LANGUAGES", "entries", "grouped", "language", "text", "tra
 
 LANGUAGES = ("en", "fr")
 _FRENCH_SPACE = "\N{NO-BREAK SPACE}"
+_REASONS = frozenset({"reason", "how"})
+"""Facts that may be the system's own words, which are English."""
 FOLDER = Path(__file__).parent / "locale"
 """Where the texts of this package are."""
 
@@ -62,7 +64,21 @@ def translate(
     subject, entry = code.split(".", 1)
     lang = lang or language()
     said = _subject(folder, subject)[entry][lang]
-    return said.format_map({name: _Fact(value, lang) for name, value in facts.items()})
+    return said.format_map({name: _fact(name, value, lang) for name, value in facts.items()})
+
+
+def _fact(name: str, value: Any, lang: str) -> _Fact:
+    """A value; where it is the system's own reason, as the language has it."""
+    if name in _REASONS and isinstance(value, str):
+        value = _reasons(lang).get(value, value)
+    return _Fact(value, lang)
+
+
+@cache
+def _reasons(lang: str) -> dict[str, str]:
+    """What the system says in English, and how it is said here."""
+    told = _subject(FOLDER, "system").values() if lang != "en" else ()
+    return {texts["en"]: texts[lang] for texts in told}
 
 
 def entries(subject: str, lang: str, *, folder: Path = FOLDER) -> dict[str, str]:

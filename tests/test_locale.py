@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import string
 import tomllib
@@ -15,7 +17,7 @@ import images
 import pretrain
 import quantize
 import tui
-from edge.messages import LANGUAGES
+from edge.messages import FOLDER, LANGUAGES, translate
 
 STAGES = (distill, edge, images, pretrain, quantize, tui)
 FOLDERS = [Path(str(package.__file__)).parent / "locale" for package in STAGES]
@@ -70,6 +72,24 @@ def test_french_leaves_space_before_its_punctuation(file: Path) -> None:
 def test_french_numbers_are_not_torn_apart(file: Path) -> None:
     for name, texts in entries(file).items():
         assert not re.search(r"\d \d{3}\b", CODE.sub("x", texts["fr"])), name
+
+
+def test_the_systems_reasons_are_those_that_it_gives() -> None:
+    for name, texts in entries(FOLDER / "system.toml").items():
+        assert texts["en"] == os.strerror(getattr(errno, name))
+
+
+def test_the_systems_reasons_are_told_in_the_readers_language() -> None:
+    full = os.strerror(errno.ENOSPC)
+
+    def said(reason: object, lang: str) -> str:
+        return translate("cli.not-written", {"reason": reason}, lang=lang)
+
+    assert said(full, "fr").endswith(": il n’y a plus de place sur le disque.")
+    assert said(full, "en").endswith(f": {full}.")
+    for other in ("Bad HTTP", None, ["ENOSPC"]):  # what nobody has foreseen stays as it is
+        assert said(other, "fr").endswith(f": {other}.")
+    assert full in translate("store.no-file", {"path": full}, lang="fr"), "a file may be called so"
 
 
 def test_every_text_of_the_chat_is_said_somewhere() -> None:
