@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from onnx import TensorProto
 
 from quantize.graph.network import CONTRIB, Network, Part, Weight
 from quantize.graph.rounding import BLOCK, per_row, to_blocks
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Blocks", "Floats", "Matrix", "RowsOfInt8", "Storage"]
 
+_BYTE = 8
+"""Bits of a weight that has a byte for itself."""
 _INT8_ACTIVATIONS = 4
 """`accuracy_level` of MatMulNBits: the fast kernels, which no other level has."""
 
@@ -134,18 +137,27 @@ class Blocks:
         )
 
     def look_up(self, net: Network, ids: str, matrix: Matrix) -> str:
-        """GatherBlockQuantized."""
+        """Gather of rows of bytes and of their scales, in standard operators.
+
+        GatherBlockQuantized does it in one, but of onnxruntime-web's builds the one that
+        transformers.js loads in a browser has it for GPUs alone.
+        """
+        if self.bits != _BYTE:
+            raise NotImplementedError("a byte holds two weights")
         _, scales = self._keep(net, matrix)
-        return net.op(
-            "GatherBlockQuantized",
-            [f"{matrix.name}.rows_Q{self.bits}", ids, scales],
-            f"/{matrix.name}/Gather",
-            domain=CONTRIB,
-            bits=self.bits,
-            block_size=BLOCK,
-            gather_axis=0,
-            quantize_axis=1,
-        )
+        at = f"/{matrix.name}"
+        levels = net.op("Gather", [f"{matrix.name}.rows_Q8", ids], f"{at}/Gather")
+        steps = net.op("Gather", [scales, ids], f"{at}/scales/Gather")
+        last = net.constant(f"{matrix.name}.last_axis", np.array([-1], np.int64))
+        in_blocks = net.constant(f"{matrix.name}.in_blocks", np.array([0, 0, -1, BLOCK], np.int64))
+        whole = net.constant(f"{matrix.name}.whole", np.array([0, 0, -1], np.int64))
+        zero = net.constant(f"{matrix.name}.zero_Q8", np.array(128, np.float32))
+        real = net.op("Cast", [levels], f"{at}/Cast", to=TensorProto.FLOAT)
+        centred = net.op("Sub", [real, zero], f"{at}/Sub")
+        blocks = net.op("Reshape", [centred, in_blocks], f"{at}/in_blocks/Reshape")
+        each = net.op("Unsqueeze", [steps, last], f"{at}/scales/Unsqueeze")
+        scaled = net.op("Mul", [blocks, each], f"{at}/Mul")
+        return net.op("Reshape", [scaled, whole], f"{at}/Reshape")
 
     multiply_by_rows = multiply
 
@@ -179,7 +191,7 @@ class RowsOfInt8:
         )
 
     def look_up(self, net: Network, ids: str, matrix: Matrix) -> str:
-        """GatherBlockQuantized."""
+        """Of blocks."""
         return Blocks(8).look_up(net, ids, matrix)
 
     def multiply_by_rows(self, net: Network, x: str, matrix: Matrix) -> str:
