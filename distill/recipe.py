@@ -124,8 +124,8 @@ class Calibrating(_Part):
     """What is read; our texts in five languages and code, where none is named."""
     tokens: Size = 65_536
     """Tokens in all, equally many of each text."""
-    length: Size = 512
-    """Tokens of a piece."""
+    length: Size | None = None
+    """Tokens of a piece; 512, or as many as the model reads, where it is not given."""
     layer_loss: bool = False
     """Whether the loss without each layer is measured, too."""
     dtype: Literal["float32", "bfloat16"] = "float32"

@@ -74,7 +74,7 @@ def shrink(
     check_free(out)
     shapes = _shapes(recipe)
     with ExitStack() as stack:
-        run.make(out)
+        stack.enter_context(run.made(out))
         try:
             stack.enter_context(held(run.folder))
         except BlockingIOError as error:

@@ -26,6 +26,8 @@ DIMENSIONS = (
     "num_key_value_heads",
 )
 """What can be cut: layers, width, FFN, query heads, key/value heads."""
+_ASKED = dict(zip(DIMENSIONS, ("layers", "width", "ffn", "heads", "heads"), strict=True))
+"""How recipes and commands call them."""
 _SAME = ("head_dim", "vocab_size", "rope", "rms_norm_eps", "max_position_embeddings")
 """What no slice changes: a head that lost dimensions would rotate others than it learned."""
 _BY_NAME = {"head_dim": "head-size", "vocab_size": "vocabulary-differs"}
@@ -82,7 +84,9 @@ def _faults(teacher: LlamaConfig, student: LlamaConfig) -> Iterator[Reason]:
     for name in DIMENSIONS:
         has, asked = getattr(teacher, name), getattr(student, name)
         if asked > has:
-            yield Reason("larger", {"field": name, "teacher": has, "student": asked})
+            yield Reason(
+                "larger", {"field": f"{_ASKED[name]} ({name})", "teacher": has, "student": asked}
+            )
     query, key = student.num_attention_heads, student.num_key_value_heads
     most = teacher.num_attention_heads // teacher.num_key_value_heads
     if query % key or query // key > most:

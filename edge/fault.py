@@ -48,8 +48,12 @@ _UNION = ("int", "list[int]")
 
 
 def fault_text(error: ValidationError) -> str:
-    """The first thing that is wrong: the field, where it is that of one, and why."""
-    first = error.errors(include_url=False, include_input=False)[0]
+    """The first thing that is wrong: the field, where it is that of one, and why.
+
+    A field that nobody knows comes before all others: it may be one that is missing, misspelt.
+    """
+    found = error.errors(include_url=False, include_input=False)
+    first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
     reason = _reason(first)
     if field := ".".join(str(part) for part in first["loc"] if part not in _UNION):
         return text("fault.field", field=one_line(field), reason=reason)

@@ -131,12 +131,9 @@ def _set(raw: dict[str, Any], setting: str) -> None:
     names = name.strip().split(".")
     if not equals or not all(names) or len(names) > _DEEPEST:
         raise PretrainUsageError("recipe.setting", setting=one_line(setting))
-    table = raw
+    table: Any = raw
     for each in names[:-1]:
-        inner = table.setdefault(each, {})
-        if not isinstance(inner, dict):
-            raise PretrainUsageError("recipe.setting", setting=one_line(setting))
-        table = inner
+        table = _inner(table, each, setting)
     with _readable(name):
         try:
             read = tomllib.loads(f"value = {value}")
@@ -145,4 +142,15 @@ def _set(raw: dict[str, Any], setting: str) -> None:
         read = _as_json(read)
     if len(read) > 1:  # a line break, and another field behind it
         raise PretrainUsageError("recipe.setting", setting=one_line(setting))
+    if not isinstance(table, dict):
+        raise PretrainUsageError("recipe.setting", setting=one_line(setting))
     table[names[-1]] = read["value"]
+
+
+def _inner(table: Any, name: str, setting: str) -> Any:
+    """The table of that name, or of that number in a list, which counts from 0."""
+    if isinstance(table, dict):
+        return table.setdefault(name, {})
+    if isinstance(table, list) and name in map(str, range(len(table))):
+        return table[int(name)]
+    raise PretrainUsageError("recipe.setting", setting=one_line(setting))

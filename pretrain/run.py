@@ -111,6 +111,24 @@ class Run:
             raise unwritten(self.folder, error) from error
 
     @contextmanager
+    def made(self, out: Path) -> Iterator[None]:
+        """`make`, while the block lasts; what is refused before it begins leaves no folder."""
+        new = not self.folder.exists()
+        self.make(out)
+        try:
+            yield
+        except LucieError:
+            if new and self._untouched:
+                shutil.rmtree(self.folder)
+            raise
+
+    @property
+    def _untouched(self) -> bool:
+        """Whether nothing was done in it, and no library has said anything."""
+        said = self.log.exists() and self.log.stat().st_size > 0
+        return not said and {*self.folder.iterdir()} <= {self.recipe, self.log}
+
+    @contextmanager
     def at_work(self, out: Path, recipe: BaseRecipe) -> Iterator[Path]:
         """Be the only one who trains this recipe here, with a draft of the bundle `out`.
 
@@ -120,7 +138,7 @@ class Run:
         """
         with ExitStack() as stack:
             draft = stack.enter_context(workshop(out))
-            self.make(out)
+            stack.enter_context(self.made(out))
             try:
                 # Before it is written to: somebody else may be training in it.
                 stack.enter_context(held(self.folder))

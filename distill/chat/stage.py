@@ -9,6 +9,7 @@ from typing import Any
 from distill.chat.format import ChatFormat, check_prompts
 from distill.chat.prompts import Prompt, languages, read_prompts, sources
 from distill.chat.recipe import ChatRecipe
+from distill.chat.saved import saved_step
 from distill.errors import DistillError, DistillUsageError
 from distill.teacher_check import check_teacher
 from edge.attended import DiedError, attend
@@ -84,7 +85,7 @@ def _checked(recipe: ChatRecipe) -> list[Prompt]:
 def _train(
     recipe: ChatRecipe, run: Run, progress: Progress, told: Told, stopping: Callable[[], object]
 ) -> None:
-    progress(0, recipe.steps)
+    progress(saved_step(run.checkpoints), recipe.steps)
 
     def heard(_: str, step: int, loss: float, speed: float) -> None:
         progress(step, recipe.steps)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import SafetensorError, safe_open
 
+from distill.chat.saved import STEP
 from distill.errors import DistillError
 from edge.text import one_line
 from quantize.errors import QuantizeError
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["State"]
 
-_STEP = "step"
 _PROMPTS = "prompts"
 _TEACHER = "teacher"
 _CRC = "crc32"
@@ -60,7 +60,7 @@ class State:
         try:
             with safe_open(self._path, framework="pt") as file:
                 facts = file.metadata() or {}
-            step = int(facts[_STEP])
+            step = int(facts[STEP])
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise self._damaged(error) from error
         if facts.get(_PROMPTS) != self._prompts:
@@ -73,7 +73,7 @@ class State:
         """Note all that going on takes."""
         self._path.parent.mkdir(exist_ok=True)
         tensors = gather(model, optimizer)
-        facts = {_STEP: str(step), _PROMPTS: self._prompts, _TEACHER: self._teacher}
+        facts = {STEP: str(step), _PROMPTS: self._prompts, _TEACHER: self._teacher}
         crc = _crc32(facts, (tensors[name] for name in sorted(tensors)))
         write_tensors(self._path, tensors, facts | {_CRC: str(crc)})
 

@@ -34,6 +34,7 @@ from trl import DistillationConfig, DistillationTrainer
 from distill.chat.format import ChatFormat
 from distill.chat.prompts import Prompt, identity, read_prompts
 from distill.chat.recipe import ChatRecipe
+from distill.chat.saved import FILE
 from distill.chat.state import State
 from distill.distillation import load_teacher
 from distill.errors import DistillError
@@ -192,7 +193,7 @@ def train(
     start(torch, recipe.threads)
     prompts = read_prompts([Path(path) for path in recipe.prompts])
     teacher = fingerprint(Checkpoint.open(Path(recipe.teacher)))
-    state = State(run.checkpoints / "training.safetensors", identity(prompts), teacher)
+    state = State(run.checkpoints / FILE, identity(prompts), teacher)
     begun = state.step()
     student = load_teacher(Path(recipe.student), "float32")
     optimizer = AdamW(student.parameters(), lr=recipe.rate, betas=(0.9, 0.95), weight_decay=0.0)

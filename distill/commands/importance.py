@@ -20,8 +20,7 @@ __all__ = ["importance"]
 @click.option("--text", "texts", multiple=True, metavar="[LANG=]FILE", help=say("importance-text"))
 @click.option("--tokens", type=Whole(2, 1 << 31), default=65_536, show_default=True, metavar="N",
               help=say("importance-tokens"))  # fmt: skip
-@click.option("--length", type=Whole(2, 1 << 20), default=512, show_default=True, metavar="N",
-              help=say("importance-length"))  # fmt: skip
+@click.option("--length", type=Whole(2, 1 << 20), metavar="N", help=say("importance-length"))
 @click.option("--layer-loss", is_flag=True, help=say("importance-layer-loss"))
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32",
               show_default=True, help=say("importance-dtype"))  # fmt: skip
@@ -32,7 +31,7 @@ def importance(
     out: Path,
     texts: tuple[str, ...],
     tokens: int,
-    length: int,
+    length: int | None,
     layer_loss: bool,
     dtype: str,
     threads: int,

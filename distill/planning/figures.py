@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from distill.planning.boards import Board
@@ -85,7 +86,7 @@ def _student(plan: Plan, student: Student) -> dict[str, Any]:
         "letter": student.letter,
         "why": list(found.why),
         "published_as": found.title,
-        "not_a_slice": str(found.fault) if found.fault else None,
+        "not_a_slice": asdict(found.fault) if found.fault else None,
         **_shape(found.config),
         "kv_cache_bytes_per_token": kv_bytes_per_token(found.config),
         "removed": {f"{name}_fraction": 1 - part for name, part in left.items()},

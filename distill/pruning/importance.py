@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["Calibration", "Stage", "check", "measure"]
 
 Stage = Callable[[str], Progress]
+_LENGTH = 512
+"""Tokens of a piece, where nobody says."""
 _LAYER_LOSS = 8192
 """Tokens on which the loss without each layer is measured: L layers compute it L / 2 times."""
 _SAMPLED_EACH = 4
@@ -49,8 +51,8 @@ class Calibration:
     texts: Sequence[LabelledText] = CALIBRATION
     tokens: int | None = 65_536
     """Most in all, equally many of each text; None: as many as the shortest gives of each."""
-    length: int = 512
-    """Tokens of a piece."""
+    length: int | None = None
+    """Tokens of a piece; None: 512, or as many as the model reads."""
     layer_loss: bool = False
     """Whether to measure the loss without each layer."""
     dtype: str = "float32"
@@ -87,15 +89,16 @@ def measure(source: Source, out: Path, calibration: Calibration, stage: Stage) -
 
     complete(source.checkpoint)
     pieces = _pieces(source.checkpoint, calibration)
-    each = min(len(pieces), max(1, _LAYER_LOSS // calibration.length))
+    length = len(pieces[0].ids)
+    each = min(len(pieces), max(1, _LAYER_LOSS // length))
     recipe = Recipe(
         teacher=fingerprint(source.checkpoint),
         texts=digest(pieces),
         pieces=len(pieces),
-        length=calibration.length,
+        length=length,
         dtype=calibration.dtype,
         layer_loss=each if calibration.layer_loss else 0,
-        sampled=min(_SAMPLED_EACH, calibration.length),
+        sampled=min(_SAMPLED_EACH, length),
     )
     work = Work(out.absolute().parent / f"{out.name}.measuring")
     with workshop(out) as folder, taken(work, recipe):
@@ -109,8 +112,9 @@ def measure(source: Source, out: Path, calibration: Calibration, stage: Stage) -
 
 def _pieces(checkpoint: Checkpoint, calibration: Calibration) -> list[Chunk]:
     """Texts as tokens; control tokens are not read from text, BOS begins a piece if wanted."""
-    length = calibration.length
-    if length > (longest := checkpoint.config.max_position_embeddings):
+    longest = checkpoint.config.max_position_embeddings
+    length = calibration.length or min(_LENGTH, longest)
+    if length > longest:
         raise DistillUsageError("prune.length", length=length, most=longest)
     tokenizer = open_tokenizer(checkpoint.path)
     tokenizer.encode_special_tokens = True

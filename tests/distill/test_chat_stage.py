@@ -24,6 +24,7 @@ from transformers import LlamaForCausalLM
 from distill.chat.format import ChatFormat
 from distill.chat.prompts import languages, read_prompts, sources
 from distill.chat.recipe import ChatRecipe
+from distill.chat.saved import saved_step
 from distill.chat.state import State
 from distill.errors import DistillError
 from distill.words import FOLDER
@@ -194,8 +195,8 @@ def test_what_was_stopped_goes_on_to_the_same_weights(
     _, said = child.communicate(timeout=120)
     assert child.returncode == 130, said
     assert str(work) in said
-    assert (work / "checkpoints" / "training.safetensors").is_file()
     done = len(read_journal(work))
+    assert saved_step(work / "checkpoints") == done
     assert done < 24, "it was stopped on the way"
     assert not (tmp_path / "out").exists()
     # Something else is not taken for it.
@@ -218,6 +219,7 @@ def test_what_was_stopped_goes_on_to_the_same_weights(
     state = work / "checkpoints" / "training.safetensors"
     kept = state.read_bytes()
     state.write_bytes(kept[: len(kept) // 2])
+    assert saved_step(work / "checkpoints") == 0
     with pytest.raises(DistillError) as damaged:
         lucie("chat", stage, "out", "--set", "steps=24")
     assert damaged.value.code == "chat.damaged"

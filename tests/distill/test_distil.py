@@ -21,6 +21,7 @@ from distill.distillation import load_teacher, make_task
 from distill.errors import DistillError, DistillUsageError
 from distill.recipe import DistillRecipe, ShrinkRecipe
 from edge.bundle import Bundle
+from edge.checkpoint import Checkpoint
 from edge.errors import CheckpointError, LucieError
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.journal import read_journal
@@ -294,7 +295,7 @@ def test_a_cut_that_is_no_slice_is_refused_before_anything_is_made(
     with pytest.raises(LucieError) as raised:
         lucie("run", recipe, "small")
     said = str(raised.value)
-    assert said.startswith("Cut 2 of the recipe (cuts.1): intermediate_size cannot be 72: ")
+    assert said.startswith("Cut 2 of the recipe (cuts.1): ffn (intermediate_size) cannot be 72: ")
     assert "72: the model to be pruned has 64," in said, "not the teacher, with 80"
     assert not (tmp_path / "small-training").exists()
 
@@ -318,6 +319,16 @@ def test_a_cut_that_cannot_be_is_named_as_the_recipe_names_it(
     assert str(raised.value).startswith("Cut 2 of the recipe (cuts.1): ")
     assert reason in str(raised.value)
     assert "--" not in str(raised.value), "options of another command"
+
+
+def test_where_nobody_says_how_long_a_piece_is_it_fits_the_window(
+    lucie: Command, recipe: Path, teacher: Path, text: Path, tmp_path: Path
+) -> None:
+    lucie("importance", teacher, "measured", "--tokens", "2000")
+    said = Bundle.open(tmp_path / "measured", verify=True).manifest.recipe
+    window = Checkpoint.open(teacher).config.max_position_embeddings
+    assert window < 512
+    assert said["length"] == window
 
 
 def test_the_folder_of_a_run_is_no_place_to_train_in(
@@ -381,6 +392,7 @@ def test_what_a_later_part_would_refuse_is_said_before_the_first_cut(
     with pytest.raises(LucieError) as raised:
         lucie("run", recipe, "small", *(word for each in settings for word in ("--set", each)))
     assert raised.value.code == code
+    assert not (tmp_path / "small-training").exists(), "nothing was done in it"
 
 
 @pytest.mark.parametrize(
@@ -506,11 +518,13 @@ def test_a_cache_of_other_text_or_too_little_is_refused(lucie: Command, recipe: 
     with pytest.raises(DistillError) as raised:
         lucie("train", recipe, "out", *cache, "--set", "seed=5")
     assert raised.value.code == "cache.foreign-text"
-    recipe.write_text(recipe.read_text(encoding="utf-8") + CUTS, encoding="utf-8")
+    cuts = CUTS.replace("ffn = 64", "ffn = 56")  # which the student has
+    recipe.write_text(recipe.read_text(encoding="utf-8") + cuts, encoding="utf-8")
     with pytest.raises(DistillError) as raised:  # before anything is measured
         lucie("run", recipe, "small", *cache)
     assert raised.value.code == "train.short-cache"
-    assert not [*(recipe.parent / "small-training").glob("1-*")]
+    for refused in ("out", "small"):
+        assert not (recipe.parent / f"{refused}-training").exists(), "nothing was done in it"
 
 
 def test_importance_is_measured_as_the_recipe_says(

@@ -405,17 +405,26 @@ def test_a_teacher_is_named_after_its_folder_from_within(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--width", 49), "hidden_size cannot be 49: the model to be pruned has 48"),
-        (("--layers", 5), "num_hidden_layers cannot be 5: the model to be pruned has 4"),
-        (("--ffn", 81), "intermediate_size cannot be 81"),
-        (("--heads", "16/4"), "num_attention_heads cannot be 16"),
+        (("--width", 49), r"^width \(hidden_size\) cannot be 49: the model to be pruned has 48"),
+        (
+            ("--layers", 5),
+            r"^layers \(num_hidden_layers\) cannot be 5: the model .* has 4",
+        ),
+        (("--ffn", 81), r"ffn \(intermediate_size\) cannot be 81"),
+        (("--heads", "16/4"), r"heads \(num_attention_heads\) cannot be 16"),
         (("--heads", "8/2"), "8 query heads cannot share 2 key-value heads"),
         (("--heads", "4/3"), "4 query heads cannot share 3 key-value heads"),
         (("--heads", "4"), "--heads takes QUERY/KEY-VALUE"),
         (("--heads", "0/4"), "--heads takes QUERY/KEY-VALUE"),
         (("--width", "36"), r"width \(36\) is no multiple of its query heads \(8\)"),
-        (("--layers", "1"), "num_hidden_layers cannot be 1: .*both ends .--keep-ends 1"),
-        (("--layers", "3", "--keep-ends", "2"), "num_hidden_layers cannot be 3: .*--keep-ends 2"),
+        (
+            ("--layers", "1"),
+            r"^layers .* cannot be 1: .*both ends .--keep-ends 1",
+        ),
+        (
+            ("--layers", "3", "--keep-ends", "2"),
+            r"^layers .* cannot be 3: .*--keep-ends 2",
+        ),
         (("--layers", 4), r"[\d,]+ parameters, no fewer than the model .* \([\d,]+\)"),
         (("--no-tie",), "no fewer than the model to be pruned"),
         ((), "Say the shape either by"),

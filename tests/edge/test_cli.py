@@ -235,7 +235,8 @@ def test_an_error_steers_no_terminal(
     raising(CheckpointError("checkpoint.no-file", path="a\x1b[31m\x07\x9b\rb/é\u202f😀"))
     assert cli.main(["fail"]) == 1
     err = capsys.readouterr().err
-    assert err == "lucie: a\ufffd[31m\ufffd\ufffd\ufffdb/é\u202f😀 is missing.\n"
+    assert err.startswith("lucie: a\ufffd[31m\ufffd\ufffd\ufffdb/é\u202f😀 is missing. ")
+    assert err.count("\n") == 1
 
 
 def test_a_mistake_of_ours_is_not_hidden(raising: Callable[[BaseException], None]) -> None:

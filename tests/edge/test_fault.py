@@ -47,6 +47,10 @@ def test_a_bound_is_told_with_its_sign(given: dict[str, float], bound: str) -> N
     assert from_validation(refused(given), given).facts["bound"] == bound
 
 
+def test_a_field_that_is_misspelt_comes_before_all_that_is_missing() -> None:
+    assert fault_text(refused({"least": 0, "belw": 3})).startswith("belw: ")
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -67,6 +67,17 @@ def test_what_is_wrong_is_named(kitchen: Path, setting: str, said: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_a_field_in_a_list_is_set_by_its_number(kitchen: Path) -> None:
+    mixture = read(kitchen).data.mixture
+    changed = read(kitchen, "data.mixture.0.weight=0.25").data.mixture
+    assert changed[0].weight == 0.25
+    assert changed[0].path == mixture[0].path
+    assert changed[1:] == mixture[1:]
+    for number in (len(mixture), "00", "-1", "²", "x", "0.path.0"):
+        with pytest.raises(PretrainUsageError, match="sets no field"):
+            read(kitchen, f"data.mixture.{number}.weight=0.25")
+
+
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
