@@ -29,6 +29,8 @@ from images.building.kept import digest, kept
 from images.building.papers import papers
 from images.building.room import STEPS, Room
 from images.errors import ImageError
+from images.onboard.apply import told_tree
+from images.onboard.settings import read
 from images.publishing.catalog import catalog, write_catalog
 from images.publishing.imager import MANIFEST
 
@@ -153,6 +155,9 @@ def _card(bench: Bench, root: Path, model: Bundle, order: Order) -> Path:
     given, card = bench.folder / "given", bench.folder / "card"
     shutil.copytree(debian.BOARD / "boot", given / "boot")
     _choose(given / "boot" / "lucie.toml", order)
+    # As a board does when the file has changed: its first start need not read it.
+    settings, complaints = read([given / "boot" / "lucie.toml"])
+    told_tree(settings, complaints, root / "seen").write(given / "tree")
     chosen = given / "data/server/model"
     chosen.parent.mkdir(parents=True)
     chosen.write_text(f"LUCIE_MODEL={model.manifest.name}\n", encoding="utf-8")

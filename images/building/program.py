@@ -28,9 +28,10 @@ _NOT_ON_BOARD = frozenset(
     f"{package}/{path}"
     for package, paths in {
         "edge": (
-            *("bootstrap", "checkpoint.py", "commands/stages.py", "commands/words.py"),
-            *("demonstration.py", "llama_config.py", "markdown_table.py", "speed.py"),
-            *("tokenizer_file.py", "workshop.py"),
+            *("bootstrap", "checkpoint.py", "checkpoint_documents.py"),
+            *("commands/stages.py", "commands/words.py", "demonstration.py", "llama_config.py"),
+            *("markdown_table.py", "regular_file.py", "speed.py", "tokenizer_file.py"),
+            *("torch_start.py", "weights_file.py", "workshop.py"),
         ),
         "images": (
             *("board", "booting", "building", "checking.py"),

@@ -24,7 +24,7 @@ from images.onboard.update_file import NAMESPACE, SIGNER, SIGNERS
 from images.onboard.writing import replace
 from images.words import FOLDER
 
-__all__ = ["FILES", "KEYMAPS", "main", "notice", "tree", "unheeded"]
+__all__ = ["FILES", "KEYMAPS", "main", "notice", "told_tree", "tree", "unheeded"]
 
 FILES = ("rpi-preseed.toml", "lucie.toml")
 """On the boot partition: that of Raspberry Pi Imager first, so that ours wins."""
@@ -118,10 +118,20 @@ def main(arguments: Sequence[str]) -> int:
         complaints += left or [Complaint("unkept", FILES[-1], reason=_reason(error))]
     else:
         complaints += [each for file in holding if (each := _take_passwords_out(file, complaints))]
-    complaints += unheeded(settings, root)
-    told = File(notice(settings, complaints))
-    (tree(settings, root) | Tree({f"{NEWS.relative_to(root)}/settings": told})).write(draft)
+    told_tree(settings, complaints, root).write(draft)
     return 0
+
+
+def told_tree(settings: Settings, complaints: Sequence[Complaint], root: Path) -> Tree:
+    """What is laid over the root file system, and what the chat tells of it.
+
+    Args:
+        settings: with the passwords that hold.
+        complaints: of reading them.
+        root: of this board.
+    """
+    told = File(notice(settings, [*complaints, *unheeded(settings, root)]))
+    return tree(settings, root) | Tree({f"{NEWS.relative_to('/')}/settings": told})
 
 
 def _has_password(written: Settings) -> bool:

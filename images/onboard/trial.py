@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from edge import streams
 from images.onboard.boot_partition import writable
@@ -22,7 +23,8 @@ _EVERY_S = 5
 _ASKED = ("/usr/bin/lucie", "run", "--server", "unix:/run/lucie/serve.sock", "--max-tokens", "1")
 _STANDS_S = 20
 _NO_MORE_LIMIT = ("systemctl", "stop", "lucie-trial.timer")
-_CHAT = ("systemctl", "show", "-p", "ActiveState,NRestarts", "getty@tty1.service")
+_SHOWN = ("systemctl", "show", "-p", "ActiveState,NRestarts")
+_SCREEN = Path("/dev/fb0")
 
 
 def main(_arguments: Sequence[str]) -> int:
@@ -79,14 +81,18 @@ def _wait() -> None:
 
 
 def _chat_stands() -> bool:
-    """Whether it is on the screen, and is not started again and again."""
+    """Whether it is on the screen, or on a serial line, and is not started again and again."""
     before = _chat()
     time.sleep(_STANDS_S)
-    return before == _chat() and "ActiveState=active" in before
+    # A board of a class may have neither.
+    return before == _chat() and (not before or "ActiveState=active" in before)
 
 
 def _chat() -> list[str]:
-    return subprocess.run(_CHAT, capture_output=True, text=True, check=False).stdout.split()
+    unit = "getty@tty1.service" if _SCREEN.exists() else "serial-getty@*.service"
+    return subprocess.run(
+        [*_SHOWN, unit], capture_output=True, text=True, check=False
+    ).stdout.split()
 
 
 def _server_answers() -> bool:

@@ -44,7 +44,7 @@ def test_settings_that_fail_or_hang_do_not_keep_the_chat_and_are_told() -> None:
     assert service["RuntimeDirectoryPreserve"] == "yes"
     script = (BOARD / "system/usr/lib/lucie-settings").read_text().splitlines()
     assert script[-1] == '[ -z "$failed" ] && rm -f /run/lucie-news/unsettled'
-    lines = (BOARD / "system/usr/lib/tmpfiles.d/lucie.conf").read_text().splitlines()
+    lines = (BOARD / "system/usr/lib/lucie-places.conf").read_text().splitlines()
     [told] = [line for line in lines if line.startswith("f /run/lucie-news/unsettled ")]
     french, english, rest = told.split(r"\n")
     assert "ne s’appliquent pas" in french
@@ -55,16 +55,19 @@ def test_settings_that_fail_or_hang_do_not_keep_the_chat_and_are_told() -> None:
 @pytest.mark.skipif(shutil.which("systemd-tmpfiles") is None, reason="no systemd here")
 def test_systemd_lays_what_is_told_in_two_lines(tmp_path: Path) -> None:
     words = ["systemd-tmpfiles", f"--root={tmp_path}", "--create", "--prefix=/run/lucie-news",
-             str((BOARD / "system/usr/lib/tmpfiles.d/lucie.conf").resolve())]  # fmt: skip
+             str((BOARD / "system/usr/lib/lucie-places.conf").resolve())]  # fmt: skip
     subprocess.run(words, check=True)
     assert len((tmp_path / "run/lucie-news/unsettled").read_text().splitlines()) == 2
 
 
 def test_a_damaged_card_starts_with_what_is_left_or_says_what_is_not() -> None:
     """The first partition may be missing; the last is repaired without asking anybody."""
-    lines = (BOARD / "init").read_text().partition("<<FSTAB\n")[2].splitlines()
-    boot, data = (line.split("$(partition ")[1].split() for line in lines[:2])
+    lines = (BOARD / "init").read_text().splitlines()
+    left = [line.split('"')[1].split() for line in lines if line.endswith(">> /root/etc/fstab")]
+    boot, data = left
+    assert boot[1:3] == ["/boot/firmware", "vfat"]
     assert "nofail" in boot[3].split(",")
+    assert data[1:3] == ["/data", "ext4"]
     assert "nofail" not in data[3].split(",")
     assert data[5] == "2", "it is looked through before it is used"
     assert "fsck.repair=yes" in (BOARD / "boot/cmdline.txt").read_text().split()
@@ -95,7 +98,7 @@ def test_every_service_that_is_enabled_is_there() -> None:
     ours = {name.partition(".")[0] for name in enabled if name.startswith("lucie-")}
     # Through a socket, by udev, by what looks through sticks.
     by_others = {"lucie-class", "lucie-stick@", "lucie-update@"}
-    assert ours == {path.stem for path in UNITS.glob("*.service")} - by_others
+    assert ours == {path.stem for path in UNITS.glob("lucie-*.service")} - by_others
 
 
 def test_a_stick_is_read_by_a_service_with_few_rights() -> None:
@@ -133,7 +136,7 @@ def test_the_server_has_no_right_that_it_does_not_need() -> None:
 def test_which_model_is_used_stands_where_only_root_writes() -> None:
     """systemd reads it as root: a pipe there would stop it, a link would tell what is secret."""
     assert not store._CHOSEN.is_relative_to(store.HOME)
-    made = (BOARD / "system/usr/lib/tmpfiles.d/lucie.conf").read_text().splitlines()
+    made = (BOARD / "system/usr/lib/lucie-places.conf").read_text().splitlines()
     assert f"d {store._CHOSEN.parent} 0755 root root" in made
     for line in (UNITS / "lucie-serve.service").read_text().splitlines():
         if line.startswith("EnvironmentFile="):
@@ -161,12 +164,35 @@ def test_a_server_that_hangs_is_started_again() -> None:
 def test_a_console_opens_the_chat_and_no_login(console: str) -> None:
     lines = (UNITS / console / "lucie.conf").read_text().splitlines()
     starts = [line.removeprefix("ExecStart=") for line in lines if line.startswith("ExecStart=")]
-    assert starts[0] == "", "the login is still started"
-    assert starts[1].startswith("/usr/bin/lucie chat ")
+    # Of what it is laid over, a login would start as well.
+    assert "ExecStart=" not in (UNITS / console).with_suffix("").read_text()
+    assert [start.startswith("/usr/bin/lucie chat ") for start in starts] == [True]
     assert "User=lucie-edge" in lines
     command = (UNITS / console / "lucie.conf").read_text().replace("\\\n", "")
     assert "--notice /run/lucie-news " in command
     assert "--class /run/lucie-settings/class.json\n" in command
+
+
+def test_the_chat_waits_for_nothing_that_it_does_not_need() -> None:
+    """Neither for udev, nor for what systemd has every service wait for."""
+    lines = (UNITS / "getty@tty1.service.d/lucie.conf").read_text().splitlines()
+    assert "DefaultDependencies=no" in lines
+    assert [line for line in lines if line.startswith("After=")] == [
+        "After=lucie-places.service lucie-settings.service"
+    ]
+    for name in ("lucie-places", "lucie-settings"):
+        assert unit(UNITS / f"{name}.service")["Unit"]["DefaultDependencies"] == "no"
+    for name in ("getty@tty1", "serial-getty@"):
+        unordered = unit(UNITS / f"{name}.service")["Unit"]
+        assert not {"After", "BindsTo", "Requires", "Wants"} & set(unordered)
+
+
+def test_a_chat_is_on_a_screen_that_is_there_or_comes_later() -> None:
+    screen = unit(UNITS / "getty@tty1.service")["Unit"]["ConditionPathExists"]
+    rule = (BOARD / "system/usr/lib/udev/rules.d/90-lucie-screen.rules").read_text()
+    assert screen == "/dev/fb0"
+    assert 'KERNEL=="fb0"' in rule
+    assert 'TAG+="systemd", ENV{SYSTEMD_WANTS}+="getty@tty1.service"' in rule
 
 
 def test_the_screen_goes_on_with_the_last_conversation_and_no_serial_line_takes_it() -> None:

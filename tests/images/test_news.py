@@ -52,5 +52,5 @@ def test_the_chat_looks_where_it_is_told() -> None:
     for console in ("getty@tty1.service.d", "serial-getty@.service.d"):
         conf = (BOARD / "systemd/system" / console / "lucie.conf").read_text()
         assert "--notice /run/lucie-news " in conf
-    assert "\nd /run/lucie-news 0755 root root\n" in (BOARD / "tmpfiles.d/lucie.conf").read_text()
+    assert "\nd /run/lucie-news 0755 root root\n" in (BOARD / "lucie-places.conf").read_text()
     assert "/run/lucie-news/settings" in (BOARD / "lucie-settings").read_text()

@@ -77,13 +77,6 @@ def test_what_is_there_needs_nothing_else_of_ours(laid_out: Path) -> None:
     assert ran.returncode == 0, ran.stderr
 
 
-TO_BE_LEFT_OUT = {
-    "edge.checkpoint_documents", "edge.regular_file", "edge.torch_start", "edge.weights_file",
-}  # fmt: skip
-"""Small, and harmless there: they go into `_NOT_ON_BOARD` with the next change of images/building,
-as each wants its hour of emulated boards."""
-
-
 def test_what_is_there_is_imported_by_something_there(laid_out: Path) -> None:
     """What only those import who build would make a system anew when it changes."""
     there = set(modules(laid_out))
@@ -96,7 +89,7 @@ def test_what_is_there_is_imported_by_something_there(laid_out: Path) -> None:
         if name in there - reached:
             reached.add(name)
             ahead += [*imported(laid_out, name), name.rpartition(".")[0]]
-    assert sorted(there - reached - TO_BE_LEFT_OUT) == []
+    assert sorted(there - reached) == []
 
 
 def modules(folder: Path) -> list[str]:

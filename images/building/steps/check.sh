@@ -69,7 +69,8 @@ stepping() {
 services() {
     for unit in getty.target.wants/getty@tty1.service multi-user.target.wants/lucie-serve.service \
         multi-user.target.wants/lucie-settings.service multi-user.target.wants/lucie-trial.service \
-        sysinit.target.wants/lucie-trial.timer multi-user.target.wants/lucie-take.path data.mount.wants/lucie-grow.service; do
+        sysinit.target.wants/lucie-trial.timer multi-user.target.wants/lucie-take.path \
+        multi-user.target.wants/lucie-grow.service multi-user.target.wants/lucie-places.service; do
         [ -h "$root/etc/systemd/system/$unit" ] || { echo "$unit" && return 1; }
     done
     for unit in ssh systemd-networkd systemd-resolved wpa_supplicant@; do # by lucie.toml
@@ -82,7 +83,8 @@ services() {
             "$root"/usr/lib/modules/*/modules.builtin || { echo "$system" && return 1; }
     done
     [ -s "$root/etc/ssh/sshd_config" ] || { echo sshd_config && return 1; }
-    systemd-analyze --root="$root" --man=no verify lucie-serve.service lucie-settings.service lucie-grow.service \
+    systemd-analyze --root="$root" --man=no verify getty@tty1.service serial-getty@ttyS0.service \
+        lucie-serve.service lucie-places.service lucie-settings.service lucie-grow.service \
         lucie-class.socket lucie-class.service lucie-stick@sda1.service lucie-take.path lucie-take.service \
         lucie-trial.service lucie-trial.timer lucie-update@sda1.service
 }

@@ -44,13 +44,15 @@ ln -sf ../usr/share/zoneinfo/Europe/Paris "$root/etc/localtime"
 mkdir -p "$root/boot/firmware" "$root/data" "$root/var/lib/systemd"
 
 # What else there is starts when lucie.toml asks for it.
-systemctl --root="$root" --quiet enable getty@tty1 lucie-grow lucie-serve lucie-settings lucie-take.path \
+systemctl --root="$root" --quiet enable getty@tty1 lucie-grow lucie-places lucie-serve lucie-settings lucie-take.path \
     lucie-trial.service lucie-trial.timer
 # What nothing here uses, and what the chat would wait for: each is a program to start.
 systemctl --root="$root" --quiet mask tmp.mount dev-hugepages.mount dev-mqueue.mount run-lock.mount \
     sys-fs-fuse-connections.mount sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount \
     proc-sys-fs-binfmt_misc.automount systemd-binfmt.service modprobe@configfs.service \
-    modprobe@fuse.service kmod-static-nodes.service
+    modprobe@fuse.service kmod-static-nodes.service systemd-journal-flush.service \
+    systemd-random-seed.service systemd-remount-fs.service systemd-tmpfiles-setup-dev-early.service \
+    systemd-tmpfiles-setup-dev.service systemd-udev-load-credentials.service
 
 depmod -b "$root" "$version"
 
@@ -128,6 +130,10 @@ depmod -b "$early" "$version"
 find "$early" -exec touch -hd "@$SOURCE_DATE_EPOCH" {} +
 (cd "$early" && find . | LC_ALL=C sort | cpio -oR 0:0 -H newc --reproducible --quiet) \
     | zstd -q19 > "$out/boot/initrd"
+
+# By which settings are looked through before there is a board.
+mkdir "$out/seen"
+(cd "$root" && cp -R --parents etc/group etc/passwd usr/share/keymaps usr/share/zoneinfo "$out/seen")
 
 say pack
 # Nothing is left to do for a first start after an update of /usr.
