@@ -83,8 +83,8 @@ class Card:
         """The card that this board runs from."""
         words = (root / "proc/cmdline").read_text(encoding="utf-8").split()
         told = dict(word.split("=", 1) for word in words if "=" in word)
-        fstab = (root / "etc/fstab").read_text(encoding="utf-8")
-        data = next(line.split()[0] for line in fstab.splitlines() if " /data " in line)
+        mounts = (root / "proc/self/mounts").read_text(encoding="utf-8")
+        data = next(line.split()[0] for line in mounts.splitlines() if " /data " in line)
         disk = (root / "sys/class/block" / Path(data).name).resolve().parent
         partitions = {
             int((found / "partition").read_text()): root / "dev" / found.name

@@ -34,7 +34,7 @@ __all__ = ["SEARCHES", "ended", "gone", "look", "main", "models", "mounted", "ta
 
 _RUN = Path("/run/lucie-stick")
 _BLOCK = Path("/sys/class/block")
-_FSTAB = Path("/etc/fstab")
+_MOUNTS = Path("/proc/self/mounts")
 _DEVICE = re.compile(r"[a-z]+[0-9]*")
 # An ext4 may ask the kernel to panic, and may have a journal that wants to be written.
 _OPTIONS = {"vfat": "", "exfat": "", "ext4": ",noload,errors=continue"}
@@ -319,7 +319,7 @@ def _disk(device: str) -> str:
 
 def _data() -> str:
     """The device of the board's own models."""
-    lines = (line.split() for line in _FSTAB.read_text(encoding="utf-8").splitlines())
+    lines = (line.split() for line in _MOUNTS.read_text(encoding="utf-8").splitlines())
     return next((Path(line[0]).name for line in lines if line[1:2] == ["/data"]), "")
 
 

@@ -28,15 +28,15 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("run/offers", "choice", "data/data/models", "sys/sdb1"):
         (root / name).mkdir(parents=True)
     (root / "environment").write_text("LUCIE_LANG=en\n")
-    (root / "fstab").write_text(
-        "/dev/vda1 /boot/firmware vfat ro 0 0\n/dev/vda4 /data ext4 x 0 2\n"
+    (root / "mounts").write_text(
+        "/dev/vda1 /boot/firmware vfat ro 0 0\n/dev/vda4 /data ext4 rw 0 0\n"
     )
     (root / "data/model").write_text("LUCIE_MODEL=before\n")
     monkeypatch.setenv("LUCIE_LANG", "en")
     monkeypatch.setattr(stick, "_TRIES", 1)
     for module, name, place in (
         (news, "NEWS", "news"), (news, "_ENVIRONMENT", "environment"), (stick, "_RUN", "run"),
-        (stick, "_BLOCK", "sys"), (stick, "_FSTAB", "fstab"), (offers, "OFFERS", "run/offers"),
+        (stick, "_BLOCK", "sys"), (stick, "_MOUNTS", "mounts"), (offers, "OFFERS", "run/offers"),
         (offers, "CHOICE", "choice/offer"), (store, "HOME", "data"),
         (store, "_CHOSEN", "data/model"),
     ):  # fmt: skip
@@ -145,7 +145,7 @@ def test_the_disk_that_the_board_has_started_from_is_no_stick(board: Path, plugg
         (board / f"sys/sda/{part}").mkdir(parents=True)
         (board / f"sys/sda/{part}/partition").touch()
         (board / f"sys/{part}").symlink_to(f"sda/{part}")
-    (board / "fstab").write_text("/dev/sda4 /data ext4 x 0 2\n")
+    (board / "mounts").write_text("/dev/sda4 /data ext4 rw 0 0\n")
     stick.look("sda1")
     assert told(board, "stick-sda1") == ""
 

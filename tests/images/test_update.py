@@ -7,11 +7,12 @@ import json
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from images.errors import ImageError
-from images.onboard import boot_partition, slots, update
+from images.onboard import boot_partition, slots, trial, update
 from images.onboard.slots import Card, Slot, Trial
 from images.onboard.trial import judge
 from images.onboard.update import take
@@ -324,13 +325,42 @@ def test_the_card_of_a_board_is_found(tmp_path: Path) -> None:
         (disk / f"mmcblk0p{number}/partition").write_text(f"{number}\n")
         (blocks / f"mmcblk0p{number}").symlink_to(disk / f"mmcblk0p{number}")
     (disk / "queue").mkdir()
-    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/cmdline").write_text("quiet lucie.disk=0011aabb lucie.root=3 panic=10\n")
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc/fstab").write_text(
-        "/dev/mmcblk0p1 /boot/firmware vfat ro 0 0\n/dev/mmcblk0p4 /data ext4 noatime 0 2\n"
+    (tmp_path / "proc/self/mounts").write_text(
+        "/dev/mmcblk0p1 /boot/firmware vfat ro 0 0\n/dev/mmcblk0p4 /data ext4 rw,noatime 0 0\n"
     )
     found = Card.here(tmp_path)
     assert (found.running, found.signature) == (Slot("B"), "0011aabb")
     assert found.partitions[2] == tmp_path / "dev/mmcblk0p2"
     assert found.boot == tmp_path / "boot/firmware"
+
+
+@pytest.mark.parametrize(
+    ("said", "stands"),
+    [
+        (["ActiveState=active NRestarts=0"] * 2, True),
+        (["NRestarts=0 ActiveState=failed NRestarts=0 ActiveState=active"] * 2, True),
+        (["ActiveState=active NRestarts=0", "ActiveState=active NRestarts=1"], False),
+        (["ActiveState=activating NRestarts=3"] * 2, False),
+        ([""] * 2, True),
+    ],
+)
+@pytest.mark.parametrize("screen", [False, True])
+def test_a_chat_stands_on_the_screen_or_on_a_serial_line(
+    said: list[str], stands: bool, screen: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A board of a class has neither, and is to take updates, too."""
+    if screen:
+        (tmp_path / "fb0").touch()
+    answers, asked = iter(said), list[str]()
+
+    def run(command: list[str], **_: object) -> SimpleNamespace:
+        asked.append(command[-1])
+        return SimpleNamespace(stdout=next(answers))
+
+    monkeypatch.setattr(trial, "_SCREEN", tmp_path / "fb0")
+    monkeypatch.setattr(trial.subprocess, "run", run)
+    monkeypatch.setattr(trial.time, "sleep", lambda _: None)
+    assert trial._chat_stands() is stands
+    assert set(asked) == {"getty@tty1.service" if screen else "serial-getty@*.service"}
