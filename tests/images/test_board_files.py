@@ -52,6 +52,26 @@ def test_settings_that_fail_or_hang_do_not_keep_the_chat_and_are_told() -> None:
     assert rest == ""
 
 
+def test_settings_that_come_with_a_card_are_those_that_its_first_start_looks_for(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "boot").mkdir()
+    shutil.copy(BOARD / "boot/lucie.toml", tmp_path / "boot")
+    line = "console=tty1 fsck.repair=yes lucie.disk=0011aabb lucie.root=2 lucie.trial\n"
+    (tmp_path / "cmdline").write_text(line)
+    script = (BOARD / "system/usr/lib/lucie-settings").read_text()
+    looked_for = script[script.index("state() {") : script.index("\ntree=")]
+    looked_for = looked_for.replace("/proc/cmdline", f"{tmp_path}/cmdline")
+    looked_for = looked_for.replace("/boot/firmware", f"{tmp_path}/boot")
+    steps = Path("images/building/steps/disk.sh").read_text().splitlines()
+    [comes] = [line for line in steps if line.startswith("state=")]
+    both = f"{looked_for}\nstate\nin={tmp_path} signature=0011aabb\n{comes}\necho $state"
+    ran = subprocess.run(["sh", "-euc", both], check=True, capture_output=True, text=True)
+    said = ran.stdout.split()
+    assert said[0] == said[1]
+    assert len(said[0]) == 16
+
+
 @pytest.mark.skipif(shutil.which("systemd-tmpfiles") is None, reason="no systemd here")
 def test_systemd_lays_what_is_told_in_two_lines(tmp_path: Path) -> None:
     words = ["systemd-tmpfiles", f"--root={tmp_path}", "--create", "--prefix=/run/lucie-news",
