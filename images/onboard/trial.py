@@ -90,9 +90,9 @@ def _chat_stands() -> bool:
 
 def _chat() -> list[str]:
     unit = "getty@tty1.service" if _SCREEN.exists() else "serial-getty@*.service"
-    return subprocess.run(
-        [*_SHOWN, unit], capture_output=True, text=True, check=False
-    ).stdout.split()
+    asked = subprocess.run([*_SHOWN, unit], capture_output=True, text=True, check=False)
+    # Who does not answer has no chat that stands.
+    return asked.stdout.split() if asked.returncode == 0 else ["unknown"]
 
 
 def _server_answers() -> bool:

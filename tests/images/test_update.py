@@ -344,6 +344,7 @@ def test_the_card_of_a_board_is_found(tmp_path: Path) -> None:
         (["ActiveState=active NRestarts=0", "ActiveState=active NRestarts=1"], False),
         (["ActiveState=activating NRestarts=3"] * 2, False),
         ([""] * 2, True),
+        (["nobody answers"] * 2, False),
     ],
 )
 @pytest.mark.parametrize("screen", [False, True])
@@ -357,7 +358,8 @@ def test_a_chat_stands_on_the_screen_or_on_a_serial_line(
 
     def run(command: list[str], **_: object) -> SimpleNamespace:
         asked.append(command[-1])
-        return SimpleNamespace(stdout=next(answers))
+        said = next(answers)
+        return SimpleNamespace(stdout=said, returncode=int(said == "nobody answers"))
 
     monkeypatch.setattr(trial, "_SCREEN", tmp_path / "fb0")
     monkeypatch.setattr(trial.subprocess, "run", run)
