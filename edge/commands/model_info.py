@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edge.catalog import Entry, catalog
-from edge.header import read_model
+from edge.device import detect
+from edge.errors import MemoryRefusedError
+from edge.header import Header, read_model
 from edge.messages import language, text
+from edge.plan import plan
 from edge.quantity import count_text, size_text
 
 if TYPE_CHECKING:
@@ -48,6 +51,9 @@ def _declared(entry: Entry) -> dict[str, Any]:
         "format": "GGUF",
         "parameters": entry.parameters,
         "context": entry.context,
+        "memory": entry.memory,
+        "memory_context": None,
+        "too_large": None,
         "licence": entry.licence,
         "languages": list(entry.languages),
         "provenance": "declared",
@@ -70,6 +76,9 @@ def _found(model: Model, entry: Entry | None) -> dict[str, Any]:
         "format": None,
         "parameters": None,
         "context": None,
+        "memory": None,
+        "memory_context": None,
+        "too_large": None,
         "licence": None,
         "languages": [],
         "provenance": "unknown",
@@ -85,6 +94,7 @@ def _found(model: Model, entry: Entry | None) -> dict[str, Any]:
             "format": f"{header.format} {header.file_type}, {header.architecture}",
             "parameters": header.n_params,
             "context": header.n_ctx_train,
+            **_memory(header),
         }
     if manifest is not None:
         source = manifest.recipe.get("source")
@@ -102,6 +112,25 @@ def _found(model: Model, entry: Entry | None) -> dict[str, Any]:
     return facts
 
 
+def _memory(header: Header) -> dict[str, Any]:
+    """Bytes at the peak as it would be loaded on this device, or why it would not."""
+    try:
+        made = plan(header, detect())
+    except MemoryRefusedError as error:
+        return {"too_large": str(error)}
+    return {"memory": made.needed.total, "memory_context": made.options.n_ctx}
+
+
+def _memory_line(facts: dict[str, Any]) -> str | None:
+    if facts["memory"] is None:
+        reason: str | None = facts["too_large"]
+        return reason
+    size = size_text(facts["memory"])
+    if facts["memory_context"] is None:
+        return _say("memory-least", size=size)
+    return _say("memory-here", size=size, count=count_text(facts["memory_context"]))
+
+
 def describe(facts: dict[str, Any]) -> str:
     """The facts for a person, one to a line."""
     unknown = _say("unknown")
@@ -113,10 +142,11 @@ def describe(facts: dict[str, Any]) -> str:
         ("format", facts["format"]),
         ("parameters", count["parameters"]),
         ("context", _say("tokens", count=count["context"])),
+        ("memory", _memory_line(facts)),
         ("licence", facts["licence"] or unknown),
         ("languages", ", ".join(facts["languages"]) or unknown),
         ("source", "\n".join(facts["sources"]) or None),
-        ("sha256", facts["sha256"] or _say("hash-at-download")),
+        ("sha256", facts["sha256"] or (None if facts["here"] else _say("hash-at-download"))),
         ("data", "\n".join(map(_data_line, facts["data"])) or unknown),
         ("provenance", _say(f"provenance-{facts['provenance']}")),
         ("notes", facts["notes"]),

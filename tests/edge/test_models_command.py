@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from click.testing import CliRunner
 
 from edge.bundle import Bundle
 from edge.commands.models import models
-from edge.errors import StoreError, UnknownModelError
+from edge.device import detect
+from edge.errors import MemoryRefusedError, StoreError, UnknownModelError
+from edge.header import read_model
 from edge.manifest import DataSource, Manifest
+from edge.plan import plan
 from edge.store import DEFAULT_MODEL, Store
 from tests.edge.gguf_files import STRING, tiny
 from tests.edge.hub_server import Hub, serving
@@ -158,6 +162,26 @@ def test_info_says_openly_what_is_not_known(invoke: Callable[..., Any], gguf: Pa
         assert "unknown: it came from elsewhere" in invoke("info", name).stdout
         facts = json.loads(invoke("info", name, "--json").stdout)
         assert (facts["licence"], facts["data"], facts["provenance"]) == (None, [], "unknown")
+
+
+def test_info_says_what_memory_a_model_takes(
+    invoke: Callable[..., Any], gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is planned for, which tests of the engine hold against its real peak."""
+    board = detect()
+    made = plan(read_model(gguf), board)
+    shown = invoke("info", str(gguf)).stdout
+    size = f"{made.needed.total / 1e6:,.0f} MB"
+    assert f"Memory        {size} here, with a context of {made.options.n_ctx:,} tokens" in shown
+    assert "SHA-256" not in shown, "nobody will record one"
+    facts = json.loads(invoke("info", str(gguf), "--json").stdout)
+    assert (facts["memory"], facts["memory_context"]) == (made.needed.total, made.options.n_ctx)
+    small = replace(board, memory=replace(board.memory, total=1 << 20, available=1 << 20))
+    monkeypatch.setattr("edge.commands.model_info.detect", lambda: small)
+    with pytest.raises(MemoryRefusedError) as refused:
+        plan(read_model(gguf), small)
+    assert str(refused.value) in invoke("info", str(gguf)).stdout
+    assert "at least 4.6 GB" in invoke("info", "lucie-7b-instruct-v1.1").stdout
 
 
 def test_info_knows_models_that_are_not_here(invoke: Callable[..., Any]) -> None:
