@@ -16,7 +16,6 @@ report of all become the bundle that was asked for.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +34,7 @@ from distill.training import distil
 from edge.bundle import Bundle
 from edge.checkpoint import Checkpoint
 from edge.llama_config import LlamaConfig
-from edge.workshop import check_free, held
+from edge.workshop import check_free
 from pretrain.difference import difference
 from pretrain.recipe import Recipe
 from pretrain.run import Run, Stage, Told, train
@@ -73,12 +72,7 @@ def shrink(
     """
     check_free(out)
     shapes = _shapes(recipe)
-    with ExitStack() as stack:
-        stack.enter_context(run.made(out))
-        try:
-            stack.enter_context(held(run.folder))
-        except BlockingIOError as error:
-            raise DistillError("shrink.busy", path=str(run.folder)) from error
+    with run.held(out, DistillError("shrink.busy", path=str(run.folder))):
         _begin(recipe, run)
         _check(recipe, shapes, run, stage)
         work = _Work(recipe, run.folder, stage, told, stopping)

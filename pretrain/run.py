@@ -111,16 +111,27 @@ class Run:
             raise unwritten(self.folder, error) from error
 
     @contextmanager
-    def made(self, out: Path) -> Iterator[None]:
-        """`make`, while the block lasts; what is refused before it begins leaves no folder."""
+    def held(self, out: Path, busy: LucieError) -> Iterator[None]:
+        """`make`, and be the only one in it; what is refused before it begins leaves no folder.
+
+        Args:
+            out: the bundle.
+            busy: raised where somebody else is at work in it.
+        """
         new = not self.folder.exists()
         self.make(out)
-        try:
-            yield
-        except LucieError:
-            if new and self._untouched:
-                shutil.rmtree(self.folder)
-            raise
+        with ExitStack() as stack:
+            try:
+                # Before it is written to: somebody else may be training in it.
+                stack.enter_context(held(self.folder))
+            except BlockingIOError as error:
+                raise busy from error
+            try:
+                yield
+            except LucieError:
+                if new and self._untouched:
+                    shutil.rmtree(self.folder)
+                raise
 
     @property
     def _untouched(self) -> bool:
@@ -136,14 +147,8 @@ class Run:
             PretrainUsageError: it is in the bundle.
             PretrainError: somebody else is at work in it, or it holds something else.
         """
-        with ExitStack() as stack:
-            draft = stack.enter_context(workshop(out))
-            stack.enter_context(self.made(out))
-            try:
-                # Before it is written to: somebody else may be training in it.
-                stack.enter_context(held(self.folder))
-            except BlockingIOError as error:
-                raise PretrainError("train.busy", path=str(self.folder)) from error
+        busy = PretrainError("train.busy", path=str(self.folder))
+        with workshop(out) as draft, self.held(out, busy):
             self.begin(recipe)
             yield draft
 

@@ -24,6 +24,7 @@ from edge.conversation import PlainMessage, read_messages
 from edge.errors import UsageError
 from edge.fault import fault_text
 from edge.manifest import DataSource, Text
+from edge.messages import text
 from edge.text import one_line
 
 __all__ = ["Prompt", "identity", "languages", "read_prompts", "sources"]
@@ -95,13 +96,17 @@ def _prompts(path: Path) -> Iterator[Prompt]:
     for number, line in _lines(path):
         try:
             row = _Row.model_validate_json(line)
-            messages = read_messages(row.asked())
+            if not (asked := row.asked()):
+                raise _wrong(path, number, say("chat.no-question"))
+            messages = read_messages(asked)
         except ValidationError as error:
             raise _wrong(path, number, fault_text(error)) from None
         except UsageError as error:
             raise _wrong(path, number, error) from error
         if not messages[-1]["content"].strip():
             raise _wrong(path, number, say("chat.empty"))
+        if any("\0" in message["content"] for message in messages):
+            raise _wrong(path, number, text("fault.nul"))
         yield Prompt(messages, path, number, row.language, row.licence, row.source)
 
 

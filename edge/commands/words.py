@@ -45,7 +45,8 @@ class CommandWords:
         return {
             "help": self.say(f"{command}-help", **facts),
             "short_help": self.say(f"{command}-short"),
-            "epilog": self.say(f"{command}-example"),
+            # As it is: a command that is broken where a line ends cannot be copied.
+            "epilog": f"\b\n{self.say(f'{command}-example')}",
             "context_settings": HELP,
         }
 
