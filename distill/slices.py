@@ -84,9 +84,8 @@ def _faults(teacher: LlamaConfig, student: LlamaConfig) -> Iterator[Reason]:
     for name in DIMENSIONS:
         has, asked = getattr(teacher, name), getattr(student, name)
         if asked > has:
-            yield Reason(
-                "larger", {"field": f"{_ASKED[name]} ({name})", "teacher": has, "student": asked}
-            )
+            facts = {"asked": _ASKED[name], "field": name, "teacher": has, "student": asked}
+            yield Reason("larger", facts)
     query, key = student.num_attention_heads, student.num_key_value_heads
     most = teacher.num_attention_heads // teacher.num_key_value_heads
     if query % key or query // key > most:

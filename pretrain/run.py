@@ -124,13 +124,13 @@ class Run:
             try:
                 # Before it is written to: somebody else may be training in it.
                 stack.enter_context(held(self.folder))
-            except BlockingIOError as error:
+            except (BlockingIOError, FileNotFoundError) as error:
                 raise busy from error
             try:
                 yield
             except LucieError:
                 if new and self._untouched:
-                    shutil.rmtree(self.folder)
+                    shutil.rmtree(self.folder, ignore_errors=True)
                 raise
 
     @property

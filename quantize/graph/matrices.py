@@ -105,7 +105,8 @@ class Blocks:
 
     bits: int
 
-    def _keep(self, net: Network, matrix: Matrix) -> tuple[str, str]:
+    def _keep(self, net: Network, matrix: Matrix) -> tuple[str, str, str]:
+        """Names of blocks, of their scales, and of the same bytes row by row."""
         size = BLOCK * self.bits // 8
         n = matrix.columns // BLOCK
         suffix = f"_Q{self.bits}"
@@ -119,11 +120,11 @@ class Blocks:
             return to_blocks(matrix.read("F32"), bits, matrix.importance, known)
 
         net.keep(Weight((flat, scales), make, alias=blocks))
-        return blocks.name, scales.name
+        return blocks.name, scales.name, flat.name
 
     def multiply(self, net: Network, x: str, matrix: Matrix) -> str:
         """MatMulNBits."""
-        weight, scales = self._keep(net, matrix)
+        weight, scales, _ = self._keep(net, matrix)
         return net.op(
             "MatMulNBits",
             [x, weight, scales],
@@ -144,9 +145,9 @@ class Blocks:
         """
         if self.bits != _BYTE:
             raise NotImplementedError("a byte holds two weights")
-        _, scales = self._keep(net, matrix)
+        _, scales, rows = self._keep(net, matrix)
         at = f"/{matrix.name}"
-        levels = net.op("Gather", [f"{matrix.name}.rows_Q8", ids], f"{at}/Gather")
+        levels = net.op("Gather", [rows, ids], f"{at}/Gather")
         steps = net.op("Gather", [scales, ids], f"{at}/scales/Gather")
         last = net.constant(f"{matrix.name}.last_axis", np.array([-1], np.int64))
         in_blocks = net.constant(f"{matrix.name}.in_blocks", np.array([0, 0, -1, BLOCK], np.int64))

@@ -88,6 +88,18 @@ def test_a_shape_of_ones_own_must_be_a_slice(lucie: Callable[..., Result]) -> No
         lucie("lucie-7b", "1b", "--layers", 33)
 
 
+def test_a_machine_is_told_as_data_why_a_shape_is_no_slice(
+    lucie: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = lucie("lucie-7b", "1b", "--json").stdout
+    faults = [each["not_a_slice"] for each in json.loads(said)["students"]]
+    (fault,) = filter(None, faults)  # Luciole-1B, with heads of its own
+    assert fault["code"] == "head-size"
+    assert fault["facts"] == {"field": "head_dim", "teacher": 128, "student": 64}
+    monkeypatch.setenv("LUCIE_LANG", "fr")
+    assert lucie("lucie-7b", "1b", "--json").stdout == said
+
+
 def test_a_machine_gets_figures_with_units(lucie: Callable[..., Result]) -> None:
     result = lucie("lucie-7b", "pi5 at 12 tokens/s with 2k context in 2 GB", "--json")
     assert not result.stderr

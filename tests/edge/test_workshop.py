@@ -1,0 +1,36 @@
+"""Who is at work in a folder."""
+
+from __future__ import annotations
+
+import fcntl
+from pathlib import Path
+
+import pytest
+
+from edge.workshop import held
+
+
+def test_a_second_one_is_told(tmp_path: Path) -> None:
+    with held(tmp_path), pytest.raises(BlockingIOError), held(tmp_path):
+        pass
+    with held(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["removed", "made anew"])
+def test_a_folder_that_goes_while_one_waits_is_not_worked_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    lock = fcntl.flock
+
+    def late(fd: int, how: int) -> None:
+        folder.rename(tmp_path / "old")
+        if again:
+            folder.mkdir()
+        lock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(BlockingIOError), held(folder):
+        pass
