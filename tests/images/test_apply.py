@@ -266,7 +266,7 @@ def test_the_file_is_named_in_which_passwords_stay(
     unwritable(monkeypatch, stuck)
     lines = [line for line in told(tmp_path).splitlines() if "les mots de passe y restent" in line]
     assert [line.partition(" ")[0] for line in lines] == named
-    assert all("Read-only file system" in line for line in lines)
+    assert all("est en lecture seule" in line for line in lines)
 
 
 def test_from_the_other_file_they_are_taken_all_the_same(boot: Path, tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_a_password_that_was_made_up_and_cannot_be_kept_is_told(
     unwritable(monkeypatch, "passwords.json")
     lines = told(tmp_path).splitlines()
     assert any(
-        "n’ont pas pu être gardés sur la carte (Read-only file system)" in line for line in lines
+        "gardés sur la carte (le système de fichiers est en lecture seule)" in line for line in lines
     )
     assert not any("y restent" in line for line in lines), "none is in it"
 
