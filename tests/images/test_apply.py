@@ -284,9 +284,8 @@ def test_a_password_that_was_made_up_and_cannot_be_kept_is_told(
     (boot / "lucie.toml").write_text("[class]\nenabled = true\n")
     unwritable(monkeypatch, "passwords.json")
     lines = told(tmp_path).splitlines()
-    assert any(
-        "gardés sur la carte (le système de fichiers est en lecture seule)" in line for line in lines
-    )
+    reason = "(le système de fichiers est en lecture seule)"
+    assert any(f"n’ont pas pu être gardés sur la carte {reason}" in line for line in lines)
     assert not any("y restent" in line for line in lines), "none is in it"
 
 
