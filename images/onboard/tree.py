@@ -63,5 +63,6 @@ class Tree:
             if isinstance(entry, Link):
                 place.symlink_to(entry.target)
             else:
-                place.touch(entry.mode)
+                place.touch(0o600)
                 place.write_text(entry.text, encoding="utf-8")
+                place.chmod(entry.mode)

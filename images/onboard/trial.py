@@ -9,11 +9,12 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
 
 from edge import streams
 from images.onboard.boot_partition import writable
 from images.onboard.news import say, tell
+from images.onboard.screen import has_screen
 from images.onboard.slots import Card, Trial
 from images.onboard.update_record import Record, Records, day
 
@@ -23,8 +24,8 @@ _EVERY_S = 5
 _ASKED = ("/usr/bin/lucie", "run", "--server", "unix:/run/lucie/serve.sock", "--max-tokens", "1")
 _STANDS_S = 20
 _NO_MORE_LIMIT = ("systemctl", "stop", "lucie-trial.timer")
-_SHOWN = ("systemctl", "show", "-p", "ActiveState,NRestarts")
-_SCREEN = Path("/dev/fb0")
+_SHOWN = ("systemctl", "show", "-p", "Id,ActiveState,NRestarts")
+_ON_SCREEN, _ON_SERIAL = "getty@tty1.service", "serial-getty@*.service"
 
 
 def main(_arguments: Sequence[str]) -> int:
@@ -33,7 +34,9 @@ def main(_arguments: Sequence[str]) -> int:
     if (trial := card.trial) is None:
         return 0
     try:
-        outcome, record = judge(card, trial, records, _wait)
+        laid = records.last_laid
+        wait = partial(_wait, screen=laid is not None and laid.screen)
+        outcome, record = judge(card, trial, records, wait)
     except OSError as error:
         streams.tell(str(error))
         return 0 if trial.before == card.running else 1
@@ -75,24 +78,28 @@ def judge(
         return "unfinished", records.last_laid
 
 
-def _wait() -> None:
-    while not (_chat_stands() and _server_answers()):
+def _wait(*, screen: bool) -> None:
+    while not (_chat_stands(screen=screen) and _server_answers()):
         time.sleep(_EVERY_S)
 
 
-def _chat_stands() -> bool:
-    """Whether it is on the screen, or on a serial line, and is not started again and again."""
-    before = _chat()
+def _chat_stands(*, screen: bool) -> bool:
+    """Whether it is where people read it, and is not started again and again.
+
+    Args:
+        screen: whether the board had one when the update was laid: it may lack the driver.
+    """
+    before = _chat(screen)
     time.sleep(_STANDS_S)
-    # A board of a class may have neither.
-    return before == _chat() and (not before or "ActiveState=active" in before)
+    # A board of a class may have neither screen nor serial line.
+    return before == _chat(screen) and ("ActiveState=active" in before or before == [_ON_SERIAL])
 
 
-def _chat() -> list[str]:
-    unit = "getty@tty1.service" if _SCREEN.exists() else "serial-getty@*.service"
+def _chat(screen: bool) -> list[str]:
+    unit = _ON_SCREEN if has_screen(before=screen) else _ON_SERIAL
     asked = subprocess.run([*_SHOWN, unit], capture_output=True, text=True, check=False)
     # Who does not answer has no chat that stands.
-    return asked.stdout.split() if asked.returncode == 0 else ["unknown"]
+    return [unit, *(asked.stdout.split() if asked.returncode == 0 else ["unknown"])]
 
 
 def _server_answers() -> bool:

@@ -24,6 +24,7 @@ from images.errors import ImageError
 from images.onboard.boot_partition import writable
 from images.onboard.bundles import names
 from images.onboard.news import say, tell
+from images.onboard.screen import has_screen
 from images.onboard.slots import Card
 from images.onboard.stick import mounted
 from images.onboard.update_file import (
@@ -120,7 +121,7 @@ def take(
     """
     with records.held(), opened(file, signers) as update:
         _must_follow(update.manifest, card, records)
-        record = Record.of(update.manifest)
+        record = Record.of(update.manifest, screen=has_screen())
         reading(record, sum(each.size for each in update.manifest.files.values()))
         if card.trial is not None:  # one that was laid and never started
             with writable(card.boot):

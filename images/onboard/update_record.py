@@ -28,14 +28,16 @@ class Record(BaseModel):
     """SHA-256 of its system."""
     version: str
     made: AwareDatetime
+    screen: bool = False
+    """Whether the board had one when it was laid."""
     returned: bool = False
     """It did not come as far as the chat, and the one before runs again."""
 
     @classmethod
-    def of(cls, manifest: Manifest) -> Self:
+    def of(cls, manifest: Manifest, *, screen: bool = False) -> Self:
         """What is remembered of an update."""
         root = manifest.files[SYSTEM].sha256
-        return cls(root=root, version=manifest.version, made=manifest.made)
+        return cls(root=root, version=manifest.version, made=manifest.made, screen=screen)
 
 
 class _Known(BaseModel):

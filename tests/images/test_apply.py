@@ -292,6 +292,18 @@ def test_a_password_that_was_made_up_and_cannot_be_kept_is_told(
 # --- how it is laid out
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_modes_do_not_depend_on_who_writes_it(board: Path, tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        made(board, **CLASS).write(tmp_path / "draft")
+    finally:
+        os.umask(before)
+    conf = tmp_path / "draft/etc/wpa_supplicant/wpa_supplicant-wlan0.conf"
+    assert conf.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "draft/run/lucie-settings/units").stat().st_mode & 0o777 == 0o644
+
+
 def test_it_is_laid_over_the_root_file_system(board: Path, tmp_path: Path) -> None:
     """As `lucie-settings` does it, by the line that is in it."""
     script = Path("images/board/system/usr/lib/lucie-settings").read_text()

@@ -13,6 +13,7 @@ import pytest
 
 from images.errors import ImageError
 from images.onboard import boot_partition, slots, trial, update
+from images.onboard.screen import has_screen
 from images.onboard.slots import Card, Slot, Trial
 from images.onboard.trial import judge
 from images.onboard.update import take
@@ -336,28 +337,47 @@ def test_the_card_of_a_board_is_found(tmp_path: Path) -> None:
     assert found.boot == tmp_path / "boot/firmware"
 
 
+SCREEN, SERIAL = "getty@tty1.service", "serial-getty@*.service"
+
+
 @pytest.mark.parametrize(
-    ("said", "stands"),
+    ("said", "on_screen", "on_serial"),
     [
-        (["ActiveState=active NRestarts=0"] * 2, True),
-        (["NRestarts=0 ActiveState=failed NRestarts=0 ActiveState=active"] * 2, True),
-        (["ActiveState=active NRestarts=0", "ActiveState=active NRestarts=1"], False),
-        (["ActiveState=activating NRestarts=3"] * 2, False),
-        ([""] * 2, True),
-        ([None] * 2, False),
+        (["ActiveState=active NRestarts=0"] * 2, True, True),
+        (["NRestarts=0 ActiveState=failed NRestarts=0 ActiveState=active"] * 2, True, True),
+        (["ActiveState=active NRestarts=0", "ActiveState=active NRestarts=1"], False, False),
+        (["ActiveState=activating NRestarts=3"] * 2, False, False),
+        ([""] * 2, False, True),
+        ([None] * 2, False, False),
     ],
 )
 @pytest.mark.parametrize("screen", [False, True])
 def test_a_chat_stands_on_the_screen_or_on_a_serial_line(
     said: list[str | None],
-    stands: bool,
+    on_screen: bool,
+    on_serial: bool,
     screen: bool,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A board of a class has neither, and is to take updates, too."""
-    if screen:
-        (tmp_path / "fb0").touch()
+    asked = systemd(said, monkeypatch)
+    monkeypatch.setattr(trial, "has_screen", lambda *, before: screen)
+    assert trial._chat_stands(screen=screen) is (on_screen if screen else on_serial)
+    assert asked == [SCREEN if screen else SERIAL] * 2
+
+
+def test_a_screen_that_comes_meanwhile_is_judged_from_then_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = systemd(["Id=x ActiveState=active NRestarts=0"] * 2, monkeypatch)
+    screens = iter([False, True])
+    monkeypatch.setattr(trial, "has_screen", lambda *, before: next(screens))
+    assert not trial._chat_stands(screen=False)
+    assert asked == [SERIAL, SCREEN]
+
+
+def systemd(said: list[str | None], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Of which units it is asked; answers in order, None: it does not."""
     answers, asked = iter(said), list[str]()
 
     def run(command: list[str], **_: object) -> SimpleNamespace:
@@ -365,8 +385,30 @@ def test_a_chat_stands_on_the_screen_or_on_a_serial_line(
         said = next(answers)
         return SimpleNamespace(stdout=said or "", returncode=int(said is None))
 
-    monkeypatch.setattr(trial, "_SCREEN", tmp_path / "fb0")
     monkeypatch.setattr(trial.subprocess, "run", run)
     monkeypatch.setattr(trial.time, "sleep", lambda _: None)
-    assert trial._chat_stands() is stands
-    assert set(asked) == {"getty@tty1.service" if screen else "serial-getty@*.service"}
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("statuses", "framebuffer", "before", "there"),
+    [
+        (["connected"], False, False, True),  # and its framebuffer is missing
+        (["disconnected", "connected"], True, False, True),
+        (["disconnected", "unknown"], True, True, False),  # the projector was taken away
+        ([], True, False, True),
+        ([], False, False, False),
+        ([], False, True, True),  # an update that has lost the driver
+    ],
+)
+def test_a_board_has_the_screen_that_its_driver_tells_of(
+    tmp_path: Path, statuses: list[str], framebuffer: bool, before: bool, there: bool
+) -> None:
+    for n, status in enumerate(statuses):
+        socket = tmp_path / f"sys/class/drm/card0-HDMI-A-{n}"
+        socket.mkdir(parents=True)
+        (socket / "status").write_text(f"{status}\n")
+    if framebuffer:
+        (tmp_path / "dev").mkdir()
+        (tmp_path / "dev/fb0").touch()
+    assert has_screen(tmp_path, before=before) is there

@@ -100,6 +100,11 @@ secrets() {
     [ ! -s "$root/etc/machine-id" ] || { echo machine-id && return 1; }
     find "$root/etc/ssh" "$root/root" "$root/home" -name 'ssh_host_*' -o -name authorized_keys | grep . && return 1
     grep -E '^ *(password|ssid|authorized_keys)' "$work/boot/lucie.toml" && return 1
+    # What its first start lays out knows no more than lucie.toml.
+    sh "$(dirname "$0")/rdump.sh" "$work/4" /settings "$work" || return
+    [ "$(ls "$work/settings" | grep -c '^tree-')" = "$(ls "$work/settings" | wc -l)" ] \
+        || { echo /settings && return 1; }
+    find "$work/settings" -path '*credentials*' -o -path '*wpa_supplicant*' -o -path '*sysusers*' | grep . && return 1
     return 0
 }
 

@@ -23,7 +23,7 @@ cp -R --no-preserve=ownership "$in/data/." "$work/data"
 state=$({ printf 'lucie.disk=%s\nlucie.root=2\n' "$signature" && cat "$in/boot/lucie.toml"; } | sha256sum | cut -c1-16)
 mkdir -m 700 "$work/data/settings"
 cp -R --no-preserve=ownership "$in/tree" "$work/data/settings/tree-$state"
-chmod -R go=u-w "$work/data/settings/tree-$state"
+find "$work/data/settings/tree-$state" -type d -exec chmod 755 {} +
 sh /steps/data.sh "$work/data" "$signature" "$work/data.ext4"
 data=$(mebibytes "$work/data.ext4")
 
