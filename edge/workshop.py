@@ -1,4 +1,4 @@
-"""Where a bundle is made: a hidden folder beside its place, on the same disk."""
+"""Where what takes long is made: a hidden folder beside its place, on the same disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edge.bundle import DRAFT_PREFIX
 from edge.errors import StoreError, UsageError
 from edge.store import NAME
 
-__all__ = ["check_free", "held", "link_or_copy", "software", "workshop"]
+__all__ = ["check_free", "draft_folder", "held", "link_or_copy", "software", "workshop"]
 
 
 def check_free(out: Path) -> None:
@@ -42,21 +42,33 @@ def workshop(out: Path) -> Iterator[Path]:
         StoreError: there is an `out` already; the disk is full, or takes nothing.
     """
     check_free(out)
-    folder: Path | None = None
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f"{DRAFT_PREFIX}{out.name}-"
-        _sweep(out.parent, prefix)
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=out.parent))
-        with held(folder):
+        with draft_folder(out) as folder:
             yield folder
     except OSError as error:
         code = "workshop.full" if error.errno == errno.ENOSPC else "workshop.unwritable"
         reason = error.strerror or str(error)
         raise StoreError(code, path=str(out.parent), reason=reason) from error
+
+
+@contextmanager
+def draft_folder(out: Path) -> Iterator[Path]:
+    """A hidden folder beside `out`, which is removed at the end, whatever happens.
+
+    What a killed process has left of making the same goes, too.
+
+    Raises:
+        OSError: the disk is full, or takes nothing.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f"{DRAFT_PREFIX}{out.name}-"
+    _sweep(out.parent, prefix)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=out.parent))
+    try:
+        with held(folder):
+            yield folder
     finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -85,7 +97,7 @@ def _is_at(path: Path, fd: int) -> bool:
 
 
 def _sweep(parent: Path, prefix: str) -> None:
-    """Clear what a killed process has left of making the same bundle."""
+    """Clear what a killed process has left of making the same."""
     for left in parent.iterdir():
         if left.name.startswith(prefix) and left.is_dir() and not left.is_symlink():
             with suppress(OSError), held(left):

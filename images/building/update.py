@@ -14,6 +14,7 @@ from typing import IO
 
 from edge import __version__
 from edge.manifest import MANIFEST, File
+from edge.workshop import draft_folder
 from images.building.debian import tools
 from images.errors import ImageError
 from images.onboard.slots import without_a_cards_own
@@ -90,10 +91,8 @@ def make_update(
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".lucie-update-", dir=out.parent) as folder:
-            draft = _draft(image, key, made, Path(folder), log, say)
-            draft.rename(out)
+        with draft_folder(out) as folder:
+            _draft(image, key, made, folder, log, say).rename(out)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ImageError("update.unwritable", path=str(out), reason=reason) from error

@@ -200,6 +200,14 @@ def test_what_is_no_image_is_told_and_nothing_is_left(tmp_path: Path, key: Path)
     assert not out.exists()
 
 
+def test_what_a_killed_one_has_left_goes(tmp_path: Path, key: Path) -> None:
+    left = tmp_path / ".tmp-u-killed"
+    left.mkdir()
+    (left / "card.img").touch()
+    refused(tmp_path / "none.img", "--key", key, "-o", tmp_path / "u")
+    assert not left.exists()
+
+
 def test_each_time_the_log_is_begun_anew(tmp_path: Path, home: Path, key: Path) -> None:
     log = home / "cache/images/update.log"
     log.parent.mkdir(parents=True)
