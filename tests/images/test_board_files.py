@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import configparser
+import re
+import shlex
 import shutil
 import struct
 import subprocess
@@ -52,6 +54,24 @@ def test_settings_that_fail_or_hang_do_not_keep_the_chat_and_are_told() -> None:
     assert rest == ""
 
 
+@pytest.mark.parametrize(
+    ("result", "chosen", "loaded"),
+    [("success", "us", ""), ("exit-code", "us", "-q us\n"), ("timeout", "", "-q {}\n")],
+)
+def test_settings_that_are_given_up_leave_the_keyboard_that_was_asked_for(
+    result: str, chosen: str, loaded: str, tmp_path: Path
+) -> None:
+    text = (UNITS / "lucie-settings.service").read_text().replace("\\\n", "")
+    [line] = [line for line in text.splitlines() if line.startswith("ExecStopPost=-")]
+    (tmp_path / "keymap").write_text(f"{chosen}\n" if chosen else "")
+    (tmp_path / "loadkeys").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "loadkeys").chmod(0o755)
+    line = line.removeprefix("ExecStopPost=-").replace("/run/lucie-settings", str(tmp_path))
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SERVICE_RESULT": result}
+    ran = subprocess.run(shlex.split(line), env=env, check=True, capture_output=True, text=True)
+    assert ran.stdout == loaded.format("/usr/share/keymaps/fr.map.gz")
+
+
 def test_settings_that_come_with_a_card_are_those_that_its_first_start_looks_for(
     tmp_path: Path,
 ) -> None:
@@ -82,9 +102,8 @@ def test_systemd_lays_what_is_told_in_two_lines(tmp_path: Path) -> None:
 
 def test_a_damaged_card_starts_with_what_is_left_or_says_what_is_not() -> None:
     """The first partition may be missing; the last is repaired without asking anybody."""
-    lines = (BOARD / "init").read_text().splitlines()
-    left = [line.split('"')[1].split() for line in lines if line.endswith(">> /root/etc/fstab")]
-    boot, data = left
+    lines = re.findall(r'echo "(.+)" >> /root/etc/fstab', (BOARD / "init").read_text())
+    boot, data = (line.split() for line in lines)
     assert boot[1:3] == ["/boot/firmware", "vfat"]
     assert "nofail" in boot[3].split(",")
     assert data[1:3] == ["/data", "ext4"]

@@ -391,21 +391,25 @@ def systemd(said: list[str | None], monkeypatch: pytest.MonkeyPatch) -> list[str
 
 
 @pytest.mark.parametrize(
-    ("statuses", "framebuffer", "before", "there"),
+    ("sockets", "framebuffer", "before", "there"),
     [
-        (["connected"], False, False, True),  # and its framebuffer is missing
-        (["disconnected", "connected"], True, False, True),
-        (["disconnected", "unknown"], True, True, False),  # the projector was taken away
-        ([], True, False, True),
-        ([], False, False, False),
-        ([], False, True, True),  # an update that has lost the driver
+        ({"HDMI-A-1": "connected"}, False, False, True),  # and its framebuffer is missing
+        ({"HDMI-A-1": "disconnected", "HDMI-A-2": "connected"}, True, False, True),
+        ({"HDMI-A-1": "disconnected"}, True, True, False),  # the projector was taken away
+        ({"HDMI-A-1": "disconnected", "Writeback-1": "unknown"}, True, True, False),
+        ({"HDMI-A-1": "disconnected", "Writeback-1": "connected"}, True, True, False),
+        ({"HDMI-A-1": "disconnected", "Composite-1": "unknown"}, True, False, True),  # a television
+        ({"HDMI-A-1": "disconnected", "Composite-1": "unknown"}, False, False, False),
+        ({}, True, False, True),
+        ({}, False, False, False),
+        ({}, False, True, True),  # an update that has lost the driver
     ],
 )
 def test_a_board_has_the_screen_that_its_driver_tells_of(
-    tmp_path: Path, statuses: list[str], framebuffer: bool, before: bool, there: bool
+    tmp_path: Path, sockets: dict[str, str], framebuffer: bool, before: bool, there: bool
 ) -> None:
-    for n, status in enumerate(statuses):
-        socket = tmp_path / f"sys/class/drm/card0-HDMI-A-{n}"
+    for name, status in sockets.items():
+        socket = tmp_path / f"sys/class/drm/card0-{name}"
         socket.mkdir(parents=True)
         (socket / "status").write_text(f"{status}\n")
     if framebuffer:

@@ -50,7 +50,7 @@ systemctl --root="$root" --quiet enable getty@tty1 lucie-grow lucie-places lucie
 systemctl --root="$root" --quiet mask tmp.mount dev-hugepages.mount dev-mqueue.mount run-lock.mount \
     sys-fs-fuse-connections.mount sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount \
     proc-sys-fs-binfmt_misc.automount systemd-binfmt.service modprobe@configfs.service \
-    modprobe@fuse.service kmod-static-nodes.service systemd-journal-flush.service \
+    modprobe@drm.service modprobe@fuse.service kmod-static-nodes.service systemd-journal-flush.service \
     systemd-random-seed.service systemd-remount-fs.service systemd-tmpfiles-setup-dev-early.service \
     systemd-tmpfiles-setup-dev.service systemd-udev-load-credentials.service
 
