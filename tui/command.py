@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -61,6 +62,7 @@ def chat(
 
         check_address(server)
 
+    gc.disable()  # what is imported is no garbage: looking for some takes a fifteenth of the start
     from edge.http_client import on_this_machine, shown_address
     from edge.paths import data_dir
     from tui.app import ChatApp
@@ -71,6 +73,9 @@ def chat(
     from tui.offered import Offers
     from tui.signals import leaving_on_signals
     from tui.source import Source
+
+    gc.freeze()
+    gc.enable()
 
     screen = ChatScreen(
         Source(partial(_connector, model, server)),
