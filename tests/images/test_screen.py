@@ -57,7 +57,7 @@ def test_a_french_class_asks_at_the_screen_and_is_answered(seen: Screen) -> None
     # Where an English keyboard has these keys, a French one has other letters.
     seen.press("q", "w", "2", "bracket_left", "e")
     assert "azéê" in seen.until(lambda text: "azé" in text, PATIENCE_S)
-    seen.until(lambda text: "● prêt" in text, PATIENCE_S)
+    seen.until(lambda text: "prêt" in text, PATIENCE_S)
     seen.press("ret")
     answered = seen.until(lambda text: "jetons/s" in text, PATIENCE_S)
     assert "azéê" in answered
