@@ -17,7 +17,7 @@ from edge.bundle import DRAFT_PREFIX
 from edge.errors import StoreError, UsageError
 from edge.store import NAME
 
-__all__ = ["check_free", "draft_folder", "held", "link_or_copy", "software", "workshop"]
+__all__ = ["check_free", "draft_folder", "held", "is_at", "link_or_copy", "software", "workshop"]
 
 
 def check_free(out: Path) -> None:
@@ -72,23 +72,27 @@ def draft_folder(out: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[int]:
-    """Show others that somebody is at work there; `BlockingIOError` if somebody else is.
+def held(folder: Path) -> Iterator[None]:
+    """Show others that somebody is at work there.
 
-    Yields:
-        What it is open as.
+    Raises:
+        BlockingIOError: somebody else is, or was until just now and has removed it.
     """
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    busy = BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), str(folder))
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise busy from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not _is_at(folder, fd):  # whoever held it has removed it
-            raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), str(folder))
-        yield fd
+        if not is_at(folder, fd):
+            raise busy
+        yield
     finally:
         os.close(fd)
 
 
-def _is_at(path: Path, fd: int) -> bool:
+def is_at(path: Path, fd: int) -> bool:
     """Whether what is open still has that name."""
     try:
         return os.path.samestat(path.stat(), os.fstat(fd))

@@ -124,7 +124,7 @@ class Run:
             try:
                 # Before it is written to: somebody else may be training in it.
                 stack.enter_context(held(self.folder))
-            except (BlockingIOError, FileNotFoundError) as error:
+            except BlockingIOError as error:
                 raise busy from error
             try:
                 yield

@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from edge.durable import sync_folder, sync_tree
 from edge.manifest import MANIFEST, DataSource, all_of
 from edge.progress import Progress
 from edge.tokenizer_file import table_rows
-from edge.workshop import workshop
+from edge.workshop import is_at, workshop
 from pretrain.documents import Document, Split, read_documents
 from pretrain.errors import PretrainError
 
@@ -180,16 +179,9 @@ def _locked(path: Path) -> Iterator[None]:
         with path.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             # Who had it before may have removed the file; others wait at the next one then.
-            if _is_at(file.fileno(), path):
+            if is_at(path, file.fileno()):
                 yield
                 return
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _make(

@@ -42,6 +42,7 @@ from distill.teaching.reading import Shard
 from distill.teaching.sampling import draw, likeliest, uniforms
 from distill.teaching.targets import Dense
 from edge.progress import Progress
+from edge.workshop import is_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -214,7 +215,7 @@ def _mine(path: Path) -> Iterator[BinaryIO | None]:
             yield None
             return
         # Between the look for `path` and the lock, another may have finished, or given up.
-        ours = _is(draft, locked)
+        ours = is_at(draft, locked.fileno())
         if path.exists() or not ours:
             if ours:
                 draft.unlink()
@@ -231,14 +232,6 @@ def _mine(path: Path) -> Iterator[BinaryIO | None]:
             with suppress(OSError):
                 draft.unlink()
             raise
-
-
-def _is(path: Path, file: BinaryIO) -> bool:
-    """Whether that is the name of this file still."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
 
 
 def _write(

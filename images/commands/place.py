@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -44,12 +43,9 @@ def _alone(lock: Path, out: Path) -> Iterator[None]:
     """Hold the folder `lock`, and remove it at the end."""
     with ExitStack() as stack:
         try:
-            fd = stack.enter_context(held(lock))
-            ours = os.path.samestat(os.fstat(fd), lock.stat())
-        except (BlockingIOError, FileNotFoundError):
-            ours = False
-        if not ours:  # or it was another's until just now, who has removed it
-            raise ImageError("build.busy", path=str(out))
+            stack.enter_context(held(lock))
+        except BlockingIOError as error:
+            raise ImageError("build.busy", path=str(out)) from error
         try:
             yield
         finally:

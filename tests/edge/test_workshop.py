@@ -34,3 +34,14 @@ def test_a_folder_that_goes_while_one_waits_is_not_worked_in(
     monkeypatch.setattr(fcntl, "flock", late)
     with pytest.raises(BlockingIOError), held(folder):
         pass
+
+
+def test_a_folder_that_is_gone_already_was_anothers(tmp_path: Path) -> None:
+    with pytest.raises(BlockingIOError) as raised, held(tmp_path / "run"):
+        pass
+    assert raised.value.filename == str(tmp_path / "run")
+
+
+def test_what_is_missing_to_the_work_itself_is_told_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), held(tmp_path):
+        (tmp_path / "text").read_bytes()

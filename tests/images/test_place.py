@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from edge.errors import StoreError
-from edge.workshop import held
-from images.commands import place as subject
 from images.commands.place import place
 from images.errors import ImageError
 
@@ -41,23 +37,6 @@ def test_what_a_killed_one_has_left_is_nobodys(tmp_path: Path) -> None:
     with place(tmp_path / "out"):
         pass
     assert list(tmp_path.iterdir()) == []
-
-
-def test_who_holds_what_was_removed_meanwhile_is_not_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another ends just then, and a third begins."""
-
-    @contextmanager
-    def late(lock: Path) -> Iterator[int]:
-        with held(lock) as fd:
-            lock.rmdir()
-            lock.mkdir()
-            yield fd
-
-    monkeypatch.setattr(subject, "held", late)
-    assert taken(tmp_path / "out").code == "build.busy"
-    assert len(list(tmp_path.iterdir())) == 1, "that is the third one's"
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
