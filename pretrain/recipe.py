@@ -1,7 +1,5 @@
 """The recipe of a training: one TOML file, every field of which the command line may set.
 
-    name = "small"
-
     [model]                      # a new model; or `from = "FOLDER"` to go on with one
     hidden_size = 256
     …
@@ -235,12 +233,10 @@ class Recipe(BaseRecipe):
     """A training."""
 
     watching: ClassVar[dict[str, Any]] = {
-        "name": True, "parallel": True, "batch": {"together"}, "recompute": True,
+        "parallel": True, "batch": {"together"}, "recompute": True,
         "save_every_s": True, "evaluate_every": True, "evaluation_tokens": True,
     }  # fmt: skip
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,95}$")] = "model"
-    """What people call it: lower-case letters, digits, `.`, `_`, `-`, the first no sign."""
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     """Chooses the order of the texts and the first weights."""
     model: Model

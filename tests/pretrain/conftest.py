@@ -11,7 +11,6 @@ import pytest
 from tests.quantize import tiny
 
 RECIPE = """
-name = "small"
 seed = 1
 evaluate_every = 4
 evaluation_tokens = 256

@@ -38,7 +38,6 @@ def test_the_command_line_sets_any_field(kitchen: Path) -> None:
         "schedule.kind=wsd",
         "optimizer.betas=[0.8, 0.9]",
         "model.tie_word_embeddings=false",
-        'name="x"',
         'data.mixture=[{path="a", weight=1.0}, {path="b", weight=3.0}]',
     )
     assert (recipe.schedule.steps, recipe.schedule.kind) == (7, "wsd")
@@ -55,7 +54,7 @@ def test_the_command_line_sets_any_field(kitchen: Path) -> None:
         ("schedule.typo=1", "schedule.typo"),
         ("optimizer.betas=[0.9]", "optimizer.betas"),
         ("parallel.data=0", "parallel.data"),
-        ("name=Ä", "name"),
+        ("name=x", "name"),
         ("model.from=x", "from"),
         ('data.mixture=[{path="a", weight=1.0}, {path="b"}]', "weight"),
     ],
@@ -97,8 +96,7 @@ def test_a_field_in_a_list_is_set_by_its_number(kitchen: Path) -> None:
         ("data.mixture=x", "doit être une liste"),
         ("data=5", "data : doit être une table"),
         ("recompute=3", "recompute : doit être true ou false."),
-        ("name=5", "name : doit être un texte"),
-        ("name=Ä", "name : n’est pas écrit comme il le faut."),
+        ("data.separator=5", "data.separator : doit être un texte"),
         ("nix=1", "nix : ce champ n’existe pas."),
         ("batch.sequences=1099511627776", "batch.sequences : doit être ≤ 1\u202f048\u202f576."),
         ("batch.together=1048577", "batch.together : doit être ≤ 1\u202f048\u202f576."),
@@ -224,7 +222,7 @@ def test_what_two_recipes_differ_in_is_named(
 ) -> None:
     recipe = read(kitchen)
     assert difference(recipe, recipe) == ""
-    watched = read(kitchen, "parallel.data=2", "batch.together=8", "name=other", "seed=2")
+    watched = read(kitchen, "parallel.data=2", "batch.together=8", "seed=2")
     assert difference(recipe, watched) == "seed 1 → 2"
     more = read(kitchen, 'data.mixture=[{path="a"}, {path="b"}]')
     place = kitchen / "text.jsonl"

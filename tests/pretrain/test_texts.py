@@ -162,8 +162,8 @@ def test_a_pipeline_wants_a_sequence_for_each_part(own: Path) -> None:
     assert raised.value.code == "train.pipeline-batch"
 
 
-def test_a_training_is_the_same_however_it_is_shared_and_called(own: Path) -> None:
-    alike = ("name=other", "batch.together=4", "parallel.data=2", "recompute=true")
+def test_a_training_is_the_same_however_it_is_shared(own: Path) -> None:
+    alike = ("batch.together=4", "parallel.data=2", "recompute=true")
     assert recipe(own, *alike).sha256() == recipe(own).sha256()
     assert recipe(own, "batch.sequences=4").sha256() != recipe(own).sha256()
 
