@@ -12,6 +12,7 @@ from edge.manifest import MANIFEST, DataSource, Manifest, Parent, Provenance, le
 from edge.progress import Progress
 from edge.workshop import software
 from pretrain.recipe import Recipe
+from pretrain.sources import each_once
 
 __all__ = [
     "BESIDE",
@@ -95,7 +96,7 @@ def publish(
         licence=known.licence if known else None,
         languages=languages or (known.languages if known else ()),
         provenance=provenance(made_of),
-        data=(*(known.data if known else ()), *data),
+        data=each_once((*(known.data if known else ()), *data), max),
         metrics=dict(metrics),
     )
     files = {file.name: file for file in folder.iterdir()}

@@ -7,7 +7,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.manifest import MANIFEST, DataSource, all_of
+from edge.manifest import MANIFEST, DataSource
 from edge.paths import cache_dir
 from edge.progress import Progress
 from edge.text import one_line
@@ -16,6 +16,7 @@ from pretrain.documents import Split
 from pretrain.errors import PretrainUsageError
 from pretrain.order import Order
 from pretrain.recipe import Recipe
+from pretrain.sources import each_once
 from pretrain.tokens import Choice, TokenRow, tokenized
 
 if TYPE_CHECKING:
@@ -64,14 +65,12 @@ class Texts:
 
     def sources(self, order: Order, sequences: int) -> tuple[DataSource, ...]:
         """What has been read after so many sequences, repetitions counted."""
-        found: dict[str, DataSource] = {}
-        for row, epochs in zip(self.rows, order.epochs(sequences), strict=True):
-            for source in row.about.data:
-                read = round((source.tokens or 0) * epochs)
-                known = found.get(source.name)
-                more = source.model_copy(update={"tokens": read})
-                found[source.name] = more if known is None else _together(known, more)
-        return tuple(found.values())
+        read = (
+            source.model_copy(update={"tokens": round((source.tokens or 0) * epochs)})
+            for row, epochs in zip(self.rows, order.epochs(sequences), strict=True)
+            for source in row.about.data
+        )
+        return each_once(read, sum)
 
     def languages(self) -> tuple[str, ...]:
         """ISO 639-1 codes of the natural languages among them, the strongest first."""
@@ -116,6 +115,7 @@ def _tokenizer(recipe: Recipe) -> tuple[Tokenizer, int]:
     tokenizer = open_tokenizer(path)
     tokenizer.no_padding()
     tokenizer.no_truncation()
+    tokenizer.encode_special_tokens = True  # nobody ends a document, or speaks, by spelling it
     asked = recipe.data.separator
     names = _ENDS if asked is None else (asked,)
     found = (tokenizer.token_to_id(name) for name in names)
@@ -162,15 +162,3 @@ def _enough(recipe: Recipe, held_out: HeldOut) -> bool:
 
 def _split_of(path: Path) -> Split | None:
     return "heldout" if (path / MANIFEST).is_file() else None
-
-
-def _together(a: DataSource, b: DataSource) -> DataSource:
-    return a.model_copy(
-        update={
-            "licence": all_of([a.licence, b.licence]),
-            "tokens": (a.tokens or 0) + (b.tokens or 0),
-            "size": (a.size or 0) + (b.size or 0),
-            "first_date": min(filter(None, (a.first_date, b.first_date)), default=None),
-            "last_date": max(filter(None, (a.last_date, b.last_date)), default=None),
-        }
-    )

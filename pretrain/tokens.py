@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,8 @@ from edge.tokenizer_file import table_rows
 from edge.workshop import is_at, workshop
 from pretrain.documents import Document, Split, read_documents
 from pretrain.errors import PretrainError
+from pretrain.result import manifest_of
+from pretrain.sources import published
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,8 +41,9 @@ __all__ = ["About", "Choice", "TokenRow", "tokenized"]
 
 _TOKENS = "tokens.bin"
 _ABOUT = "about.json"
-_FORMAT = 2
-"""Of what is in the cache: 2 knows every licence of a source."""
+_FORMAT = 3
+"""Of what is in the cache: 2 knows every licence of a source; 3 what a corpus calls it, and no
+control token that a text has spelt."""
 _TOGETHER = 256
 """Documents that the tokenizer reads at once, on all cores."""
 _CHARACTERS = 1 << 20
@@ -204,7 +207,7 @@ def _write(
 ) -> None:
     dtype = np.dtype(np.uint16 if table_rows(tokenizer) <= 1 << 16 else np.uint32)
     digest = hashlib.sha256()
-    count = _Count()
+    count = _Count(published(manifest_of(choice.path)))
     with (folder / _TOKENS).open("xb") as writer:
         for documents in _some(choice.documents()):
             texts = [document.text for document in documents]
@@ -245,9 +248,14 @@ class _Of:
 
 
 class _Count:
-    """What has been read, by source and language."""
+    """What has been read, by source and language.
 
-    def __init__(self) -> None:
+    Args:
+        known: the sources as they were published, by the names that documents have for them.
+    """
+
+    def __init__(self, known: Mapping[str, DataSource]) -> None:
+        self._known = known
         self.tokens = 0
         self.size = 0
         self.documents = 0
@@ -277,15 +285,17 @@ class _Count:
             size=self.size,
             documents=self.documents,
             languages=tuple(sorted(self._languages, key=lambda each: -self._languages[each])),
-            data=tuple(
-                DataSource(
-                    name=name,
-                    licence=all_of(sorted(of.licences, key=str)),
-                    tokens=of.tokens,
-                    size=of.size,
-                    first_date=of.dates[0] if of.dates else None,
-                    last_date=of.dates[-1] if of.dates else None,
-                )
-                for name, of in self._sources.items()
-            ),
+            data=tuple(self._source(name, of) for name, of in self._sources.items()),
+        )
+
+    def _source(self, name: str, of: _Of) -> DataSource:
+        known = self._known.get(name)
+        return DataSource(
+            name=known.name if known else name,
+            licence=all_of(sorted(of.licences, key=str)),
+            tokens=of.tokens,
+            size=of.size,
+            first_date=of.dates[0] if of.dates else None,
+            last_date=of.dates[-1] if of.dates else None,
+            url=known.url if known else None,
         )

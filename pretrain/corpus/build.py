@@ -34,6 +34,7 @@ from pretrain.corpus.package import Package
 from pretrain.corpus.settings import Settings
 from pretrain.corpus.shelf import Shelf, read_rows
 from pretrain.documents import COLUMNS, Document
+from pretrain.sources import TITLES
 from pretrain.split import held_out, sampling_rank, text_key
 
 if TYPE_CHECKING:
@@ -196,6 +197,7 @@ def _manifest(name: str, settings: Settings, fetched: Fetched, taken: list[Taken
             "step": "pretrain.corpus",
             "languages": list(settings.languages),
             "sources": list(settings.sources),
+            TITLES: {t.bucket.name: t.bucket.source.title for t in taken},
             "limit_mb": settings.limit_mb,
             "heldout": settings.heldout,
             "packages": {
