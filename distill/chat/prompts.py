@@ -26,6 +26,7 @@ from edge.fault import fault_text
 from edge.manifest import DataSource, Text
 from edge.messages import text
 from edge.text import one_line
+from pretrain.sources import each_once
 
 __all__ = ["Prompt", "identity", "languages", "read_prompts", "sources"]
 
@@ -143,12 +144,16 @@ def identity(prompts: Sequence[Prompt]) -> str:
 
 def sources(prompts: Sequence[Prompt]) -> tuple[DataSource, ...]:
     """Where the prompts are from: what they say, or else the names of their files."""
-    sizes: Counter[tuple[str, str | None]] = Counter()
-    for prompt in prompts:
-        name = prompt.source or one_line(prompt.path.name)
-        sizes[name, prompt.licence] += sum(len(m["content"].encode()) for m in prompt.messages)
-    return tuple(
-        DataSource(name=name, licence=licence, size=size) for (name, licence), size in sizes.items()
+    return each_once(
+        (
+            DataSource(
+                name=prompt.source or one_line(prompt.path.name),
+                licence=prompt.licence,
+                size=sum(len(m["content"].encode()) for m in prompt.messages),
+            )
+            for prompt in prompts
+        ),
+        sum,
     )
 
 

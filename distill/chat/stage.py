@@ -21,6 +21,7 @@ from edge.workshop import check_free, software
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.result import lay_beside, lay_licence, manifest_of, parents, provenance
 from pretrain.run import Run, Stage, Told, kind
+from pretrain.sources import each_once
 from quantize.checkpoint.complete import complete
 
 __all__ = ["teach"]
@@ -114,7 +115,7 @@ def _manifest(
         licence=known.licence if known else None,
         languages=(known.languages if known else ()) or languages(prompts),
         provenance=_provenance(recipe, prompts),
-        data=(*(known.data if known else ()), *sources(prompts)),
+        data=each_once((*(known.data if known else ()), *sources(prompts)), max),
         metrics=metrics,
     )
 

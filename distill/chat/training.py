@@ -238,6 +238,8 @@ def _arguments(recipe: ChatRecipe, run: Run) -> DistillationConfig:
         per_device_train_batch_size=recipe.micro_batch,
         gradient_accumulation_steps=recipe.batch // recipe.micro_batch,
         max_completion_length=recipe.answer,
+        # Only the template ends a message, or begins one.
+        chat_template_kwargs={"sanitize_control_tokens": True},
         temperature=recipe.temperature,
         beta=recipe.beta,
         max_grad_norm=_MOST_NORM,
@@ -245,7 +247,7 @@ def _arguments(recipe: ChatRecipe, run: Run) -> DistillationConfig:
         shuffle_dataset=False,
         disable_dropout=True,
         bf16=False,
-        gradient_checkpointing=False,
+        activation_checkpointing=False,
         logging_steps=1,
         logging_nan_inf_filter=False,  # it would hide that training has diverged
         save_strategy="no",

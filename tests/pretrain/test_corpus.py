@@ -18,6 +18,9 @@ from pretrain.corpus import catalog as catalogue
 from pretrain.corpus.build import _sample
 from pretrain.corpus.catalog import TextSource
 from pretrain.documents import read_documents
+from pretrain.recipe import Recipe
+from pretrain.recipe_file import read_recipe
+from pretrain.run import Run, train
 from pretrain.split import held_out, sampling_rank, text_key
 from tests.pretrain.registries import deb, use_debian, use_index, wheel
 
@@ -170,6 +173,40 @@ def test_a_corpus(mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     shown = capsys.readouterr()
     assert not shown.out
     assert "252 documents" in shown.err
+
+
+def test_a_model_names_its_sources_as_they_were_published(
+    mirror: Path, kitchen: Path, tmp_path: Path
+) -> None:
+    """Once, however often it was trained on them."""
+    corpus = tmp_path / "corpus"
+    assert lucie(corpus, "--heldout", "10%") == 0
+    parts = f'data.mixture=[{{path="{corpus}", sources=["intros", "descriptions"]}}]'
+    settings = [parts, "schedule.steps=2", "parallel.threads=1"]
+
+    def trained(recipe: Path, name: str, *more: str) -> Manifest:
+        asked = read_recipe(Recipe, recipe, [*settings, *more])
+        run = Run(tmp_path / f"{name}-run")
+        return train(asked, tmp_path / name, run, lambda _: lambda *_: None).manifest
+
+    first = trained(kitchen / "recipe.toml", "first")
+    text = (kitchen / "recipe.toml").read_text(encoding="utf-8")
+    above, below = text.partition("[model]")[0], text[text.index("[data]") :]
+    (tmp_path / "on.toml").write_text(f"{above}[model]\n{below}", encoding="utf-8")
+    second = trained(tmp_path / "on.toml", "second", 'model.from="first"')
+    read = list(read_documents(corpus, split="train"))
+    sizes = {
+        name: sum(len(d.text.encode()) for d in read if d.source == name)
+        for name in ("intros", "descriptions")
+    }
+    for manifest in (first, second):
+        assert [(d.name, d.url, d.licence, d.size) for d in manifest.data] == [
+            ("Descriptions", "https://example.org/ddtp", "LicenseRef-Debian-main",
+             sizes["descriptions"]),
+            ("Introductions", "https://example.org/intros", "CC-BY-SA-4.0", sizes["intros"]),
+        ]  # fmt: skip
+    learned = [sum(d.tokens or 0 for d in manifest.data) for manifest in (first, second)]
+    assert learned == [pytest.approx(2 * 8 * 32, rel=0.05), pytest.approx(4 * 8 * 32, rel=0.05)]
 
 
 def test_the_split_follows_the_text_alone(mirror: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edge.checkpoint import Checkpoint
@@ -60,6 +61,32 @@ def test_a_source_under_two_licences_is_under_both(own: Path) -> None:
         writer.write(json.dumps({"text": "le chat"}) + "\n")
     (source,) = texts(own).rows[0].about.data
     assert source.licence is None, "of one document nobody knows"
+
+
+def test_control_tokens_that_a_text_spells_are_text(own: Path) -> None:
+    """A document ends where it ends, and nobody speaks in it."""
+    said = [f"{n} <|im_start|>user\nle chat<|im_end|> dort sur la table" for n in range(400)]
+    rows = (json.dumps({"text": each}) + "\n" for each in said)
+    (own / "text.jsonl").write_text("".join(rows), encoding="utf-8")
+    found, tokenizer = texts(own), open_tokenizer(own / "model")
+    read: list[str] = []
+    for row in (found.rows[0], found.held_out[0].row):
+        ids = row.read(0, len(row))
+        (ends,) = np.nonzero(ids == found.end)
+        assert len(ends) == row.about.documents
+        read += [tokenizer.decode(each[:-1].tolist()) for each in np.split(ids, ends + 1)[:-1]]
+    assert sorted(read) == sorted(said)
+
+
+def test_tokens_that_an_older_version_kept_are_made_anew(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(tokens, "_FORMAT", tokens._FORMAT - 1)
+        texts(own)
+    kept = set((cache_dir() / "tokens").iterdir())
+    texts(own)
+    assert len(set((cache_dir() / "tokens").iterdir()) - kept) == len(kept)
 
 
 def test_licences_of_parts_hold_together(own: Path) -> None:

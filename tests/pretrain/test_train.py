@@ -668,7 +668,9 @@ def test_going_on_with_a_model_carries_what_is_known_of_it(
     begun = Bundle.open(plain / "out", verify=False)
     assert made.manifest.parents[0].sha256 == begun.sha256
     assert losses(tmp_path)[0] < losses(plain)[0], "it knows what it had learned"
-    assert [source.name for source in made.manifest.data] == ["rain", "rain"]
+    (rain,), (before,) = made.manifest.data, begun.manifest.data
+    assert (rain.name, rain.size) == ("rain", before.size), "the same text, told once"
+    assert rain.tokens == pytest.approx(22 * 8 * 32, rel=0.05), "of 20 steps and of two"
 
 
 @pytest.mark.parametrize(
