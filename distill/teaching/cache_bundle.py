@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distill.errors import DistillError, DistillUsageError
 from distill.teaching.cache_format import Identity
+from distill.teaching.difference import difference
 from distill.teaching.reading import Cached
 from distill.teaching.writing import DenseTeacher, Plan, Sequences, write_cache
 from edge.bundle import Bundle
@@ -268,8 +269,10 @@ def _repair(
 ) -> Bundle | None:
     """Put back what was removed of a finished cache; it must come out as it was."""
     manifest, missing = _left(out)
-    if _recipe(out, manifest).plan != plan:
-        raise DistillError("cache.other", path=str(out))
+    known = _recipe(out, manifest).plan
+    if known != plan:
+        told = difference(known.identity, plan.identity)
+        raise DistillError("cache.other", path=str(out), difference=told)
     work = out.absolute().parent / f"{out.name}{_WORK}"
     done = write_cache(
         sequences, plan, teacher, work, device=device, progress=stage("cache"), stopped=stopped,

@@ -38,6 +38,7 @@ from distill.teaching.cache_format import (
     preamble_size,
     tokens_crc,
 )
+from distill.teaching.difference import difference
 from distill.teaching.reading import Shard
 from distill.teaching.sampling import draw, likeliest, uniforms
 from distill.teaching.targets import Dense
@@ -191,8 +192,10 @@ class _Tell:
 
 def _check(path: Path, header: ShardHeader) -> None:
     """Whether what is there is what would be made."""
-    if Shard.open(path).header != header:
-        raise DistillError("cache.other", path=str(path.parent))
+    known = Shard.open(path).header
+    if known != header:
+        told = difference(known.identity, header.identity)
+        raise DistillError("cache.other", path=str(path.parent), difference=told)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -222,9 +223,22 @@ def test_a_shard_that_another_process_makes_is_left_to_it(
 def test_another_cache_in_the_folder_is_left_alone(tmp_path: Path, teacher: Counting) -> None:
     write_cache(Order(), plan(), teacher, tmp_path)
     before = contents(tmp_path)
-    for other in ({"seed": 4}, {"words": 13}, {"teacher": "c" * 64}, {"method": "top-k"}):
-        with pytest.raises(DistillError, match="another cache"):
+    for other, said in (
+        ({"seed": 4}, "--seed 3 → 4"),
+        ({"words": 13}, "--words 12 → 13"),
+        ({"teacher": "c" * 64, "seed": 4}, "another teacher, --seed 3 → 4"),
+        ({"method": "top-k"}, "--method independent → top-k"),
+        ({"data": "letters"}, "another text, or order of it"),
+        ({"data": "longer numbers", "length": T + 1}, f"data.length {T} → {T + 1}"),
+    ):
+        with pytest.raises(DistillError) as raised:
             write_cache(Order(), plan(**other), teacher, tmp_path)
+        assert f"{tmp_path} holds another cache: {said}. " in str(raised.value)
+    longer = replace(plan(), sequences=2 * N, per_shard=6)
+    with pytest.raises(
+        DistillError, match=r"another number of sequences \(schedule\.steps × batch"
+    ):
+        write_cache(Order(), longer, teacher, tmp_path)
     assert contents(tmp_path) == before
 
 
@@ -293,8 +307,10 @@ def test_a_part_that_comes_out_otherwise_is_not_put_back(cache: Path) -> None:
     with pytest.raises(DistillError, match="comes out otherwise"):
         make_cache(Order(), plan(), Online(llama(1)), cache, stage)
     assert not (cache / "shard-00001.logits").exists()
-    with pytest.raises(DistillError, match="another cache"):
+    with pytest.raises(DistillError, match="another cache: --seed 3 → 9"):
         make_cache(Order(), plan(seed=9), Online(llama(0)), cache, stage)
+    with pytest.raises(DistillError, match="another number of sequences"):
+        make_cache(Order(), replace(plan(), sequences=N + 1), Online(llama(0)), cache, stage)
 
 
 def test_a_cut_shard_is_damaged(tmp_path: Path, teacher: Counting) -> None:
