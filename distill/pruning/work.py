@@ -1,7 +1,6 @@
 """The folder in which a measurement is under way: what is done is not done again.
 
 recipe.json            what is to be measured
-ids.npy                the tokens of all pieces
 hidden.003             hidden states in front of a layer: that which is to be measured next
 layers/000.safetensors what was measured of a layer; it stands when hidden states behind it do
 """
