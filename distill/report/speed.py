@@ -19,7 +19,7 @@ from pretrain.disk import written
 from pretrain.run import Stage
 from quantize.ggml.export import export, widest
 from quantize.ggml.quantizer import QuantizeOptions, quantize
-from quantize.measuring.speed import Speed, measure_speed
+from quantize.measuring.speed import Speed, conditions, measure_speed
 
 __all__ = ["Measured", "measure_here", "predicted"]
 
@@ -43,8 +43,9 @@ def measure_here(
     """Export models of different shapes, and have the product's own engine read and write with
     each in turn: what else the machine does meets all of them.
 
-    What was measured of the same shapes once is read again, and what was exported when somebody
-    interrupted it is not exported again, unless other shapes or another type are asked for then.
+    What was measured of the same shapes once is read again, where threads, processor and engine are
+    the same; what was exported when somebody interrupted it is not exported again, unless something
+    else is asked for then.
     Whether the files are faithful is not asked: that is for `lucie quantize`.
 
     Args:
@@ -58,7 +59,8 @@ def measure_here(
         LucieError: one cannot be exported, or not be run here.
     """
     opened = [Checkpoint.open(model) for model in models]
-    what = "\n".join([quantization, *(model.config.model_dump_json() for model in opened)])
+    shapes = (model.config.model_dump_json() for model in opened)
+    what = "\n".join([quantization, conditions(threads), *shapes])
     name = f"{_NAME}{hashlib.sha256(what.encode()).hexdigest()[:8]}"
     exports = folder / name
 

@@ -20,7 +20,7 @@ from edge.speed import Rates, measure_rates, peak_memory
 from quantize.errors import QuantizeError
 from quantize.own_process import DiedError, Tell, in_own_process
 
-__all__ = ["N_GEN", "N_PROMPT", "Speed", "measure_speed"]
+__all__ = ["N_GEN", "N_PROMPT", "Speed", "conditions", "measure_speed"]
 
 N_PROMPT, N_GEN = 512, 128
 """llama-bench's pp512 and tg128, by which figures are posted."""
@@ -75,6 +75,29 @@ def measure_speed(
         )
         for results in found
     ]
+
+
+def conditions(threads: int = 0) -> str:
+    """What figures depend on beside the model: this processor, threads, the engine's build.
+
+    Args:
+        threads: as `measure_speed` is told.
+
+    Raises:
+        LucieError: the engine cannot be loaded here.
+    """
+    cpu = detect().cpu
+    try:
+        engine: str = in_own_process(_build)
+    except DiedError as error:
+        raise QuantizeError("compare.died", path="llama.cpp", how=error.how) from error
+    return f"{cpu.name} ({cpu.arch}), {threads} of {cpu.cores}/{cpu.threads} threads, {engine}"
+
+
+def _build(_: Tell) -> str:
+    from edge.llamacpp.native import build
+
+    return build()
 
 
 def _spread(values: Sequence[float]) -> float:

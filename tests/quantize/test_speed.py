@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from edge.device import detect
 from edge.errors import ModelError
-from quantize.measuring.speed import measure_speed
+from quantize.measuring.speed import conditions, measure_speed
 
 pytestmark = pytest.mark.model
 
@@ -28,3 +29,10 @@ def test_a_file_that_is_no_model_is_told(tmp_path: Path) -> None:
     (tmp_path / "x.gguf").write_bytes(b"GGUF" + b"\0" * 100)
     with pytest.raises(ModelError):
         measure_speed([tmp_path / "x.gguf"], runs=1)
+
+
+def test_what_figures_depend_on_is_told() -> None:
+    told = conditions(2)
+    assert told == conditions(2) != conditions(3)
+    assert detect().cpu.name in told
+    assert "llama-cpp-python" in told
