@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 
 from edge.durable import replace_file
 from pretrain.disk import written
@@ -23,10 +23,26 @@ from pretrain.disk import written
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["Journal", "read_journal"]
+__all__ = ["Journal", "read_journal", "read_measurements"]
 
 _LOG = "log.jsonl"
-_Line = TypeAdapter(dict[str, float])
+_BITS = "bits_per_byte/"
+"""Before the language, in the name of a figure."""
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float] = Field(init=False)
+
+    step: float
+    measured_on: str = ""
+    """Identity of the held-out text and of how much of it was read; empty: of no measurement, or
+    of a version that did not note it."""
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """All of it that is a number."""
+        return {"step": self.step, **self.__pydantic_extra__}
 
 
 class Journal:
@@ -57,11 +73,27 @@ class Journal:
         Raises:
             PretrainError: the disk is full, or takes nothing.
         """
-        known = {name: value for name, value in figures.items() if value is not None}
+        self._write(step, {name: value for name, value in figures.items() if value is not None})
+
+    def write_measurement(self, step: int, bits: Mapping[str, float], on: str) -> None:
+        """Note bits per byte after a step.
+
+        Args:
+            step: how many are done.
+            bits: by language.
+            on: identity of what was measured on.
+
+        Raises:
+            PretrainError: the disk is full, or takes nothing.
+        """
+        figures = {f"{_BITS}{language}": value for language, value in bits.items()}
+        self._write(step, figures, measured_on=on)
+
+    def _write(self, step: int, figures: Mapping[str, float], **facts: str) -> None:
         with written(self._folder):
-            self._log.write(json.dumps({"step": step, **known}) + "\n")
+            self._log.write(json.dumps({"step": step, **figures, **facts}) + "\n")
             self._log.flush()
-            for name, value in known.items():
+            for name, value in figures.items():
                 self._events.add_scalar(name, value, step)
 
     def close(self) -> None:
@@ -76,17 +108,36 @@ class Journal:
 
 
 def read_journal(folder: Path) -> list[dict[str, float]]:
-    """The lines of a run's journal; one that a pulled plug cut, or a disk damaged, is left out."""
-    path = folder / _LOG
-    return [line for _, line in _lines(path)] if path.exists() else []
+    """Figures of a run's journal; a line that a pulled plug cut, or a disk damaged, is left out."""
+    return [line.figures for _, line in _lines(folder / _LOG)]
 
 
-def _lines(path: Path) -> list[tuple[bytes, dict[str, float]]]:
+def read_measurements(folder: Path, on: str) -> list[tuple[int, dict[str, float]]]:
+    """What a run has measured on held-out text: steps done, and bits per byte by language.
+
+    Args:
+        folder: of the run.
+        on: identity of what is measured on; what was measured on something else is left out.
+    """
     found = []
-    for line in path.read_bytes().split(b"\n"):
+    for _, line in _lines(folder / _LOG):
+        bits = {
+            name.removeprefix(_BITS): value
+            for name, value in line.figures.items()
+            if name.startswith(_BITS)
+        }
+        if bits and line.measured_on in (on, ""):
+            found.append((round(line.step), bits))
+    return found
+
+
+def _lines(path: Path) -> list[tuple[bytes, _Line]]:
+    """Those that are whole, as they stand there and as they are read."""
+    found = []
+    for line in path.read_bytes().split(b"\n") if path.exists() else ():
         with suppress(ValueError):
-            found.append((line, _Line.validate_json(line)))
-    return [(line, figures) for line, figures in found if "step" in figures]
+            found.append((line, _Line.model_validate_json(line)))
+    return found
 
 
 def _forget(path: Path, step: int) -> None:
@@ -94,7 +145,7 @@ def _forget(path: Path, step: int) -> None:
     if path.exists():
         kept = [
             line
-            for line, figures in _lines(path)
-            if figures["step"] < step or (figures["step"] == step and "loss" in figures)
+            for line, read in _lines(path)
+            if read.step < step or (read.step == step and "loss" in read.figures)
         ]
         replace_file(path, b"".join(line + b"\n" for line in kept))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -22,7 +24,7 @@ from pretrain.tokens import Choice, TokenRow, tokenized
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["HeldOut", "Texts", "read_texts"]
+__all__ = ["HeldOut", "Texts", "measured_on", "read_texts"]
 
 _ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
 """How tokenizers call the end of a text, where nobody says it."""
@@ -42,6 +44,17 @@ class HeldOut:
         windows = (len(self.row) - 1) // length
         chosen = min(count, windows)
         return [length * (n * windows // chosen) for n in range(chosen)]
+
+
+def measured_on(texts: Sequence[HeldOut], tokens: int) -> str:
+    """Identity of a measurement: figures of two may not stand in one table, or on one line.
+
+    Args:
+        texts: on which it is.
+        tokens: how many it reads of each.
+    """
+    read = [(each.language, each.row.identity) for each in texts]
+    return hashlib.sha256(repr((read, tokens)).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

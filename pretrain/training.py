@@ -29,6 +29,7 @@ from pretrain.recipe import Recipe
 from pretrain.run import Run
 from pretrain.schedule import rate
 from pretrain.task import Task
+from pretrain.texts import measured_on
 from pretrain.world import World
 
 __all__ = ["Training"]
@@ -171,7 +172,8 @@ class Training:
             return False
         self.metrics = {f"bits per byte, {name}": bits for name, bits in found.items()}
         if journal is not None and found:
-            journal.write(self.step, {f"bits_per_byte/{name}": v for name, v in found.items()})
+            on = measured_on(self.materials.held_out, self.recipe.evaluation_tokens)
+            journal.write_measurement(self.step, found, on)
         return True
 
     def _optimizer(self) -> AdamW:

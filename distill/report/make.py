@@ -15,16 +15,14 @@ from distill.report.quality import Quality, measure_quality
 from distill.report.speed import measure_here, predicted
 from distill.teaching.identity import model_sha256
 from edge.checkpoint import Checkpoint
-from pretrain.journal import read_journal
+from pretrain.journal import read_measurements
 from pretrain.run import Run, Stage
-from pretrain.texts import Texts, read_texts
+from pretrain.texts import Texts, measured_on, read_texts
 
 __all__ = ["Note", "Subject", "make_report", "training_run"]
 
 Note = Callable[..., object]
 """Called with an entry of `command.toml`, and its facts."""
-
-_BITS = "bits_per_byte/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +73,16 @@ def make_report(
         file = place / f"{subject.step}-{subject.role}-{known[:8]}.json"
         qualities.append(measure_quality(subject.folder, recipe, texts, file, stage))
     note("run-speed")
+    on = measured_on(texts.held_out, recipe.evaluation_tokens)
     return Report(
         quantization=recipe.report.quantization,
         context=recipe.report.context,
         entries=tuple(_entries(recipe, subjects, qualities, folder, stage)),
-        curves=tuple(_curve(recipe, each, role) for each in subjects if (role := each.trained)),
+        curves=tuple(
+            _curve(recipe, subject, role, quality, on)
+            for subject, quality in zip(subjects, qualities, strict=True)
+            if (role := subject.trained)
+        ),
     )
 
 
@@ -126,16 +129,17 @@ def _tokens(recipe: ShrinkRecipe, step: int) -> int:
     return steps * recipe.batch.sequences * recipe.data.length
 
 
-def _curve(recipe: ShrinkRecipe, subject: Subject, role: Trained) -> Curve:
-    """What a training measured on held-out text."""
+def _curve(
+    recipe: ShrinkRecipe, subject: Subject, role: Trained, quality: Quality, on: str
+) -> Curve:
+    """What a training measured on the text that the report is on; its end in any case."""
     each = recipe.batch.sequences * recipe.data.length
-    points = []
-    for line in read_journal(training_run(subject.folder).folder):
-        bits = {
-            name.removeprefix(_BITS): value
-            for name, value in line.items()
-            if name.startswith(_BITS)
-        }
-        if bits:
-            points.append(Point(tokens=round(line["step"]) * each, bits_per_byte=bits))
+    whole, last = _tokens(recipe, subject.step), quality.bits_per_byte
+    points = [
+        Point(tokens=step * each, bits_per_byte=bits)
+        for step, bits in read_measurements(training_run(subject.folder).folder, on)
+        if last.keys() <= bits.keys()  # versions before did not note on what they measured
+    ]
+    if last and not any(point.tokens == whole for point in points):
+        points.append(Point(tokens=whole, bits_per_byte=last))
     return Curve(step=subject.step, role=role, points=tuple(points))

@@ -17,11 +17,13 @@ from distill.commands import distill
 from distill.errors import DistillError
 from distill.report.accuracy import TASKS, measure_accuracy
 from distill.report.entries import FILE, Accuracy, Entry, Rates, Report, read_report
+from distill.report.speed import measure_here
 from distill.report.table import table
 from edge.bundle import Bundle
 from edge.manifest import Manifest
 from edge.text import in_lines
 from pretrain.journal import read_journal
+from quantize.measuring.speed import Speed
 
 Command = Callable[..., Result]
 
@@ -187,6 +189,26 @@ class TestOfARun:
         after = read_report(shrunk / "small")
         for old, new in zip(before.entries, after.entries, strict=True):
             assert old.bits_per_byte["fr"] != new.bits_per_byte["fr"]
+        ends = {entry.role: entry.bits_per_byte for entry in after.entries}
+        for curve in after.curves:
+            (point,) = curve.points
+            assert (point.tokens, point.bits_per_byte) == (12 * 4 * 32, ends[curve.role])
+
+    def test_of_an_older_journal_what_is_held_out_now_is_read(
+        self, shrunk: Path, tmp_path: Path
+    ) -> None:
+        """It does not say on what it measured; a language that is missing could not be drawn."""
+        log = shrunk / "small-training" / "1-scratch-training" / "log.jsonl"
+        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        for line in lines:
+            if line.pop("measured_on", None):
+                line["bits_per_byte/en"] = line.pop("bits_per_byte/fr")
+        log.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+        (shrunk / "small").rename(tmp_path / "small")
+        run(shrunk)
+        told = read_report(shrunk / "small")
+        (curve,) = (curve for curve in told.curves if curve.role == "scratch")
+        assert [list(point.bits_per_byte) for point in curve.points] == [["fr"]]
 
 
 def invoke(*words: object) -> Result:
@@ -233,6 +255,35 @@ def likelihood(model: LlamaForCausalLM, tokenizer: Tokenizer, context: str, answ
         logits = model(torch.tensor([ids])).logits[0].log_softmax(-1)
     first = known or 1
     return float(sum(logits[n - 1, ids[n]] for n in range(first, len(ids))))
+
+
+def test_speed_is_measured_again_where_something_else_measures_it(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+    engines = {"now": "llama.cpp 1"}
+
+    def exported(_: object, quantization: str, file: Path, threads: int) -> Path:
+        file.write_bytes(b"GGUF")
+        return file
+
+    def speeds(files: list[Path], threads: int, **_: object) -> list[Speed]:
+        measured.append(threads)
+        return [Speed(1, 0, 1, 0, 1, 3) for _ in files]
+
+    def here(threads: int) -> None:
+        measure_here([teacher], "Q8_0", tmp_path, threads, lambda _: lambda *_: None)
+
+    monkeypatch.setattr("distill.report.speed._export", exported)
+    monkeypatch.setattr("distill.report.speed.measure_speed", speeds)
+    monkeypatch.setattr("distill.report.speed.conditions", lambda n: f"{n} {engines['now']}")
+    here(1)
+    here(1)
+    assert measured == [1]
+    here(2)
+    engines["now"] = "llama.cpp 2"
+    here(1)
+    assert measured == [1, 2, 1]
 
 
 def test_tasks_are_balanced() -> None:
