@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from distill.distillation import load_teacher
-from distill.recipe import DistillRecipe
+from distill.recipe import DistillRecipe, Teaching
 from distill.teacher_check import check_teacher
 from distill.teaching.cache_bundle import check_place, make_cache
 from distill.teaching.cache_format import Identity
@@ -21,6 +22,7 @@ from edge.bundle import Bundle
 from edge.manifest import MANIFEST
 from edge.progress import Progress
 from edge.torch_start import start
+from pretrain.recipe_file import wrong
 from pretrain.shape import shape
 from pretrain.texts import read_texts
 
@@ -58,6 +60,7 @@ def cache(
         LucieError: something of it fails; shards that are complete are kept.
     """
     check_place(out, stage)
+    _check_teaching(recipe.teacher, out)
     texts = read_texts(recipe, stage("tokens"))
     path = Path(recipe.teacher.model)
     vocabulary = shape(recipe, texts).vocab_size
@@ -87,3 +90,15 @@ def cache(
     bundle = make_cache(order, plan, Online(teacher), out, stage, parents=known, device=device)
     assert bundle is not None  # noqa: S101 - nobody stops it but by Ctrl-C, which is raised
     return bundle
+
+
+def _check_teaching(told: Teaching, out: Path) -> None:
+    """Refuse in advance what the training with this cache would refuse.
+
+    Raises:
+        PretrainUsageError: a cache cannot teach so.
+    """
+    try:
+        Teaching.model_validate(told.model_dump() | {"cache": str(out)})
+    except ValidationError as error:
+        raise wrong(error, "teacher") from None

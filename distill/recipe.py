@@ -124,7 +124,7 @@ class Calibrating(_Part):
     """What is read; our texts in five languages and code, where none is named."""
     tokens: Size = 65_536
     """Tokens in all, equally many of each text."""
-    length: Size | None = None
+    length: Annotated[int, Field(ge=2, le=1 << 20)] | None = None
     """Tokens of a piece; 512, or as many as the model reads, where it is not given."""
     layer_loss: bool = False
     """Whether the loss without each layer is measured, too."""

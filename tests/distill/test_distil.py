@@ -348,8 +348,8 @@ def test_the_folder_of_a_run_is_no_place_to_train_in(
 
 @pytest.mark.parametrize(
     "setting",
-    ["report.items=1", "cuts=[{layers_by=\"loss\", ffn=64}]", "cuts=[{}]", "cuts=[]",
-     'importance.texts=[{path="a", language="French!"}]'],
+    ["report.items=1", "importance.length=1", "cuts=[{layers_by=\"loss\", ffn=64}]", "cuts=[{}]",
+     "cuts=[]", 'importance.texts=[{path="a", language="French!"}]'],
 )  # fmt: skip
 def test_a_run_that_cannot_be_is_refused(
     lucie: Command, recipe: Path, teacher: Path, text: Path, tmp_path: Path, setting: str
@@ -413,6 +413,16 @@ def test_what_cannot_be_is_one_line(
     assert raised.value.code == code
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("setting", ["teacher.temperature=2.0", "teacher.divergence=reverse-kl"])
+def test_a_cache_that_could_not_teach_is_not_made(
+    lucie: Command, recipe: Path, tmp_path: Path, setting: str
+) -> None:
+    with pytest.raises(PretrainUsageError) as raised:
+        lucie("cache", recipe, "cache", "--set", setting)
+    assert "teacher: a cache knows forward-kl at temperature 1 alone" in str(raised.value)
+    assert not list(tmp_path.glob("cache*")), "it is said before the work"
 
 
 def test_a_teacher_of_another_vocabulary_is_refused(
