@@ -19,10 +19,9 @@ from distill.losses.divergences import (
     skewed_forward_kl,
     skewed_reverse_kl,
 )
-from distill.pruning.identity import fingerprint
 from distill.recipe import DistillRecipe, Teaching
-from distill.teacher_check import check_teacher
-from distill.teaching.cache_bundle import cache_sha256, open_cache
+from distill.teacher_check import check_teacher, teacher_identity
+from distill.teaching.cache_bundle import open_cache
 from distill.teaching.identity import model_sha256, tokenizer_sha256
 from distill.teaching.online import Online
 from distill.teaching.targets import Dense, Sampled, Teacher
@@ -108,7 +107,7 @@ def make_task(recipe: DistillRecipe, materials: Materials, world: World) -> Dist
     teacher = check_teacher(
         Path(told.model), recipe.tokenizer_path, materials.config.vocab_size, recipe.data.length
     )
-    taught_by = cache_sha256(Path(told.cache)) if told.cache else fingerprint(teacher)
+    taught_by = teacher_identity(told, teacher)
     if not world.last:
         return Distillation(None, taught_by=taught_by)
     if told.cache is None:

@@ -29,17 +29,19 @@ from distill.recipe import ShrinkRecipe
 from distill.report.bundle import publish
 from distill.report.entries import Role
 from distill.report.make import Note, Subject, make_report, training_run
-from distill.teacher_check import check_teacher
+from distill.teacher_check import check_teacher, teacher_identity
 from distill.training import distil
 from edge.bundle import Bundle
 from edge.checkpoint import Checkpoint
 from edge.llama_config import LlamaConfig
 from edge.workshop import check_free
 from pretrain.difference import difference
+from pretrain.identity import fingerprint
+from pretrain.origin import Origin, origin_of
 from pretrain.recipe import Recipe
 from pretrain.run import Run, Stage, Told, train
 from pretrain.shape import check_shape
-from pretrain.texts import read_texts
+from pretrain.texts import Texts, read_texts
 
 if TYPE_CHECKING:
     from distill.pruning.importance import Calibration
@@ -74,8 +76,8 @@ def shrink(
     shapes = _shapes(recipe)
     with run.held(out, DistillError("shrink.busy", path=str(run.folder))):
         _begin(recipe, run)
-        _check(recipe, shapes, run, stage)
-        work = _Work(recipe, run.folder, stage, told, stopping)
+        texts, taught_by = _check(recipe, shapes, run, stage)
+        work = _Work(recipe, run.folder, texts, taught_by, stage, told, stopping)
         subjects = [Subject(0, "teacher", Path(recipe.teacher.model))]
         model, cuts = Path(recipe.model.start or ""), []
         for n in range(len(recipe.cuts)):
@@ -106,8 +108,13 @@ def _shapes(recipe: ShrinkRecipe) -> list[LlamaConfig]:
     return shapes[1:]
 
 
-def _check(recipe: ShrinkRecipe, shapes: list[LlamaConfig], run: Run, stage: Stage) -> None:
+def _check(
+    recipe: ShrinkRecipe, shapes: list[LlamaConfig], run: Run, stage: Stage
+) -> tuple[Texts, str]:
     """Refuse before the first cut what its training, or a later one, would refuse in hours.
+
+    Returns:
+        The texts, and the identity of who teaches.
 
     Raises:
         LucieError: a text, the teacher or what it has said cannot be read or does not fit,
@@ -130,6 +137,7 @@ def _check(recipe: ShrinkRecipe, shapes: list[LlamaConfig], run: Run, stage: Sta
         longest = max(trainings, key=lambda each: each.schedule.steps)
         order = texts.order(longest)
         cache_for(longest, Path(told.cache), order, teacher, stage("verify"))
+    return texts, teacher_identity(told, teacher)
 
 
 def _check_trained(made: Path, training: Recipe) -> None:
@@ -137,6 +145,23 @@ def _check_trained(made: Path, training: Recipe) -> None:
     work = training_run(made)
     if work.read(Recipe).sha256() != training.sha256():
         raise DistillError("shrink.other-baseline", path=str(made), work=str(work.folder))
+
+
+def _check_cut(measured: Path, pruned: Path, model: Checkpoint, calibration: Calibration) -> None:
+    """Refuse what was measured of another model, or on other texts, or cut from another model."""
+    from distill.pruning.importance import check
+    from distill.pruning.prune import cut_from
+    from distill.pruning.scores import read_facts
+
+    known = fingerprint(model)
+    facts = {"path": str(pruned), "importance": str(measured), "model": str(model.path)}
+    if pruned.exists() and cut_from(pruned) != known:
+        raise DistillError("shrink.other-cut", **facts)
+    if measured.exists():
+        told = read_facts(measured)
+        # Versions before did not note the texts.
+        if told.teacher != known or (told.sha256 and told.sha256 != check(model, calibration)):
+            raise DistillError("shrink.other-importance", **facts)
 
 
 def _begin(recipe: ShrinkRecipe, run: Run) -> None:
@@ -157,6 +182,8 @@ class _Work:
 
     recipe: ShrinkRecipe
     folder: Path
+    texts: Texts
+    taught_by: str
     stage: Stage
     told: Told
     stopping: Callable[[], object]
@@ -168,11 +195,11 @@ class _Work:
         from quantize.checkpoint.source import open_source
 
         recipe, stage = self.recipe, self.stage
-        pruned = self.folder / _pruned(n)
+        measured, pruned = self.folder / f"{n + 1}-importance", self.folder / _pruned(n)
+        _check_cut(measured, pruned, Checkpoint.open(model), _calibration(recipe))
         if pruned.exists():
             return pruned
         source = open_source(model, stage("verify"))
-        measured = self.folder / f"{n + 1}-importance"
         if not measured.exists():
             measure(source, measured, _calibration(recipe), stage)
         importance = Bundle.open(measured, verify=True)
@@ -184,8 +211,10 @@ class _Work:
     def distil(self, n: int, pruned: Path) -> Path:
         """What the teacher makes of it."""
         distilled = self.folder / f"{n + 1}-distilled"
-        if not distilled.exists():
-            training = self.recipe.training(n, pruned)
+        training = self.recipe.training(n, pruned)
+        if distilled.exists():
+            self._check_origin(distilled, training, pruned, self.taught_by)
+        else:
             distil(
                 training, distilled, training_run(distilled), self._stage("distilled"),
                 told=self.told, stopping=self.stopping,
@@ -206,6 +235,7 @@ class _Work:
             training = baseline(role, self.recipe.training(n, pruned), rate)
             if made.exists():
                 _check_trained(made, training)
+                self._check_origin(made, training, pruned)
             else:
                 train(
                     training, made, training_run(made), self._stage(role),
@@ -213,6 +243,16 @@ class _Work:
                 )  # fmt: skip
             found.append((role, made))
         return found
+
+    def _check_origin(
+        self, made: Path, training: Recipe, pruned: Path, taught_by: str = ""
+    ) -> None:
+        """Refuse what was trained on other texts, by another teacher or from another cut."""
+        order, config = self.texts.order(training), Checkpoint.open(pruned).config
+        was, now = origin_of(made), Origin.of(training, order, config, taught_by)
+        if was and (other := was.other(now)):
+            work = training_run(made).folder
+            raise DistillError(f"shrink.{other}", path=str(made), work=str(work))
 
     def _stage(self, role: Role) -> Stage:
         """Says what is trained."""

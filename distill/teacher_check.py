@@ -1,15 +1,17 @@
-"""Whether a teacher can teach a student."""
+"""Whether a teacher can teach a student, and who it is."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from distill.errors import DistillError
+from distill.recipe import Teaching
 from distill.teaching.identity import tokenizer_sha256
 from edge.checkpoint import Checkpoint
+from pretrain.identity import fingerprint
 from quantize.checkpoint.complete import complete
 
-__all__ = ["check_teacher"]
+__all__ = ["check_teacher", "teacher_identity"]
 
 
 def check_teacher(path: Path, tokenizer: Path, vocabulary: int, length: int) -> Checkpoint:
@@ -40,3 +42,16 @@ def check_teacher(path: Path, tokenizer: Path, vocabulary: int, length: int) -> 
         raise DistillError("train.window", path=str(path), length=length, window=window)
     complete(teacher)
     return teacher
+
+
+def teacher_identity(told: Teaching, teacher: Checkpoint) -> str:
+    """Identity of who teaches: of the teacher, or of what it has said.
+
+    Raises:
+        LucieError: it cannot be read.
+    """
+    if told.cache is None:
+        return fingerprint(teacher)
+    from distill.teaching.cache_bundle import cache_sha256  # which loads torch
+
+    return cache_sha256(Path(told.cache))

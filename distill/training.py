@@ -7,7 +7,7 @@ from pathlib import Path
 
 from distill.errors import DistillError, DistillUsageError
 from distill.recipe import DistillRecipe
-from distill.teacher_check import check_teacher
+from distill.teacher_check import check_teacher, teacher_identity
 from edge.bundle import Bundle
 from edge.workshop import check_free
 from pretrain.errors import PretrainError, PretrainUsageError
@@ -45,9 +45,8 @@ def distil(
     check_free(out)
     texts = read_texts(recipe, stage("tokens"))
     vocabulary = shape(recipe, texts).vocab_size
-    teacher, length = Path(recipe.teacher.model), recipe.data.length
-    check_teacher(teacher, recipe.tokenizer_path, vocabulary, length)
-    taught_by = [Path(path) for path in (recipe.teacher.model, recipe.teacher.cache) if path]
+    teaching, length = recipe.teacher, recipe.data.length
+    teacher = check_teacher(Path(teaching.model), recipe.tokenizer_path, vocabulary, length)
     return train(
         recipe,
         out,
@@ -56,5 +55,6 @@ def distil(
         told=told,
         stopping=stopping,
         of=DISTILLATION,
-        more_parents=taught_by,
+        more_parents=[Path(path) for path in (teaching.model, teaching.cache) if path],
+        taught_by=teacher_identity(teaching, teacher),
     )

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import (
@@ -34,6 +33,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from edge.durable import sync_folder, sync_tree
 from pretrain.disk import unwritten
 from pretrain.errors import PretrainError
+from pretrain.origin import Origin
 from pretrain.part import Part
 from pretrain.saved_steps import saved_steps, step_folder
 from pretrain.world import World
@@ -52,17 +52,11 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's, by its names for them."""
 
 
-class _State(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _State(Origin):
     step: int
     """Steps done."""
     recipe: str
     """Identity of the recipe."""
-    data: str
-    """Identity of what it reads, and in which order."""
-    taught_by: str
-    """Identity of who teaches; empty: nobody."""
     files: dict[str, int]
     """Sizes in bytes."""
     crc32: dict[str, int]
@@ -75,18 +69,14 @@ class Checkpoints:
     Args:
         folder: where they are.
         recipe: identity of its recipe.
-        data: identity of the order in which it reads.
+        origin: what it is made of.
         world: the processes.
-        taught_by: identity of who teaches; empty: nobody.
     """
 
-    def __init__(
-        self, folder: Path, recipe: str, data: str, world: World, *, taught_by: str = ""
-    ) -> None:
+    def __init__(self, folder: Path, recipe: str, origin: Origin, world: World) -> None:
         self.folder = folder
         self._recipe = recipe
-        self._data = data
-        self._taught_by = taught_by
+        self._origin = origin
         self._world = world
 
     def save(self, step: int, part: Part, optimizer: Optimizer) -> None:
@@ -160,22 +150,14 @@ class Checkpoints:
         return state.step
 
     def _state(self, step: int, files: dict[str, int], crc32: dict[str, int]) -> _State:
-        return _State(
-            step=step,
-            recipe=self._recipe,
-            data=self._data,
-            taught_by=self._taught_by,
-            files=files,
-            crc32=crc32,
-        )
+        origin = self._origin.model_dump()
+        return _State(step=step, recipe=self._recipe, files=files, crc32=crc32, **origin)
 
     def _check(self, path: Path, step: int) -> _State:
         state = _read(path)
-        if (state.recipe, state.data) != (self._recipe, self._data):
-            code = "train.other-checkpoints" if state.recipe != self._recipe else "train.other-data"
-            raise PretrainError(code, path=str(self.folder.parent))
-        if state.taught_by != self._taught_by:
-            raise PretrainError("train.other-teacher", path=str(self.folder.parent))
+        other = "other-checkpoints" if state.recipe != self._recipe else state.other(self._origin)
+        if other:
+            raise PretrainError(f"train.{other}", path=str(self.folder.parent))
         there = {each.name for each in path.glob("*.safetensors")}
         whole = state.step == step and there == state.files.keys() == state.crc32.keys()
         whole = whole and all(_size(path / name) == size for name, size in state.files.items())
@@ -192,7 +174,8 @@ def _read(path: Path) -> _State:
         raw = (path / _STATE).read_bytes()
         fields = json.loads(raw)
         known = _State.model_fields.keys()
-        if isinstance(fields, dict) and fields and fields.keys() != known:
+        # What it began with was not noted at first.
+        if isinstance(fields, dict) and fields and fields.keys() | {"begun_with"} != known:
             raise PretrainError("train.other-version", path=str(path))
         return _State.model_validate_json(raw)
     except (OSError, ValueError, RecursionError) as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from edge.checkpoint import Checkpoint
 from edge.llama_config import LlamaConfig
 from pretrain.order import Order
+from pretrain.origin import Origin
 from pretrain.recipe import Recipe
 from pretrain.shape import shape
 from pretrain.texts import HeldOut, Texts
@@ -29,6 +30,8 @@ class Materials:
     """What it reads."""
     held_out: Sequence[HeldOut]
     """What it is measured on."""
+    origin: Origin
+    """Identities of all that; nobody teaches yet."""
 
 
 def prepared(recipe: Recipe, texts: Texts) -> Materials:
@@ -40,4 +43,6 @@ def prepared(recipe: Recipe, texts: Texts) -> Materials:
     config = shape(recipe, texts)
     start = recipe.model.start
     weights = new(config, recipe.seed) if start is None else of_folder(Checkpoint.open(Path(start)))
-    return Materials(config, weights, texts.order(recipe), texts.held_out)
+    order = texts.order(recipe)
+    origin = Origin.of(recipe, order, config)
+    return Materials(config, weights, order, texts.held_out, origin)

@@ -11,6 +11,7 @@ from edge.bundle import Bundle
 from edge.manifest import MANIFEST, DataSource, Manifest, Parent, Provenance, least_known
 from edge.progress import Progress
 from edge.workshop import software
+from pretrain.origin import ORIGIN, Origin
 from pretrain.recipe import Recipe
 from pretrain.sources import each_once
 
@@ -63,6 +64,7 @@ def publish(
     recipe: Recipe,
     *,
     step: str,
+    origin: Origin,
     data: tuple[DataSource, ...],
     languages: tuple[str, ...],
     made_of: Sequence[Path],
@@ -77,6 +79,7 @@ def publish(
         folder: with weights and config; they are moved away.
         recipe: what made them.
         step: what kind of work it was.
+        origin: identities of what it was made of.
         data: what was read.
         languages: in which.
         made_of: what it was made from: the model it began with, texts, a teacher.
@@ -91,7 +94,7 @@ def publish(
         kind="model",
         name=out.name,
         parents=parents(made_of),
-        recipe={"step": step, **recorded(recipe)},
+        recipe={"step": step, **recorded(recipe), ORIGIN: origin.model_dump()},
         software=software(*_PACKAGES),
         licence=known.licence if known else None,
         languages=languages or (known.languages if known else ()),

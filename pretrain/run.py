@@ -21,6 +21,7 @@ from edge.workshop import held, link_or_copy, workshop
 from pretrain.difference import difference
 from pretrain.disk import unwritten, written
 from pretrain.errors import PretrainError, PretrainUsageError
+from pretrain.origin import ORIGIN, Origin
 from pretrain.recipe import BaseRecipe, Recipe
 from pretrain.saved_steps import saved_steps
 from pretrain.shape import shape
@@ -63,7 +64,7 @@ class Run:
     RUN/
     ├── recipe.json
     ├── checkpoints/, log.jsonl, tensorboard/
-    ├── result/          weights and metrics, when it is finished
+    ├── result/          weights, metrics and what it was made of, when it is finished
     └── train.log        what libraries said
     """
 
@@ -152,34 +153,48 @@ class Run:
             self.begin(recipe)
             yield draft
 
-    def take_result(self, draft: Path) -> tuple[Path, dict[str, float]]:
+    def take_result(self, draft: Path, origin: Origin) -> tuple[Path, dict[str, float]]:
         """What was trained, in the draft of a bundle: its weights, and its metrics.
 
         The weights are those of the result, under a second name where the disk can.
 
+        Args:
+            draft: the draft.
+            origin: what it would be made of now, as the bundle will say.
+
         Raises:
-            PretrainError: the result is damaged.
+            PretrainError: the result is damaged, or made of something else.
             OSError: the disk is full, or takes nothing.
         """
-        metrics = self.result / _METRICS
+        metrics, noted = self.result / _METRICS, self.result / f"{ORIGIN}.json"
         try:
             known = _Metrics.validate_json(metrics.read_bytes())
+            # Before there were such notes, there are none.
+            was = Origin.model_validate_json(noted.read_bytes()) if noted.exists() else origin
         except (FileNotFoundError, ValidationError) as error:
             raise PretrainError("train.damaged-result", path=str(self.result)) from error
+        if other := was.other(origin):
+            raise PretrainError(f"train.{other}", path=str(self.folder))
         weights = draft / "model"
         weights.mkdir()
         for file in self.result.iterdir():
-            if file != metrics:
+            if file not in (metrics, noted):
                 link_or_copy(file, weights / file.name)
         return weights, known
 
-    def leave_result(self, draft: Path, metrics: Mapping[str, float]) -> None:
+    def leave_result(self, draft: Path, metrics: Mapping[str, float], origin: Origin) -> None:
         """Make a folder of weights the result, and remove the checkpoints: it is finished.
+
+        Args:
+            draft: the folder.
+            metrics: what was measured.
+            origin: what it was made of.
 
         Raises:
             OSError: the disk is full, or takes nothing; the checkpoints are there.
         """
         (draft / _METRICS).write_text(json.dumps(metrics), encoding="utf-8")
+        (draft / f"{ORIGIN}.json").write_text(origin.model_dump_json(), encoding="utf-8")
         sync_tree(draft)
         draft.rename(self.result)
         sync_folder(self.folder)
@@ -242,6 +257,7 @@ def train(
     stopping: Callable[[], object] = lambda: None,
     of: Kind = PLAIN,
     more_parents: Sequence[Path] = (),
+    taught_by: str = "",
 ) -> Bundle:
     """Train, and make the bundle `out`.
 
@@ -256,19 +272,23 @@ def train(
         stopping: called when it has been asked to stop, and may take a while to.
         of: what kind of training it is.
         more_parents: folders that it is made of beside its texts and the model it begins with.
+        taught_by: identity of who teaches; empty: nobody.
 
     Raises:
-        LucieError: something of it fails; what is trained so far is kept.
+        LucieError: something of it fails, or what is finished was made of something else than lies
+            there now; what is trained so far is kept.
     """
     from pretrain.result import manifest_of, publish
     from pretrain.texts import read_texts
 
     with run.at_work(out, recipe) as draft:
         texts = read_texts(recipe, stage("tokens"))
-        shape(recipe, texts)  # what cannot be is said before a process begins
+        config = shape(recipe, texts)  # what cannot be is said before a process begins
         if not run.result.exists():
             _train(recipe, run, stage("train"), told, stopping, of)
-        weights, metrics = run.take_result(draft)
+        order = texts.order(recipe)
+        origin = Origin.of(recipe, order, config, taught_by)
+        weights, metrics = run.take_result(draft, origin)
         begun_with = [Path(recipe.model.start)] if recipe.model.start else []
         read = [Path(part.path) for part in recipe.data.mixture]
         sequences = recipe.schedule.steps * recipe.batch.sequences
@@ -277,7 +297,8 @@ def train(
             weights,
             recipe,
             step=of.step,
-            data=texts.sources(texts.order(recipe), sequences),
+            origin=origin,
+            data=texts.sources(order, sequences),
             languages=texts.languages(),
             made_of=[*begun_with, *more_parents, *read],
             known=manifest_of(begun_with[0]) if begun_with else None,

@@ -65,13 +65,9 @@ class Training:
         self.optimizer = self._optimizer()
         share = len(world.share(recipe.batch.sequences))
         self.gradients = Gradients(self.part, world, share, recipe.batch.together)
-        self.checkpoints = Checkpoints(
-            Run(folder).checkpoints,
-            recipe.sha256(),
-            materials.order.identity,
-            world,
-            taught_by=task.taught_by,
-        )
+        self.origin = materials.origin.model_copy(update={"taught_by": task.taught_by})
+        """What it is made of."""
+        self.checkpoints = Checkpoints(Run(folder).checkpoints, recipe.sha256(), self.origin, world)
         self.step = self.checkpoints.restore(self.part, self.optimizer)
         """Steps done."""
         if self.step > recipe.schedule.steps:

@@ -96,4 +96,4 @@ def _leave(training: Training, run: Run, world: World) -> None:
     if world.first:
         config = training.materials.config.as_json() | {"dtype": "float32"}
         (draft / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-        run.leave_result(draft, training.metrics)
+        run.leave_result(draft, training.metrics, training.origin)

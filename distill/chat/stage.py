@@ -9,7 +9,7 @@ from typing import Any
 from distill.chat.format import ChatFormat, check_prompts
 from distill.chat.prompts import Prompt, languages, read_prompts, sources
 from distill.chat.recipe import ChatRecipe
-from distill.chat.saved import saved_step
+from distill.chat.saved import origin, saved_step
 from distill.errors import DistillError, DistillUsageError
 from distill.teacher_check import check_teacher
 from edge.attended import DiedError, attend
@@ -19,6 +19,7 @@ from edge.manifest import Manifest, Provenance, least_known
 from edge.progress import Progress
 from edge.workshop import check_free, software
 from pretrain.errors import PretrainError, PretrainUsageError
+from pretrain.origin import ORIGIN, Origin
 from pretrain.result import lay_beside, lay_licence, manifest_of, parents, provenance
 from pretrain.run import Run, Stage, Told, kind
 from pretrain.sources import each_once
@@ -62,10 +63,11 @@ def teach(
     with run.at_work(out, recipe) as draft:
         if not run.result.exists():
             _train(recipe, run, stage("train"), told, stopping)
-        weights, metrics = run.take_result(draft)
+        made_of = origin(recipe, prompts)
+        weights, metrics = run.take_result(draft, made_of)
         lay_beside(Path(recipe.student), weights)
         lay_licence(Path(recipe.student), weights)
-        manifest = _manifest(recipe, out.name, prompts, metrics)
+        manifest = _manifest(recipe, out.name, prompts, metrics, made_of)
         files = {file.name: file for file in weights.iterdir()}
         return Bundle.write(out, manifest, files, move=True, progress=stage("hash"))
 
@@ -103,14 +105,18 @@ def _train(
 
 
 def _manifest(
-    recipe: ChatRecipe, name: str, prompts: list[Prompt], metrics: dict[str, float]
+    recipe: ChatRecipe,
+    name: str,
+    prompts: list[Prompt],
+    metrics: dict[str, float],
+    made_of: Origin,
 ) -> Manifest:
     known = manifest_of(Path(recipe.student))
     return Manifest(
         kind="model",
         name=name,
         parents=parents([Path(recipe.student), Path(recipe.teacher)]),
-        recipe={"step": _STEP, **_json(recipe)},
+        recipe={"step": _STEP, **_json(recipe), ORIGIN: made_of.model_dump()},
         software=software(*_PACKAGES),
         licence=known.licence if known else None,
         languages=(known.languages if known else ()) or languages(prompts),

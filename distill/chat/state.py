@@ -19,6 +19,8 @@ from safetensors import SafetensorError, safe_open
 from distill.chat.saved import STEP
 from distill.errors import DistillError
 from edge.text import one_line
+from pretrain.errors import PretrainError
+from pretrain.origin import Origin
 from quantize.errors import QuantizeError
 from quantize.healing.state import gather, restore, write_tensors
 
@@ -28,8 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["State"]
 
-_PROMPTS = "prompts"
-_TEACHER = "teacher"
+_PROMPTS, _TEACHER, _STUDENT = "prompts", "teacher", "student"
 _CRC = "crc32"
 """Of the other facts and all tensors, by their names: a flipped bit would be trained on."""
 
@@ -39,21 +40,20 @@ class State:
 
     Args:
         path: where it is.
-        prompts: `identity` of what is asked.
-        teacher: `fingerprint` of who judges the answers.
+        origin: the prompts, the teacher and the student, by their identities.
     """
 
-    def __init__(self, path: Path, prompts: str, teacher: str) -> None:
+    def __init__(self, path: Path, origin: Origin) -> None:
         self._path = path
-        self._prompts = prompts
-        self._teacher = teacher
+        self._origin = origin
 
     def step(self) -> int:
         """Steps that are done.
 
         Raises:
-            DistillError: it is damaged, or other prompts were answered, or another teacher
-                has judged.
+            DistillError: it is damaged.
+            PretrainError: other prompts were answered, another teacher has judged, or another
+                student has begun.
         """
         if not self._path.exists():
             return 0
@@ -61,19 +61,28 @@ class State:
             with safe_open(self._path, framework="pt") as file:
                 facts = file.metadata() or {}
             step = int(facts[STEP])
+            was = Origin(
+                data=facts[_PROMPTS],
+                taught_by=facts[_TEACHER],
+                begun_with=facts.get(_STUDENT, ""),
+            )
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise self._damaged(error) from error
-        if facts.get(_PROMPTS) != self._prompts:
-            raise DistillError("chat.other-prompts", path=str(self._path.parent.parent))
-        if facts.get(_TEACHER) != self._teacher:
-            raise DistillError("chat.other-teacher", path=str(self._path.parent.parent))
+        if other := was.other(self._origin):
+            raise PretrainError(f"train.{other}", path=str(self._path.parent.parent))
         return step
 
     def save(self, model: nn.Module, optimizer: Optimizer, step: int) -> None:
         """Note all that going on takes."""
         self._path.parent.mkdir(exist_ok=True)
         tensors = gather(model, optimizer)
-        facts = {STEP: str(step), _PROMPTS: self._prompts, _TEACHER: self._teacher}
+        origin = self._origin
+        facts = {
+            STEP: str(step),
+            _PROMPTS: origin.data,
+            _TEACHER: origin.taught_by,
+            _STUDENT: origin.begun_with,
+        }
         crc = _crc32(facts, (tensors[name] for name in sorted(tensors)))
         write_tensors(self._path, tensors, facts | {_CRC: str(crc)})
 

@@ -32,17 +32,17 @@ from transformers import TrainerCallback
 from trl import DistillationConfig, DistillationTrainer
 
 from distill.chat.format import ChatFormat
-from distill.chat.prompts import Prompt, identity, read_prompts
+from distill.chat.prompts import Prompt, read_prompts
 from distill.chat.recipe import ChatRecipe
-from distill.chat.saved import FILE
+from distill.chat.saved import FILE, origin
 from distill.chat.state import State
 from distill.distillation import load_teacher
 from distill.errors import DistillError
-from distill.pruning.identity import fingerprint
 from edge.checkpoint import Checkpoint
 from edge.torch_start import start
 from pretrain.disk import written
 from pretrain.journal import Journal, read_journal
+from pretrain.origin import Origin
 from pretrain.run import Run
 from pretrain.schedule import rate
 
@@ -192,8 +192,8 @@ def train(
     """
     start(torch, recipe.threads)
     prompts = read_prompts([Path(path) for path in recipe.prompts])
-    teacher = fingerprint(Checkpoint.open(Path(recipe.teacher)))
-    state = State(run.checkpoints / FILE, identity(prompts), teacher)
+    made_of = origin(recipe, prompts)
+    state = State(run.checkpoints / FILE, made_of)
     begun = state.step()
     student = load_teacher(Path(recipe.student), "float32")
     optimizer = AdamW(student.parameters(), lr=recipe.rate, betas=(0.9, 0.95), weight_decay=0.0)
@@ -227,7 +227,7 @@ def train(
     finally:
         journal.close()
     with written(run.folder):
-        _leave(run, recipe, student)
+        _leave(run, recipe, student, made_of)
     return True
 
 
@@ -257,8 +257,8 @@ def _arguments(recipe: ChatRecipe, run: Run) -> DistillationConfig:
     )
 
 
-def _leave(run: Run, recipe: ChatRecipe, student: LlamaForCausalLM) -> None:
-    """Write the result: weights, config and what was measured."""
+def _leave(run: Run, recipe: ChatRecipe, student: LlamaForCausalLM, made_of: Origin) -> None:
+    """Write the result: weights, config, what was measured, and what it was made of."""
     draft = run.result.with_suffix(".tmp")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
@@ -271,7 +271,7 @@ def _leave(run: Run, recipe: ChatRecipe, student: LlamaForCausalLM) -> None:
     config.pop("torch_dtype", None)
     config["dtype"] = "float32"
     (draft / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-    run.leave_result(draft, _metrics(run))
+    run.leave_result(draft, _metrics(run), made_of)
 
 
 def _metrics(run: Run) -> dict[str, float]:

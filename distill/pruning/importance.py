@@ -13,7 +13,6 @@ import numpy as np
 
 from distill.errors import DistillError, DistillUsageError
 from distill.pruning.forward_pass import run_through
-from distill.pruning.identity import fingerprint
 from distill.pruning.scores import FACTS, FIGURES, PICTURE, Facts, Importance
 from distill.pruning.work import Recipe, Work, taken
 from edge.bundle import Bundle
@@ -23,6 +22,7 @@ from edge.progress import Progress
 from edge.tokenizer_file import open_tokenizer
 from edge.torch_start import start
 from edge.workshop import software, workshop
+from pretrain.identity import fingerprint
 from quantize.checkpoint.complete import complete
 from quantize.checkpoint.source import Source
 from quantize.measuring.built_in_texts import CALIBRATION
@@ -61,15 +61,18 @@ class Calibration:
     """Threads to compute with; 0: one for each core."""
 
 
-def check(checkpoint: Checkpoint, calibration: Calibration) -> None:
+def check(checkpoint: Checkpoint, calibration: Calibration) -> str:
     """Refuse at once what `measure` would refuse.
+
+    Returns:
+        SHA-256 of the tokens that it would read.
 
     Raises:
         LucieError: the model lacks something, a text cannot be read or is too short, a piece is
             longer than the model's window.
     """
     complete(checkpoint)
-    _pieces(checkpoint, calibration)
+    return digest(_pieces(checkpoint, calibration))
 
 
 def measure(source: Source, out: Path, calibration: Calibration, stage: Stage) -> Bundle:
@@ -149,6 +152,7 @@ def _write(
         dtype=recipe.dtype,
         texts=tuple(f"{text.label}={text.path.name}" for text in calibration.texts),
         loss_tokens=recipe.layer_loss * recipe.length,
+        sha256=recipe.texts,
     )
     (folder / FACTS).write_text(facts.model_dump_json(indent=1) + "\n", encoding="utf-8")
     found.write(folder / FIGURES)

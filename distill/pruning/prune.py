@@ -13,17 +13,20 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ValidationError
+
 from distill.pruning.choice import Kept, Rules, choose
-from distill.pruning.identity import fingerprint
 from distill.pruning.scores import Importance
 from distill.pruning.shape import check_slice
 from distill.pruning.slices import Tying, norm_scales, slices, tying
 from edge.bundle import Bundle
 from edge.checkpoint import Checkpoint
+from edge.errors import DamagedModelError
 from edge.llama_config import LlamaConfig
 from edge.manifest import Manifest, Parent
 from edge.weights_file import write_weights
 from edge.workshop import software, workshop
+from pretrain.identity import fingerprint
 from pretrain.result import BESIDE
 from quantize.checkpoint.complete import complete
 from quantize.checkpoint.source import Source
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 
     from edge.progress import Progress
 
-__all__ = ["KEPT", "prune"]
+__all__ = ["KEPT", "cut_from", "prune"]
 
 KEPT = "pruning.json"
 """The file that says what was kept, for whoever wants to prove or to repeat it."""
@@ -92,6 +95,24 @@ def prune(
         manifest = _manifest(source, importance, student, out, rules)
         files = {file.name: file for file in sorted(draft.iterdir())}
         return Bundle.write(out, manifest, files, move=True, progress=stage("hash"))
+
+
+def cut_from(folder: Path) -> str:
+    """`fingerprint` of the model that a bundle of `prune` was cut from.
+
+    Raises:
+        DamagedModelError: the bundle does not say it any more.
+    """
+    try:
+        return _Cut.model_validate_json((folder / KEPT).read_bytes()).teacher
+    except (OSError, ValidationError) as error:
+        raise DamagedModelError("bundle.wrong-hash", path=str(folder), file=KEPT) from error
+
+
+class _Cut(BaseModel):
+    """What is asked of `pruning.json`."""
+
+    teacher: str
 
 
 def _write_config(checkpoint: Checkpoint, student: LlamaConfig, path: Path) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["FACTS", "FIGURES", "PICTURE", "Facts", "Importance"]
+__all__ = ["FACTS", "FIGURES", "PICTURE", "Facts", "Importance", "read_facts"]
 
 FACTS, FIGURES, PICTURE = "importance.json", "importance.safetensors", "importance.svg"
 
@@ -47,6 +47,8 @@ class Facts(BaseModel):
     """Languages and names of the texts, as `fr=FILE`."""
     loss_tokens: int
     """On how many the loss without each layer was measured; 0: it was not."""
+    sha256: str = ""
+    """Of the tokens that were read; empty: of a version that did not note it."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Importance:
         if bundle.manifest.kind != "importance":
             kind = bundle.manifest.kind
             raise DistillError("prune.importance-kind", path=str(bundle.path), kind=kind)
-        facts = _facts(bundle.path)
+        facts = read_facts(bundle.path)
         if facts.teacher != teacher:
             raise DistillError(
                 "prune.importance-other", path=str(bundle.path), model=str(checkpoint.path)
@@ -107,7 +109,12 @@ class Importance:
         path.write_bytes(save({name: f for name, f in figures.items() if f is not None}))
 
 
-def _facts(folder: Path) -> Facts:
+def read_facts(folder: Path) -> Facts:
+    """What a bundle says of how it was measured.
+
+    Raises:
+        DistillError: it is damaged.
+    """
     try:
         return Facts.model_validate_json((folder / FACTS).read_bytes())
     except (OSError, ValidationError) as error:

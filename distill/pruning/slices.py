@@ -33,11 +33,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distill.pruning.choice import Kept
-from distill.pruning.identity import read_rows
 from distill.pruning.scores import Importance
 from edge.checkpoint import Checkpoint
 from edge.errors import CheckpointError
 from edge.llama_config import LlamaConfig
+from pretrain.identity import read_rows
 from quantize.checkpoint.floats import NotFiniteError, convert
 from quantize.checkpoint.llama_tensors import tensors
 

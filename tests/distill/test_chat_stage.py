@@ -34,8 +34,10 @@ from edge.errors import LucieError, StoreError, UsageError
 from edge.manifest import DataSource, Manifest
 from edge.messages import text
 from edge.template import ChatTemplate
+from pretrain.errors import PretrainError
 from pretrain.fields import fields
 from pretrain.journal import read_journal
+from pretrain.origin import Origin, origin_of
 from pretrain.recipe_file import read_recipe
 from pretrain.run import Run
 from tests.namespaces import UNSHARE, namespaces
@@ -207,17 +209,24 @@ def test_what_was_stopped_goes_on_to_the_same_weights(
     assert raised.value.code == "train.other-recipe"
     prompts = (tmp_path / "prompts.jsonl").read_text(encoding="utf-8")
     write(tmp_path, {"prompt": "other"})
-    with pytest.raises(DistillError) as changed:
+    with pytest.raises(PretrainError) as changed:
         lucie("chat", stage, "out", "--set", "steps=24")
-    assert changed.value.code == "chat.other-prompts"
+    assert changed.value.code == "train.other-data"
     write(tmp_path, prompts)
     weights = tmp_path / "teacher" / "model.safetensors"
     taught = weights.read_bytes()
     shutil.copy(tmp_path / "student" / "model.safetensors", weights)
-    with pytest.raises(DistillError) as another:
+    with pytest.raises(PretrainError) as another:
         lucie("chat", stage, "out", "--set", "steps=24")
-    assert another.value.code == "chat.other-teacher"
+    assert another.value.code == "train.other-teacher"
     weights.write_bytes(taught)
+    learns = tmp_path / "student" / "model.safetensors"
+    begun = learns.read_bytes()
+    learns.write_bytes(taught)
+    with pytest.raises(PretrainError) as started:
+        lucie("chat", stage, "out", "--set", "steps=24")
+    assert started.value.code == "train.other-start"
+    learns.write_bytes(begun)
     state = work / "checkpoints" / "training.safetensors"
     kept = state.read_bytes()
     state.write_bytes(kept[: len(kept) // 2])
@@ -231,6 +240,16 @@ def test_what_was_stopped_goes_on_to_the_same_weights(
     whole, out = weights_of(tmp_path / "whole"), weights_of(tmp_path / "out")
     assert whole.keys() == out.keys()
     assert all((whole[name] == out[name]).all() for name in whole), "to the same bits"
+    # Nor is what is finished taken for something else.
+    shutil.rmtree(tmp_path / "out")
+    write(tmp_path, {"prompt": "other"})
+    with pytest.raises(PretrainError) as finished:
+        lucie("chat", stage, "out", "--set", "steps=24")
+    assert finished.value.code == "train.other-data"
+    write(tmp_path, prompts)
+    lucie("chat", stage, "out", "--set", "steps=24")
+    origin = Origin.model_validate_json((work / "result" / "origin.json").read_bytes())
+    assert origin_of(tmp_path / "out") == origin
 
 
 def test_a_flipped_bit_is_not_trained_on(tmp_path: Path) -> None:
@@ -238,7 +257,8 @@ def test_a_flipped_bit_is_not_trained_on(tmp_path: Path) -> None:
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    state = State(tmp_path / "checkpoints" / "training.safetensors", "prompts", "teacher")
+    made_of = Origin(data="prompts", taught_by="teacher", begun_with="student")
+    state = State(tmp_path / "checkpoints" / "training.safetensors", made_of)
     state.save(model, optimizer, 5)
     before = model.weight.detach().clone()
     torch.nn.init.zeros_(model.weight)

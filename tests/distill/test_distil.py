@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +37,7 @@ from pretrain.texts import read_texts
 from pretrain.training import Training
 from pretrain.world import World
 from tests.distill.conftest import TEACHER
+from tests.distill.test_chat_stage import BEGIN, until
 
 RECIPE = """
 evaluate_every = 0
@@ -254,7 +260,7 @@ steps = 30
 
 
 @pytest.mark.long("pretrain", "distill", "edge/attended.py")
-def test_two_cuts_go_on_wherever_they_were_stopped(
+def test_of_two_cuts_what_is_missing_is_made_again_to_the_same_bits(
     lucie: Command, recipe: Path, teacher: Path, text: Path, tmp_path: Path
 ) -> None:
     cuts = RECIPE.format(teacher=teacher, text=text).replace("student", str(teacher)) + CUTS
@@ -285,6 +291,140 @@ def test_two_cuts_go_on_wherever_they_were_stopped(
         lucie("run", recipe, "other", "--work", work, "--set", "seed=7")
     assert raised.value.code == "shrink.other-recipe"
     assert "seed 0 → 7" in str(raised.value)
+
+
+ONE_CUT = """
+[report]
+items = 0
+quantization = "Q8_0"
+
+[importance]
+texts = [{ path = "fr.txt", language = "fr" }]
+tokens = 256
+length = 64
+
+[[cuts]]
+ffn = 64
+"""
+
+
+@contextmanager
+def instead(path: Path, content: bytes) -> Iterator[None]:
+    """Something else in the same place."""
+    before = path.read_bytes()
+    path.write_bytes(content)
+    yield
+    path.write_bytes(before)
+
+
+def times(folder: Path) -> dict[Path, int]:
+    """When each file of a run was written; what is noted of the recipe is noted each time."""
+    files = (path for path in folder.rglob("*") if path != folder / "recipe.json")
+    return {path: path.stat().st_mtime_ns for path in files if path.is_file()}
+
+
+@pytest.fixture
+def shrinking(recipe: Path, teacher: Path, text: Path, tmp_path: Path) -> Path:
+    """A recipe of one cut, with all that it is made of in its own folder."""
+    for name in ("teacher", "begun"):
+        shutil.copytree(teacher, tmp_path / name)
+    shutil.copy(text, tmp_path / "text.jsonl")
+    (tmp_path / "fr.txt").write_text("le chat dort et la pluie tombe. " * 200, encoding="utf-8")
+    told = RECIPE.format(teacher="teacher", text="text.jsonl").replace("student", "begun")
+    recipe.write_text(told + ONE_CUT, encoding="utf-8")
+    return recipe
+
+
+@pytest.mark.long("pretrain", "distill", "edge/attended.py")
+def test_a_finished_step_is_not_taken_for_one_of_something_else(
+    lucie: Command, shrinking: Path, make_teacher: Callable[..., Path], tmp_path: Path
+) -> None:
+    work, settings = tmp_path / "small-training", ["--set", "schedule.steps=1"]
+    settings += ["--set", "baselines.cross_entropy=true"]
+
+    def refused(step: str) -> str:
+        with pytest.raises(DistillError) as raised:
+            lucie("run", shrinking, "small", *settings)
+        assert f"small-training/{step}" in str(raised.value)
+        assert not (tmp_path / "small").exists()
+        return raised.value.code
+
+    lucie("run", shrinking, "small", *settings)
+    shutil.rmtree(tmp_path / "small")
+    made = times(work)
+    text, weights = tmp_path / "text.jsonl", tmp_path / "begun" / "model.safetensors"
+    more = b'{"text": "and yet"}\n' + text.read_bytes()
+    other = (make_teacher(seed=2) / "model.safetensors").read_bytes()
+    with instead(text, more):
+        assert refused("1-distilled") == "shrink.other-data"
+    with instead(tmp_path / "teacher" / "model.safetensors", other):
+        assert refused("1-distilled") == "shrink.other-teacher"
+    with instead(weights, other):
+        assert refused("1-pruned") == "shrink.other-cut"
+    with instead(tmp_path / "fr.txt", b"la table dort. " * 400):
+        assert refused("1-importance") == "shrink.other-importance"
+    assert times(work) == made, "nothing is trained, and nothing removed"
+    with instead(weights, other):  # as who is told so may do
+        for name in ("1-importance", "1-pruned"):
+            shutil.rmtree(work / name)
+        assert refused("1-distilled") == "shrink.other-start"
+    for name in ("1-importance", "1-pruned"):
+        shutil.rmtree(work / name)
+    lucie("run", shrinking, "small", *settings)
+    kept = {
+        path: at for path, at in times(work).items() if path.parts[-2] in ("result", "1-distilled")
+    }
+    assert kept.items() <= made.items(), "of the same it is the same"
+    shutil.rmtree(tmp_path / "small")
+    with instead(text, more):
+        for name in ("1-distilled", "1-distilled-training"):
+            shutil.rmtree(work / name)
+        assert refused("1-cross-entropy") == "shrink.other-data"
+
+
+def test_a_finished_distillation_is_not_taken_for_one_of_another_teacher(
+    lucie: Command, recipe: Path, teacher: Path, make_teacher: Callable[..., Path], tmp_path: Path
+) -> None:
+    shutil.copytree(teacher, tmp_path / "teacher")
+    settings = ["--set", "schedule.steps=1", "--set", f"teacher.model={tmp_path / 'teacher'}"]
+    lucie("train", recipe, "taught", *settings)
+    shutil.rmtree(tmp_path / "taught")
+    other = (make_teacher(seed=2) / "model.safetensors").read_bytes()
+    with instead(tmp_path / "teacher" / "model.safetensors", other):
+        with pytest.raises(PretrainError) as raised:
+            lucie("train", recipe, "taught", *settings)
+        assert raised.value.code == "train.other-teacher"
+    lucie("train", recipe, "taught", *settings)
+
+
+@pytest.mark.long("pretrain", "distill", "edge/attended.py")
+def test_a_run_that_was_stopped_in_a_training_goes_on_to_the_same_bytes(
+    lucie: Command, shrinking: Path, tmp_path: Path
+) -> None:
+    steps = 100
+    settings = ["--set", f"schedule.steps={steps}"]
+    lucie("run", shrinking, "whole", *settings)
+    child = subprocess.Popen(
+        [sys.executable, "-c", BEGIN, "distill", "run", str(shrinking), "small", *settings],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    work = tmp_path / "small-training"
+    training = work / "1-distilled-training"
+    until(training, 3)
+    os.killpg(child.pid, signal.SIGINT)
+    _, said = child.communicate(timeout=120)
+    assert child.returncode == 130, said
+    assert "small-training" in said
+    assert 3 <= len(losses(training)) < steps, "it was stopped on the way"
+    assert list((training / "checkpoints").glob("step-*"))
+    assert not (work / "1-distilled").exists()
+    before = times(work / "1-importance") | times(work / "1-pruned")
+    lucie("run", shrinking, "small", *settings)
+    assert times(work / "1-importance") | times(work / "1-pruned") == before
+    noted = [line["step"] for line in read_journal(training) if "loss" in line]
+    assert noted == list(range(1, steps + 1))
+    whole, small = ((tmp_path / n / "model.safetensors").read_bytes() for n in ("whole", "small"))
+    assert whole == small
 
 
 def test_a_cut_that_is_no_slice_is_refused_before_anything_is_made(

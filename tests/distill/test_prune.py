@@ -25,17 +25,23 @@ from transformers import LlamaForCausalLM
 from distill.errors import DistillError, DistillUsageError
 from distill.pruning import prune as pruning
 from distill.pruning.choice import Rules, choose
-from distill.pruning.identity import fingerprint
-from distill.pruning.prune import prune
+from distill.pruning.prune import cut_from, prune
 from distill.pruning.scores import FACTS, FIGURES, Facts, Importance
 from distill.pruning.slices import Slice, slices
 from edge.bundle import Bundle
 from edge.checkpoint import Checkpoint
-from edge.errors import CheckpointError, InterruptedByUserError, LucieError, StoreError
+from edge.errors import (
+    CheckpointError,
+    DamagedModelError,
+    InterruptedByUserError,
+    LucieError,
+    StoreError,
+)
 from edge.llama_config import LlamaConfig
 from edge.manifest import DataSource, Manifest
 from edge.weights_file import write_weights
 from edge.workshop import workshop
+from pretrain.identity import fingerprint
 from quantize.checkpoint.llama_tensors import tensors
 from quantize.checkpoint.source import open_source
 from tests.distill.conftest import TEACHER
@@ -397,6 +403,17 @@ def test_a_teacher_is_named_after_its_folder_from_within(
     lucie("prune", "./", tmp_path / "out", "--importance", measured, *EVERYTHING)
     recipe = Bundle.open(tmp_path / "out", verify=False).manifest.recipe
     assert recipe["teacher"] == teacher.name
+
+
+def test_a_slice_says_what_it_was_cut_from(
+    lucie: Callable[..., Result], teacher: Path, measured: Path, tmp_path: Path
+) -> None:
+    lucie("prune", teacher, "out", "--importance", measured, *EVERYTHING)
+    assert cut_from(tmp_path / "out") == fingerprint(Checkpoint.open(teacher))
+    for damage in ("", "[]", '{"teacher": 1}'):
+        (tmp_path / "out" / "pruning.json").write_text(damage)
+        with pytest.raises(DamagedModelError, match=r"pruning\.json .* is damaged"):
+            cut_from(tmp_path / "out")
 
 
 # --- bad input --------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from edge.workshop import held
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.journal import read_journal
 from pretrain.materials import prepared
+from pretrain.origin import Origin, origin_of
 from pretrain.recipe import Parallel, Recipe
 from pretrain.recipe_file import read_recipe
 from pretrain.run import Run, Stage, train
@@ -188,7 +189,7 @@ def test_the_result_is_on_the_disk_before_the_checkpoints_go(
         flushed.append((name, run.result.exists()))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    run.leave_result(draft, {"loss": 1.0})
+    run.leave_result(draft, {"loss": 1.0}, Origin(data="text", taught_by=""))
     assert flushed[-1] == ("run", True)
     assert {*flushed[:-1]} == {
         (name, False) for name in ("model.safetensors", "metrics.json", "result.tmp")
@@ -197,24 +198,84 @@ def test_the_result_is_on_the_disk_before_the_checkpoints_go(
 
 
 def test_a_result_is_taken_without_a_second_copy(plain: Path, tmp_path: Path) -> None:
-    weights, metrics = Run(plain / "run").take_result(tmp_path)
+    told = (plain / "run" / "result" / "origin.json").read_bytes()
+    weights, metrics = Run(plain / "run").take_result(tmp_path, Origin.model_validate_json(told))
     assert metrics == Bundle.open(plain / "out", verify=False).manifest.metrics
     for file in weights.iterdir():
         assert file.samefile(plain / "run" / "result" / file.name)
     assert {file.name for file in weights.iterdir()} == {"config.json", "model.safetensors"}
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[1]", None])
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        *(("metrics.json", damage) for damage in ("", "{", "[1]", None)),
+        ("origin.json", "{"),
+        ("origin.json", '{"data": 1, "taught_by": ""}'),
+    ],
+)
 def test_a_damaged_result_is_told(
-    plain: Path, kitchen: Path, tmp_path: Path, damage: str | None
+    plain: Path, kitchen: Path, tmp_path: Path, file: str, damage: str | None
 ) -> None:
     shutil.copytree(plain / "run", tmp_path / "run")
-    metrics = tmp_path / "run" / "result" / "metrics.json"
-    metrics.unlink() if damage is None else metrics.write_text(damage)
+    path = tmp_path / "run" / "result" / file
+    path.unlink() if damage is None else path.write_text(damage)
     with pytest.raises(PretrainError) as raised:
         cook(kitchen, tmp_path)
     assert raised.value.code == "train.damaged-result"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def finished(plain: Path, kitchen: Path, tmp_path: Path) -> Path:
+    """A finished `run`, whose bundle is not there any more, and a `kitchen` of its own."""
+    shutil.copytree(kitchen, tmp_path / "kitchen")
+    shutil.copytree(plain / "run", tmp_path / "run")
+    Run(tmp_path / "run").note(read_recipe(Recipe, tmp_path / "kitchen" / "recipe.toml", SETTINGS))
+    return tmp_path
+
+
+def trained_already(*_: object) -> None:
+    raise AssertionError("it trains again")
+
+
+def test_what_was_trained_on_another_text_is_not_taken_for_this_one(finished: Path) -> None:
+    text = finished / "kitchen" / "text.jsonl"
+    before = text.read_bytes()
+    text.write_bytes(b'{"text": "and yet"}\n' + before)
+    with pytest.raises(PretrainError) as raised:
+        cook(finished / "kitchen", finished, told=trained_already)
+    assert raised.value.code == "train.other-data"
+    assert f"training in {finished / 'run'} began" in str(raised.value)
+    assert not (finished / "out").exists()
+    text.write_bytes(before)
+    cook(finished / "kitchen", finished, told=trained_already)
+    noted = (finished / "run" / "result" / "origin.json").read_bytes()
+    assert origin_of(finished / "out") == Origin.model_validate_json(noted)
+
+
+def test_a_result_that_does_not_say_what_it_was_made_of_is_taken_as_it_is(finished: Path) -> None:
+    (finished / "run" / "result" / "origin.json").unlink()
+    with (finished / "kitchen" / "text.jsonl").open("a", encoding="utf-8") as writer:
+        writer.write('{"text": "and yet"}\n')
+    cook(finished / "kitchen", finished, told=trained_already)
+
+
+def test_a_bundle_that_does_not_say_what_it_was_made_of_is_not_a_damaged_one(
+    plain: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(plain / "out", folder)
+    manifest = folder / "manifest.json"
+    told = json.loads(manifest.read_text(encoding="utf-8"))
+    told["recipe"]["origin"] = {"data": 7}
+    manifest.write_text(json.dumps(told), encoding="utf-8")
+    with pytest.raises(PretrainError) as raised:
+        origin_of(folder)
+    assert raised.value.code == "train.damaged-result"
+    del told["recipe"]["origin"]
+    manifest.write_text(json.dumps(told), encoding="utf-8")
+    assert origin_of(folder) is None
 
 
 @namespaces
@@ -376,9 +437,13 @@ def note(checkpoint: Path, **facts: object) -> None:
 
 @pytest.mark.parametrize(
     ("facts", "code"),
-    [({"added": 1}, "train.other-version"), ({"files": 1}, "train.damaged")],
+    [
+        ({"added": 1}, "train.other-version"),
+        ({"files": 1}, "train.damaged"),
+        ({"begun_with": "another model"}, "train.other-start"),
+    ],
 )
-def test_a_checkpoint_of_another_version_is_not_called_damaged(
+def test_a_checkpoint_of_something_else_is_not_called_damaged(
     stopped: Path, tmp_path: Path, facts: dict[str, object], code: str
 ) -> None:
     shutil.copytree(stopped / "run", tmp_path / "run")
@@ -387,6 +452,21 @@ def test_a_checkpoint_of_another_version_is_not_called_damaged(
     with pytest.raises(PretrainError) as raised:
         cook(stopped / "kitchen", tmp_path, *LONGER)
     assert raised.value.code == code
+
+
+def test_a_checkpoint_that_does_not_say_what_it_began_with_is_taken_up(
+    stopped: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(stopped / "run", tmp_path / "run")
+    (*_, checkpoint) = sorted((tmp_path / "run" / "checkpoints").glob("step-*"))
+    told = json.loads((checkpoint / "state.json").read_text("utf-8"))
+    assert told.pop("begun_with")
+    (checkpoint / "state.json").write_text(json.dumps(told), encoding="utf-8")
+    recipe = read_recipe(Recipe, stopped / "kitchen" / "recipe.toml", [*SETTINGS, *LONGER])
+    materials = prepared(recipe, read_texts(recipe, lambda *_: None))
+    world = World(torch.device("cpu"), recipe.parallel)
+    training = Training(recipe, materials, NextToken(), tmp_path / "run", world)
+    assert training.step == told["step"] > 0
 
 
 @pytest.mark.long("pretrain", "edge/attended.py")
@@ -653,24 +733,38 @@ def workers(folder: Path, columns: str = "args") -> list[str]:
 def test_going_on_with_a_model_carries_what_is_known_of_it(
     plain: Path, kitchen: Path, tmp_path: Path
 ) -> None:
-    settings = [f'model.from="{plain / "out"}"', "schedule.steps=2"]
+    shutil.copytree(plain / "out", tmp_path / "begun")
+    settings = [f'model.from="{tmp_path / "begun"}"', "schedule.steps=2"]
     recipe = tmp_path / "recipe.toml"
     text = (kitchen / "recipe.toml").read_text(encoding="utf-8")
     start = text.index("[model]")
     recipe.write_text(text[:start] + "[model]\n" + text[text.index("[data]") :], encoding="utf-8")
     shutil.copy(kitchen / "text.jsonl", tmp_path)
-    made = train(
-        read_recipe(Recipe, recipe, [*SETTINGS, *settings]),
-        tmp_path / "out",
-        Run(tmp_path / "run"),
-        lambda _: lambda done, of: None,
-    )
+
+    def going_on() -> Bundle:
+        return train(
+            read_recipe(Recipe, recipe, [*SETTINGS, *settings]),
+            tmp_path / "out",
+            Run(tmp_path / "run"),
+            lambda _: lambda done, of: None,
+        )
+
+    made = going_on()
     begun = Bundle.open(plain / "out", verify=False)
     assert made.manifest.parents[0].sha256 == begun.sha256
     assert losses(tmp_path)[0] < losses(plain)[0], "it knows what it had learned"
     (rain,), (before,) = made.manifest.data, begun.manifest.data
     assert (rain.name, rain.size) == ("rain", before.size), "the same text, told once"
     assert rain.tokens == pytest.approx(22 * 8 * 32, rel=0.05), "of 20 steps and of two"
+    shutil.rmtree(tmp_path / "out")
+    weights = tmp_path / "begun" / "model.safetensors"
+    raw = bytearray(weights.read_bytes())
+    raw[8 + int.from_bytes(raw[:8], "little")] ^= 1  # the first number of the first tensor
+    weights.write_bytes(raw)
+    with pytest.raises(PretrainError) as raised:
+        going_on()
+    assert raised.value.code == "train.other-start"
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
