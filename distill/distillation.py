@@ -90,7 +90,7 @@ class Distillation:
         per_token = targets.per_token()
         if self._next_token:
             per_token = mixed(per_token, next_token(wanted["labels"]), self._next_token)
-        return fused_mean(hidden, head, per_token, None, None)
+        return fused_mean(hidden, head, per_token)
 
 
 def make_task(recipe: DistillRecipe, materials: Materials, world: World) -> Distillation:

@@ -23,7 +23,6 @@ from torch.autograd.function import once_differentiable
 __all__ = [
     "IGNORED",
     "PerToken",
-    "chosen",
     "fused_cross_entropy",
     "fused_mean",
     "mixed",
@@ -38,37 +37,27 @@ _LOGITS_OF_AN_ACCELERATOR = 1 << 26
 writes the gradient of the whole output matrix once, which on a fast device wants large ones."""
 
 PerToken = Callable[[Tensor, slice], Tensor]
-"""Of logits [b, V] of some tokens, and which they are: nats [b]."""
+"""Of logits [b, V] of some tokens, and which of all N they are: nats [b]."""
 
 
-def fused_cross_entropy(
-    hidden: Tensor,
-    head: Tensor,
-    labels: Tensor,
-    *,
-    mask: Tensor | None = None,
-    tokens: float | None = None,
-) -> Tensor:
+def fused_cross_entropy(hidden: Tensor, head: Tensor, labels: Tensor) -> Tensor:
     """The mean over tokens of −log q(label), in nats.
 
     Args:
         hidden: hidden states […, W] behind the last norm.
         head: the output matrix [V, W].
         labels: the words that follow […]; `IGNORED` adds nothing, and is counted.
-        mask: which tokens count […], bool; None: all.
-        tokens: what to divide by in place of their number.
     """
-    return fused_mean(hidden, head, next_token(labels, mask), mask, tokens)
+    return fused_mean(hidden, head, next_token(labels))
 
 
-def next_token(labels: Tensor, mask: Tensor | None = None) -> PerToken:
-    """−log q(label) of a token, for `fused_mean` with the same mask.
+def next_token(labels: Tensor) -> PerToken:
+    """−log q(label) of a token.
 
     Args:
         labels: the words that follow […]; `IGNORED` adds nothing, and is counted.
-        mask: which tokens count […], bool; None: all.
     """
-    wanted = chosen(labels, mask, dimensions=0)
+    wanted = labels.flatten()
 
     def per_token(logits: Tensor, some: slice) -> Tensor:
         return F.cross_entropy(logits, wanted[some], ignore_index=IGNORED, reduction="none")
@@ -81,30 +70,19 @@ def mixed(first: PerToken, second: PerToken, share: float) -> PerToken:
     return lambda logits, some: (1 - share) * first(logits, some) + share * second(logits, some)
 
 
-def chosen(values: Tensor, mask: Tensor | None, dimensions: int = 1) -> Tensor:
-    """`values` of the tokens that count [N, …]; its last `dimensions` are of one token."""
-    if mask is not None:
-        return values[mask]
-    return values.reshape(-1, *values.shape[values.dim() - dimensions :])
-
-
-def fused_mean(
-    hidden: Tensor, head: Tensor, per_token: PerToken, mask: Tensor | None, tokens: float | None
-) -> Tensor:
+def fused_mean(hidden: Tensor, head: Tensor, per_token: PerToken) -> Tensor:
     """The mean over tokens of a loss of their logits, in its unit.
 
     Args:
         hidden: hidden states […, W] behind the last norm.
         head: the output matrix [V, W].
-        per_token: called with logits [b, V] of some tokens, and which of those that count
-            they are; gives their losses [b].
-        mask: which tokens count […], bool; None: all.
-        tokens: what to divide by in place of their number.
+        per_token: called with logits [b, V] of some tokens, and which they are; gives their
+            losses [b].
     """
-    rows = chosen(hidden, mask)
+    rows = hidden.flatten(0, -2)
     # A custom function cannot ask, in its forward pass, whether anybody wants a gradient.
     total: Tensor = _Blocks.apply(rows, head, per_token, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
-    return total / max(len(rows) if tokens is None else tokens, 1)
+    return total / len(rows)
 
 
 class _Blocks(torch.autograd.Function):

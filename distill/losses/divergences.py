@@ -8,7 +8,6 @@ With p the teacher's probabilities and q the student's, over V words:
     skewed_reverse_kl     KL(q ‖ αq + (1−α)p)          is almost zero
     jensen_shannon        β KL(p ‖ m) + (1−β) KL(q ‖ m)    m = βp + (1−β)q
     sampled               −Σ w log q                   w: a sample of p
-    cross_entropy         −log q(label)
 
 A temperature τ divides all logits first and multiplies the divergence by τ², so that
 gradients stay of one size (Hinton, Vinyals and Dean 2015, arXiv 1503.02531, section 2).
@@ -27,10 +26,8 @@ from torch import Tensor
 
 __all__ = [
     "Divergence",
-    "cross_entropy",
     "forward_kl",
     "jensen_shannon",
-    "mean",
     "reverse_kl",
     "sampled",
     "skewed_forward_kl",
@@ -88,12 +85,6 @@ def jensen_shannon(
     return temperature**2 * (beta * _kl(p, m) + (1 - beta) * _kl(q, m))
 
 
-def cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
-    """−log q(label) […] of logits […, V] and labels […]."""
-    flat = F.cross_entropy(student.flatten(0, -2), labels.flatten(), reduction="none")
-    return flat.view(labels.shape)
-
-
 def sampled(student: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
     """−Σ w log q(id) […] of logits […, V], words ids […, K] and their weights […, K].
 
@@ -108,20 +99,6 @@ def sampled(student: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
     chosen = student.gather(-1, ids)  # […, K]
     # No log of all V words: only those that were drawn count.
     return weights.sum(-1) * student.logsumexp(-1) - (weights * chosen).sum(-1)
-
-
-def mean(values: Tensor, mask: Tensor | None = None, tokens: float | None = None) -> Tensor:
-    """The mean over tokens.
-
-    Args:
-        values: nats of each token […].
-        mask: which tokens count […], bool; None: all.
-        tokens: what to divide by in place of their number: of a step that is done in parts, or
-            by several processes, the tokens of the whole. Without any token the mean is 0.
-    """
-    if mask is not None:
-        values = values[mask]
-    return values.sum() / max(values.numel() if tokens is None else tokens, 1)
 
 
 def _log_probabilities(

@@ -29,9 +29,9 @@ class Dense:
     divergence: Divergence = forward_kl
     """What is made small."""
 
-    def per_token(self, mask: Tensor | None = None) -> PerToken:
-        """The divergence of a token, for `pretrain.fused.fused_mean` with the same mask."""
-        return from_teacher(self.hidden, self.head, self.divergence, mask)
+    def per_token(self) -> PerToken:
+        """The divergence of a token, for `pretrain.fused.fused_mean`."""
+        return from_teacher(self.hidden, self.head, self.divergence)
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Sampled:
     weights: Tensor
     """Their weights [B, T, K], float32: counts / n of n draws, or probabilities."""
 
-    def per_token(self, mask: Tensor | None = None) -> PerToken:
+    def per_token(self) -> PerToken:
         """−Σ w log q: a KL divergence and the teacher's entropy; as `Dense.per_token`."""
-        return from_sample(self.ids, self.weights, mask)
+        return from_sample(self.ids, self.weights)
 
 
 Targets = Dense | Sampled
