@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from distill.errors import DistillError
+from distill.inside import Inside
 from distill.losses.divergences import (
     Divergence,
     forward_kl,
@@ -20,7 +21,7 @@ from distill.losses.divergences import (
     skewed_reverse_kl,
 )
 from distill.recipe import DistillRecipe, Teaching
-from distill.teacher_check import check_teacher, teacher_identity
+from distill.teacher_check import check_inside, check_teacher, teacher_identity
 from distill.teaching.cache_bundle import open_cache
 from distill.teaching.identity import model_sha256, tokenizer_sha256
 from distill.teaching.online import Online
@@ -29,7 +30,7 @@ from edge.checkpoint import Checkpoint
 from edge.errors import CheckpointError
 from pretrain.fused import fused_mean, mixed, next_token
 from pretrain.materials import Materials
-from pretrain.part import Wanted
+from pretrain.part import Part, Wanted
 from pretrain.world import World
 from quantize.checkpoint.complete import complete
 
@@ -59,15 +60,26 @@ class Distillation:
         teacher: who says what is wanted; None: nobody asks.
         next_token: weight of the plain loss on the text itself.
         taught_by: identity of the teacher, or of what it has said.
+        inside: what is asked besides predictions; None: nothing.
     """
 
     def __init__(
-        self, teacher: Teacher | None, next_token: float = 0.0, taught_by: str = ""
+        self,
+        teacher: Teacher | None,
+        next_token: float = 0.0,
+        taught_by: str = "",
+        inside: Inside | None = None,
     ) -> None:
         self.taught_by = taught_by
         self._teacher = teacher
         self._next_token = next_token
+        self._inside = inside
         self._head: tuple[Tensor, Divergence] | None = None
+
+    def attach(self, part: Part) -> None:
+        """Hear what is asked of the inside of the student."""
+        if self._inside is not None:
+            self._inside.attach(part)
 
     def wanted(self, indices: range, ids: Tensor) -> Wanted:
         """What the teacher says of these sequences: tensors that begin with B."""
@@ -77,11 +89,11 @@ class Distillation:
         if isinstance(targets, Dense):
             # The matrix is the same for all, and is not cut into micro-batches.
             self._head = targets.head, targets.divergence
-            return found | {"hidden": targets.hidden}
+            return found | {"hidden": targets.hidden, **targets.attention}
         return found | {"ids": targets.ids, "weights": targets.weights}
 
     def objective(self, hidden: Tensor, head: Tensor, wanted: Wanted) -> Tensor:
-        """The mean over tokens of the divergence from the teacher, and of the text's share."""
+        """The mean over tokens of what is to become small: divergence, text's share, the rest."""
         targets: Dense | Sampled
         if "hidden" in wanted and self._head is not None:
             targets = Dense(wanted["hidden"], *self._head)
@@ -90,7 +102,8 @@ class Distillation:
         per_token = targets.per_token()
         if self._next_token:
             per_token = mixed(per_token, next_token(wanted["labels"]), self._next_token)
-        return fused_mean(hidden, head, per_token)
+        loss = fused_mean(hidden, head, per_token)
+        return loss if self._inside is None else loss + self._inside.loss(hidden, wanted)
 
 
 def make_task(recipe: DistillRecipe, materials: Materials, world: World) -> Distillation:
@@ -100,20 +113,24 @@ def make_task(recipe: DistillRecipe, materials: Materials, world: World) -> Dist
 
     Raises:
         LucieError: the teacher or what it has said cannot be read, or is of another tokenizer,
-            text or vocabulary.
+            text or vocabulary, or, where hidden states are compared, of another width.
     """
     told = recipe.teacher
     # Where processes are started by a cluster, nobody has done so before.
     teacher = check_teacher(
         Path(told.model), recipe.tokenizer_path, materials.config.vocab_size, recipe.data.length
     )
+    check_inside(told, teacher, materials.config)
     taught_by = teacher_identity(told, teacher)
     if not world.last:
         return Distillation(None, taught_by=taught_by)
     if told.cache is None:
         model = load_teacher(Path(told.model))
         nn.Module.to(model, world.device)
-        return Distillation(Online(model, divergence(told)), told.next_token, taught_by)
+        online = Online(model, divergence(told), attention=told.attention > 0)
+        asked = told.hidden or told.attention
+        inside = Inside(told, materials.config, teacher.config) if asked else None
+        return Distillation(online, told.next_token, taught_by, inside)
     cached = cache_for(recipe, Path(told.cache), materials.order, teacher)
     return Distillation(cached, told.next_token, taught_by)
 

@@ -21,6 +21,7 @@ __all__ = ["Cut", "DistillRecipe", "Reporting", "ShrinkRecipe", "Teaching"]
 
 
 Size = Annotated[int, Field(gt=0, le=1 << 31)]
+Weight = Annotated[float, Field(ge=0, le=1000)]
 
 
 def _several(items: int) -> int:
@@ -53,10 +54,18 @@ class Teaching(_Part):
     """α of skewed divergences (0.1 where it is not given), β of Jensen–Shannon (0.5)."""
     next_token: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Weight of the plain loss on the text itself; the teacher has the rest."""
+    hidden: Weight = 0.0
+    """Weight of 1 − cos between the last hidden states of both (DistilBERT), which are of one
+    width; added to the rest. Not with a cache."""
+    attention: Weight = 0.0
+    """Weight of how queries, keys and values of the last layer relate to each other from token to
+    token, in both (MiniLMv2), of whatever widths; added to the rest. Not with a cache, nor with
+    `parallel.tensor`, which shares out the heads."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.cache is not None and (self.divergence != "forward-kl" or self.temperature != 1.0):
+        asked = (self.divergence, self.temperature, self.hidden, self.attention)
+        if self.cache is not None and asked != ("forward-kl", 1.0, 0.0, 0.0):
             raise ValueError(say("recipe.cache"))
         if self.mix is not None and self.divergence in ("forward-kl", "reverse-kl"):
             raise ValueError(say("recipe.mix", divergence=self.divergence))
@@ -68,6 +77,12 @@ class DistillRecipe(Recipe):
 
     teacher: Teaching
     """Who teaches, and how."""
+
+    @model_validator(mode="after")
+    def _check_shared(self) -> Self:
+        if self.teacher.attention and self.parallel.tensor > 1:
+            raise ValueError(say("recipe.attention"))
+        return self
 
     def below(self, folder: Path) -> Self:
         """The same with paths that are not relative to `folder` any more."""

@@ -29,7 +29,7 @@ from distill.recipe import ShrinkRecipe
 from distill.report.bundle import publish
 from distill.report.entries import Role
 from distill.report.make import Note, Subject, make_report, training_run
-from distill.teacher_check import check_teacher, teacher_identity
+from distill.teacher_check import check_inside, check_teacher, teacher_identity
 from distill.training import distil
 from edge.bundle import Bundle
 from edge.checkpoint import Checkpoint
@@ -133,6 +133,7 @@ def _check(
     trainings = [recipe.training(n, Path(recipe.model.start or "")) for n in range(len(shapes))]
     for training, config in zip(trainings, shapes, strict=True):
         check_shape(config, training, texts)
+        check_inside(told, teacher, config)
     if told.cache:  # of which all read the same, some of them more
         longest = max(trainings, key=lambda each: each.schedule.steps)
         order = texts.order(longest)

@@ -8,10 +8,11 @@ from distill.errors import DistillError
 from distill.recipe import Teaching
 from distill.teaching.identity import tokenizer_sha256
 from edge.checkpoint import Checkpoint
+from edge.llama_config import LlamaConfig
 from pretrain.identity import fingerprint
 from quantize.checkpoint.complete import complete
 
-__all__ = ["check_teacher", "teacher_identity"]
+__all__ = ["check_inside", "check_teacher", "teacher_identity"]
 
 
 def check_teacher(path: Path, tokenizer: Path, vocabulary: int, length: int) -> Checkpoint:
@@ -55,3 +56,20 @@ def teacher_identity(told: Teaching, teacher: Checkpoint) -> str:
     from distill.teaching.cache_bundle import cache_sha256  # which loads torch
 
     return cache_sha256(Path(told.cache))
+
+
+def check_inside(told: Teaching, teacher: Checkpoint, student: LlamaConfig) -> None:
+    """Refuse what cannot be compared inside of the two.
+
+    Args:
+        told: what is asked of the student.
+        teacher: who asks.
+        student: its shape.
+
+    Raises:
+        DistillError: hidden states are to be compared, and are not of one width.
+    """
+    has, wanted = student.hidden_size, teacher.config.hidden_size
+    if told.hidden and has != wanted:
+        path = str(teacher.path)
+        raise DistillError("train.hidden", path=path, width=wanted, student=has)

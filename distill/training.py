@@ -7,7 +7,7 @@ from pathlib import Path
 
 from distill.errors import DistillError, DistillUsageError
 from distill.recipe import DistillRecipe
-from distill.teacher_check import check_teacher, teacher_identity
+from distill.teacher_check import check_inside, check_teacher, teacher_identity
 from edge.bundle import Bundle
 from edge.workshop import check_free
 from pretrain.errors import PretrainError, PretrainUsageError
@@ -44,9 +44,11 @@ def distil(
 
     check_free(out)
     texts = read_texts(recipe, stage("tokens"))
-    vocabulary = shape(recipe, texts).vocab_size
+    student = shape(recipe, texts)
     teaching, length = recipe.teacher, recipe.data.length
-    teacher = check_teacher(Path(teaching.model), recipe.tokenizer_path, vocabulary, length)
+    path = Path(teaching.model)
+    teacher = check_teacher(path, recipe.tokenizer_path, student.vocab_size, length)
+    check_inside(teaching, teacher, student)
     return train(
         recipe,
         out,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from pretrain.objective import CrossEntropy
-from pretrain.part import Objective, Wanted
+from pretrain.part import Objective, Part, Wanted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +24,9 @@ class Task(Protocol):
     def objective(self) -> Objective:
         """What is to become small."""
 
+    def attach(self, part: Part) -> None:
+        """Called once, with this process's share of the model."""
+
     def wanted(self, indices: range, ids: Tensor) -> Wanted:
         """What the objective compares with.
 
@@ -38,6 +41,9 @@ class NextToken:
 
     taught_by = ""
     objective: Objective = CrossEntropy()
+
+    def attach(self, part: Part) -> None:
+        """It asks for predictions alone."""
 
     def wanted(self, indices: range, ids: Tensor) -> Wanted:  # noqa: ARG002 - the text says all
         """`labels` [B, T]."""

@@ -62,6 +62,7 @@ class Training:
             precision=recipe.precision,
             recompute=recipe.recompute,
         )
+        task.attach(self.part)
         self.optimizer = self._optimizer()
         share = len(world.share(recipe.batch.sequences))
         self.gradients = Gradients(self.part, world, share, recipe.batch.together)

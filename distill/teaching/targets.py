@@ -5,7 +5,8 @@ Shapes: B batch, T tokens, U width of the teacher, V vocabulary, K words.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from distill.losses.divergences import Divergence, forward_kl
@@ -28,6 +29,8 @@ class Dense:
     """The output matrix [V, U]."""
     divergence: Divergence = forward_kl
     """What is made small."""
+    attention: Mapping[str, Tensor] = field(default_factory=dict)
+    """Where it is asked for, queries, keys and values of the last layer, each [B, T, its width]."""
 
     def per_token(self) -> PerToken:
         """The divergence of a token, for `pretrain.fused.fused_mean`."""
