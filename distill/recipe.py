@@ -58,8 +58,8 @@ class Teaching(_Part):
     """Weight of 1 − cos between the last hidden states of both (DistilBERT), which are of one
     width; added to the rest. Not with a cache."""
     attention: Weight = 0.0
-    """Weight of how queries, keys and values of the last layer relate to each other from token to
-    token, in both (MiniLMv2), of whatever widths; added to the rest. Not with a cache, nor with
+    """Weight of how queries, keys and values of the last layer relate from token to token in both
+    models, of whatever widths (MiniLMv2); added to the rest. Not with a cache, nor with
     `parallel.tensor`, which shares out the heads."""
 
     @model_validator(mode="after")
