@@ -258,8 +258,12 @@ def test_a_recipe_that_asks_for_what_cannot_be_had_is_refused(
 
 
 def test_hidden_states_of_other_widths_are_refused_before_the_work(
-    recipe: Cook, lucie: Command, teacher: Path, tmp_path: Path
+    recipe: Cook, lucie: Command, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def attend(*_: object, **__: object) -> None:
+        raise AssertionError("it has begun")
+
+    monkeypatch.setattr("pretrain.run.attend", attend)
     asked = recipe(**OTHER_WIDTH)
     hidden = ["--set", "teacher.hidden=0.1"]
     with pytest.raises(DistillError) as raised:
@@ -276,6 +280,14 @@ def test_hidden_states_of_other_widths_are_refused_before_the_work(
     for name in ("out", "small"):
         assert not (tmp_path / name).exists()
         assert not (tmp_path / f"{name}-training").exists(), "nothing was done in it"
+
+
+def test_nor_are_they_compared_where_a_cluster_starts_the_processes(
+    recipe: Cook, tmp_path: Path
+) -> None:
+    with pytest.raises(DistillError) as raised:
+        trained(recipe("teacher.hidden=0.1", **OTHER_WIDTH), tmp_path / "run", 1)
+    assert raised.value.code == "train.hidden"
 
 
 @pytest.mark.long("pretrain", "distill", "edge/attended.py")
