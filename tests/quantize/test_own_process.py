@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import signal
 import time
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -57,12 +59,18 @@ def test_a_process_that_cannot_begin_is_told(monkeypatch: pytest.MonkeyPatch) ->
     def short(*_: object) -> None:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
+    ends: list[Connection] = []
+
+    def pipe(duplex: bool) -> tuple[Connection, Connection]:
+        ends.extend(Pipe(duplex))
+        return ends[0], ends[1]
+
     monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", short)
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    monkeypatch.setattr(multiprocessing, "Pipe", pipe)
     with pytest.raises(DiedError) as caught:
         in_own_process(double, 21)
     assert caught.value.how == "Cannot allocate memory"
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert [end.closed for end in ends] == [True, True]
 
 
 def test_ctrl_c_ends_it(tmp_path: Path) -> None:
