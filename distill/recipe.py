@@ -166,7 +166,8 @@ class Reporting(_Part):
     quantization: Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"] = "Q4_K_M"
     """In which its size and its speed are given."""
     context: Size = 2048
-    """Tokens in the KV cache when its speed on boards is predicted."""
+    """Tokens in the KV cache when its speed on boards is predicted; as many as the models read,
+    where those are fewer."""
 
 
 class ShrinkRecipe(DistillRecipe):

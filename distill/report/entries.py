@@ -22,6 +22,7 @@ __all__ = [
     "Curve",
     "Entry",
     "Figure",
+    "Here",
     "Part",
     "Point",
     "Rates",
@@ -43,6 +44,7 @@ Trained = Literal["distilled", "cross-entropy", "scratch"]
 Task = Literal["agreement-en", "adjective-order-en", "agreement-it"]
 """Those of `tasks/`."""
 Figure = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(gt=0)]
 
 
 class Part(BaseModel):
@@ -60,7 +62,7 @@ class Accuracy(Part):
     """Its standard error."""
     chance: Annotated[float, Field(ge=0, le=1)]
     """What guessing would reach."""
-    items: Annotated[int, Field(gt=0)]
+    items: Count
     """How many were asked."""
 
 
@@ -70,6 +72,8 @@ class Rates(Part):
     prefill: Figure | None
     """None: not known."""
     decode: Figure
+    prefill_measured: bool = True
+    """False: the board's rate for this quantization is not known, and the least of others taken."""
     prefill_spread: Figure | None = None
     """Standard deviation over runs; None: predicted."""
     decode_spread: Figure | None = None
@@ -85,7 +89,7 @@ class Entry(Part):
     """What it is there for."""
     shape: Text
     """Layers × width, FFN, query/key heads × head size."""
-    parameters: Annotated[int, Field(gt=0)]
+    parameters: Count
     """Weights, a tied embedding once."""
     tokens: Annotated[int, Field(ge=0)] = 0
     """That it was trained on since the cut."""
@@ -93,10 +97,10 @@ class Entry(Part):
     """On held-out text, by language."""
     accuracy: dict[Task, Accuracy] = {}
     """By task."""
-    file_bytes: Annotated[int, Field(gt=0)]
+    file_bytes: Count
     """Size of its GGUF file."""
     here: Rates | None = None
-    """Measured on the machine that made the report."""
+    """Measured on the machine of the report."""
     boards: dict[Text, Rates] = {}
     """Predicted, by board; of decode with a full context."""
 
@@ -113,7 +117,7 @@ class Point(Part):
 class Curve(Part):
     """What a training measured on the way."""
 
-    step: Annotated[int, Field(gt=0)]
+    step: Count
     """Number of the cut."""
     role: Trained
     """What is trained."""
@@ -121,13 +125,32 @@ class Curve(Part):
     """In order."""
 
 
+class Here(Part):
+    """Where and how speeds were measured."""
+
+    machine: Text
+    """Board, where it is a Raspberry Pi, and processor."""
+    engine: Text
+    """With its build."""
+    threads: Count
+    """For decode."""
+    threads_batch: Count
+    """For prefill."""
+    n_prompt: Count
+    """Tokens of the prompt; of pp512, 512."""
+    n_gen: Count
+    """Tokens of the answer; of tg128, 128."""
+
+
 class Report(Part):
     """All of them, in order."""
 
     quantization: Text
     """Of which sizes and speeds are."""
-    context: Annotated[int, Field(gt=0)]
+    context: Count
     """Tokens in the KV cache for which decode is predicted."""
+    here: Here
+    """Where and how speeds were measured."""
     entries: Annotated[tuple[Entry, ...], Field(min_length=1)]
     """The teacher, and for each cut the models after it."""
     curves: tuple[Curve, ...] = ()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from distill.planning.tables import shape_text
 from distill.recipe import ShrinkRecipe
-from distill.report.entries import Curve, Entry, Point, Report, Role, Trained
+from distill.report.entries import Curve, Entry, Here, Point, Report, Role, Trained
 from distill.report.names import model_name
 from distill.report.quality import Quality, measure_quality
-from distill.report.speed import measure_here, predicted
+from distill.report.speed import Measured, measure_here, predicted
 from distill.teaching.identity import model_sha256
 from edge.checkpoint import Checkpoint
+from edge.llama_config import LlamaConfig
 from pretrain.journal import read_measurements
 from pretrain.run import Run, Stage
 from pretrain.texts import Texts, measured_on, read_texts
@@ -73,11 +74,17 @@ def make_report(
         file = place / f"{subject.step}-{subject.role}-{known[:8]}.json"
         qualities.append(measure_quality(subject.folder, recipe, texts, file, stage))
     note("run-speed")
+    configs = [Checkpoint.open(subject.folder).config for subject in subjects]
+    window = min(config.max_position_embeddings for config in configs)
+    context = min(recipe.report.context, window)
+    here, measured = _speeds(recipe, subjects, configs, folder, stage)
+    parts = zip(subjects, configs, qualities, measured, strict=True)
     on = measured_on(texts.held_out, recipe.evaluation_tokens)
     return Report(
         quantization=recipe.report.quantization,
-        context=recipe.report.context,
-        entries=tuple(_entries(recipe, subjects, qualities, folder, stage)),
+        context=context,
+        here=here,
+        entries=tuple(_entry(recipe, context, *part) for part in parts),
         curves=tuple(
             _curve(recipe, subject, role, quality, on)
             for subject, quality in zip(subjects, qualities, strict=True)
@@ -89,39 +96,46 @@ def make_report(
 def _how(recipe: ShrinkRecipe, texts: Texts) -> str:
     """What is alike for all that may stand in one report: how it is measured, and on what."""
     read = [(each.language, each.row.identity) for each in texts.held_out]
-    how = f"{recipe.evaluation_tokens} {recipe.report.model_dump_json()} {read}"
-    return hashlib.sha256(how.encode()).hexdigest()[:8]
+    how = (recipe.evaluation_tokens, recipe.report, read)
+    return hashlib.sha256(repr(how).encode()).hexdigest()[:8]
 
 
-def _entries(
+def _speeds(
     recipe: ShrinkRecipe,
     subjects: Sequence[Subject],
-    qualities: Sequence[Quality],
+    configs: Sequence[LlamaConfig],
     folder: Path,
     stage: Stage,
-) -> Iterator[Entry]:
-    asked = recipe.report
-    configs = [Checkpoint.open(subject.folder).config for subject in subjects]
-    # Size and speed follow from the shape, and are measured once of each.
+) -> tuple[Here, list[Measured]]:
+    """Size and speed of each, which follow from its shape, and are measured once of that."""
     shapes = [config.model_dump_json() for config in configs]
     alike = {shape: subject.folder for shape, subject in zip(shapes, subjects, strict=True)}
-    measured = measure_here(
-        list(alike.values()), asked.quantization, folder, recipe.parallel.threads, stage
+    quantization, threads = recipe.report.quantization, recipe.parallel.threads
+    speeds = measure_here(list(alike.values()), quantization, folder, threads, stage)
+    of_shape = dict(zip(alike, speeds.models, strict=True))
+    return speeds.here, [of_shape[shape] for shape in shapes]
+
+
+def _entry(
+    recipe: ShrinkRecipe,
+    context: int,
+    subject: Subject,
+    config: LlamaConfig,
+    quality: Quality,
+    measured: Measured,
+) -> Entry:
+    return Entry(
+        step=subject.step,
+        role=subject.role,
+        shape=shape_text(config),
+        parameters=config.parameters,
+        tokens=_tokens(recipe, subject.step) if subject.trained else 0,
+        bits_per_byte=quality.bits_per_byte,
+        accuracy=quality.accuracy,
+        file_bytes=measured.file_bytes,
+        here=measured.here,
+        boards=predicted(config, recipe.report.quantization, context),
     )
-    of_shape = dict(zip(alike, measured, strict=True))
-    for subject, config, shape, quality in zip(subjects, configs, shapes, qualities, strict=True):
-        yield Entry(
-            step=subject.step,
-            role=subject.role,
-            shape=shape_text(config),
-            parameters=config.parameters,
-            tokens=_tokens(recipe, subject.step) if subject.trained else 0,
-            bits_per_byte=quality.bits_per_byte,
-            accuracy=quality.accuracy,
-            file_bytes=of_shape[shape].file_bytes,
-            here=of_shape[shape].here,
-            boards=predicted(config, asked.quantization, asked.context),
-        )
 
 
 def _tokens(recipe: ShrinkRecipe, step: int) -> int:

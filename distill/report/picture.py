@@ -33,8 +33,8 @@ def draw(report: Report, path: Path) -> None:
     """Draw to a file whose ending is one of `quantize.report.drawing.FORMATS`.
 
     A panel for each cut: bits per byte of the first language over tokens of training, and the
-    teacher's as a line. The last panel: bits per byte against decode here, of the models on the
-    way; with what they are compared is as large and as fast as they.
+    teacher's as a line. The last panel: bits per byte against decode as measured, of the models on
+    the way; with what they are compared is as large and as fast as they.
 
     Raises:
         DistillError: it cannot be written.
@@ -100,7 +100,8 @@ def _against_speed(axes: Axes, report: Report) -> None:
             name = model_name(entry.step, entry.role)
             axes.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points",
                           fontsize=8, parse_math=False)  # fmt: skip
-    axes.set_xlabel(say("report.decode-axis", quantization=report.quantization))
+    facts = {"quantization": report.quantization, "machine": report.here.machine}
+    axes.set_xlabel(say("report.decode-axis", **facts), parse_math=False)
     axes.set_ylabel(say("report.bits-axis"))
     axes.grid(visible=True, which="major", alpha=0.25)
     axes.margins(x=0.3, y=0.12)

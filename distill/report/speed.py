@@ -7,11 +7,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import RootModel
-
 from distill.planning.boards import boards
 from distill.planning.speed import predict
-from distill.report.entries import Part, Rates
+from distill.report.entries import Here, Part, Rates
 from distill.report.kept import kept
 from edge.checkpoint import Checkpoint
 from edge.llama_config import LlamaConfig
@@ -19,9 +17,9 @@ from pretrain.disk import written
 from pretrain.run import Stage
 from quantize.ggml.export import export, widest
 from quantize.ggml.quantizer import QuantizeOptions, quantize
-from quantize.measuring.speed import Speed, conditions, measure_speed
+from quantize.measuring.speed import Conditions, Speed, conditions, measure_speed
 
-__all__ = ["Measured", "measure_here", "predicted"]
+__all__ = ["Measured", "Speeds", "measure_here", "predicted"]
 
 _NAME = "speed-"
 
@@ -33,13 +31,18 @@ class Measured(Part):
     here: Rates
 
 
-class _All(RootModel[tuple[Measured, ...]]):
-    """Of each model, in order."""
+class Speeds(Part):
+    """Of several models."""
+
+    here: Here
+    """Where and how they were measured."""
+    models: tuple[Measured, ...]
+    """In order."""
 
 
 def measure_here(
     models: Sequence[Path], quantization: str, folder: Path, threads: int, stage: Stage
-) -> tuple[Measured, ...]:
+) -> Speeds:
     """Export models of different shapes, and have the product's own engine read and write with
     each in turn: what else the machine does meets all of them.
 
@@ -60,11 +63,12 @@ def measure_here(
     """
     opened = [Checkpoint.open(model) for model in models]
     shapes = (model.config.model_dump_json() for model in opened)
-    what = "\n".join([quantization, conditions(threads), *shapes])
+    given = conditions()
+    what = "\n".join([quantization, str(threads), repr(given), *shapes])
     name = f"{_NAME}{hashlib.sha256(what.encode()).hexdigest()[:8]}"
     exports = folder / name
 
-    def measured() -> _All:
+    def measured() -> Speeds:
         with written(exports):
             for left in folder.glob(f"{_NAME}*/"):
                 if left != exports:  # of what was interrupted, and is not wanted any more
@@ -77,11 +81,12 @@ def measure_here(
                 files.append(_export(model, quantization, exports / f"{n}.gguf", threads))
             progress(len(opened), len(opened))
         speeds = measure_speed(files, threads, progress=stage("report-speed"))
-        return _All(tuple(map(_measured, files, speeds)))
+        here = _here(given, speeds[0])
+        return Speeds(here=here, models=tuple(map(_measured, files, speeds)))
 
-    found = kept(folder / f"{name}.json", _All, measured)
+    found = kept(folder / f"{name}.json", Speeds, measured)
     shutil.rmtree(exports, ignore_errors=True)
-    return found.root
+    return found
 
 
 def _export(model: Checkpoint, quantization: str, file: Path, threads: int) -> Path:
@@ -93,6 +98,17 @@ def _export(model: Checkpoint, quantization: str, file: Path, threads: int) -> P
         whole.unlink()
         draft.replace(file)
     return file
+
+
+def _here(given: Conditions, speed: Speed) -> Here:
+    return Here(
+        machine=given.machine,
+        engine=given.engine,
+        threads=speed.threads,
+        threads_batch=speed.threads_batch,
+        n_prompt=speed.n_prompt,
+        n_gen=speed.n_gen,
+    )
 
 
 def _measured(file: Path, speed: Speed) -> Measured:
@@ -110,5 +126,9 @@ def predicted(config: LlamaConfig, quantization: str, context: int) -> dict[str,
     found = {}
     for name, board in boards().items():
         speed = predict(config, quantization, board, context)
-        found[name] = Rates(prefill=speed.prefill, decode=speed.decode)
+        found[name] = Rates(
+            prefill=speed.prefill,
+            decode=speed.decode,
+            prefill_measured=speed.prefill_measured,
+        )
     return found

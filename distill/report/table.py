@@ -50,7 +50,11 @@ def table(report: Report, width: int | None = None) -> str:
         least = max(reversed(columns), key=lambda column: column.rank)
         columns.remove(least)
         left_out.insert(0, least.heading.replace(" ", _NO_BREAK))
-    facts = {"quantization": report.quantization, "context": count_text(report.context)}
+    facts = {
+        "quantization": report.quantization,
+        "context": count_text(report.context),
+        **report.here.model_dump(),
+    }
     notes = [say(f"report.{note}", **facts) for column in columns for note in column.notes]
     if not report.teacher.bits_per_byte:
         notes.insert(0, say("report.no-held-out"))
@@ -77,10 +81,11 @@ def _columns(report: Report) -> list[_Column]:
         _Column(say("report.size"), lambda entry: megabytes(entry.file_bytes), 2, ("note-size",)),
         _Column(say("report.here"), lambda entry: _rates(entry.here), 3, _HERE),
     ]
-    for name in report.teacher.boards:
+    for name, rates in report.teacher.boards.items():
         known = boards().get(name)
         heading = say("report.board", board=one_line(known.title if known else name))
-        columns.append(_Column(heading, _board(name), 9, _BOARD))
+        notes = (*_BOARD, "note-least") if _guessed(rates) else _BOARD
+        columns.append(_Column(heading, _board(name), 9, notes))
     return columns
 
 
@@ -120,11 +125,17 @@ def _board(name: str) -> Callable[[Entry], str]:
 
 
 def _rates(rates: Rates | None) -> str:
-    """`12.3 ± 0.4 / 90 ± 2`: decode and prefill, with their spread where they were measured."""
+    """`12.3 ± 0.4 / 90 ± 2`: decode and prefill, with their spread where they were measured;
+    `12.3 / ~90`: no figure of that type stands behind it."""
     if rates is None:
         return _NOTHING
     decode = _rate(rates.decode, rates.decode_spread, 1)
-    return f"{decode} / {_rate(rates.prefill, rates.prefill_spread, 0)}"
+    prefill = _rate(rates.prefill, rates.prefill_spread, 0)
+    return f"{decode} / {'~' if _guessed(rates) else ''}{prefill}"
+
+
+def _guessed(rates: Rates) -> bool:
+    return rates.prefill is not None and not rates.prefill_measured
 
 
 def _rate(rate: float | None, spread: float | None, digits: int) -> str:

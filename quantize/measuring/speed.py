@@ -20,9 +20,9 @@ from edge.speed import Rates, measure_rates, peak_memory
 from quantize.errors import QuantizeError
 from quantize.own_process import DiedError, Tell, in_own_process
 
-__all__ = ["N_GEN", "N_PROMPT", "Speed", "conditions", "measure_speed"]
+__all__ = ["Conditions", "Speed", "conditions", "measure_speed"]
 
-N_PROMPT, N_GEN = 512, 128
+_N_PROMPT, _N_GEN = 512, 128
 """llama-bench's pp512 and tg128, by which figures are posted."""
 _N_CTX = 1024
 
@@ -32,22 +32,53 @@ class Speed:
     """Medians over the runs, and how far these are apart."""
 
     prefill: float
-    """Tokens per second of a prompt of 512; of one that fits, where the window is smaller."""
+    """Tokens per second of a prompt."""
     prefill_spread: float
     """Standard deviation of the runs, as llama-bench gives it; 0 of one run."""
     decode: float
-    """Tokens per second of 128, greedy, sampling included."""
+    """Tokens per second of an answer, greedy, sampling included."""
     decode_spread: float
     """Likewise."""
     peak_rss: int
-    """Bytes of the process at most, with a context of 1,024 tokens."""
+    """Bytes of the process at most, with a context of 1,024 tokens; of the smallest window of all
+    models, where that is smaller."""
     runs: int
+    n_prompt: int
+    """Tokens of the prompt: 512, or as many as the smallest window has."""
+    n_gen: int
+    """Tokens of the answer: 128, or likewise."""
+    threads: int
+    """For decode."""
+    threads_batch: int
+    """For prefill."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What figures depend on beside the model, and the threads that are asked for."""
+
+    machine: str
+    """Board, where it is a Raspberry Pi, and processor."""
+    cores: int
+    """That this process may use."""
+    processors: int
+    """Logical ones, likewise."""
+    engine: str
+    """Its build."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    rates: Rates
+    peak_rss: int
+    threads: int
+    threads_batch: int
 
 
 def measure_speed(
     models: Sequence[Path], threads: int = 0, runs: int = 3, progress: Progress | None = None
 ) -> list[Speed]:
-    """Measure each model, loaded as the product loads it on this device.
+    """Measure each model, loaded as the product loads it on this device; all with as many tokens.
 
     Args:
         models: model files.
@@ -58,40 +89,46 @@ def measure_speed(
     Raises:
         LucieError: a model cannot be loaded here.
     """
-    found: list[list[tuple[Rates, int]]] = [[] for _ in models]
+    n_ctx = min([_N_CTX, *(read_model(model).n_ctx_train for model in models)])
+    n_prompt, n_gen = min(_N_PROMPT, n_ctx), min(_N_GEN, n_ctx)
+    chosen = Chosen(n_ctx=n_ctx, threads=threads or None, threads_batch=threads or None)
+    found: list[list[_Ran]] = [[] for _ in models]
     count = Count(runs * len(models), progress)
     for _ in range(runs):
         for model, results in zip(models, found, strict=True):
-            results.append(_run(model, threads))
+            results.append(_run(model, chosen, n_prompt, n_gen))
             count.add(1)
     return [
         Speed(
-            prefill=median(rates.prefill for rates, _ in results),
-            prefill_spread=_spread([rates.prefill for rates, _ in results]),
-            decode=median(rates.decode for rates, _ in results),
-            decode_spread=_spread([rates.decode for rates, _ in results]),
-            peak_rss=max(peak for _, peak in results),
+            prefill=median(ran.rates.prefill for ran in results),
+            prefill_spread=_spread([ran.rates.prefill for ran in results]),
+            decode=median(ran.rates.decode for ran in results),
+            decode_spread=_spread([ran.rates.decode for ran in results]),
+            peak_rss=max(ran.peak_rss for ran in results),
             runs=runs,
+            n_prompt=n_prompt,
+            n_gen=n_gen,
+            threads=results[0].threads,
+            threads_batch=results[0].threads_batch,
         )
         for results in found
     ]
 
 
-def conditions(threads: int = 0) -> str:
-    """What figures depend on beside the model: this processor, threads, the engine's build.
-
-    Args:
-        threads: as `measure_speed` is told.
+def conditions() -> Conditions:
+    """Those of this machine.
 
     Raises:
         LucieError: the engine cannot be loaded here.
     """
-    cpu = detect().cpu
+    device = detect()
+    cpu, board = device.cpu, device.board if device.is_pi else ""
     try:
         engine: str = in_own_process(_build)
     except DiedError as error:
         raise QuantizeError("compare.died", path="llama.cpp", how=error.how) from error
-    return f"{cpu.name} ({cpu.arch}), {threads} of {cpu.cores}/{cpu.threads} threads, {engine}"
+    machine = ", ".join(filter(None, (board, cpu.name, cpu.arch)))
+    return Conditions(machine, cpu.cores, cpu.threads, engine)
 
 
 def _build(_: Tell) -> str:
@@ -104,22 +141,21 @@ def _spread(values: Sequence[float]) -> float:
     return stdev(values) if len(values) > 1 else 0.0
 
 
-def _run(model: Path, threads: int) -> tuple[Rates, int]:
+def _run(model: Path, chosen: Chosen, n_prompt: int, n_gen: int) -> _Ran:
     try:
-        found: tuple[Rates, int] = in_own_process(_measure, model, threads)
+        found: _Ran = in_own_process(_measure, model, chosen, n_prompt, n_gen)
     except DiedError as error:
         raise QuantizeError("compare.died", path=str(model), how=error.how) from error
     return found
 
 
-def _measure(_: Tell, model: Path, threads: int) -> tuple[Rates, int]:
+def _measure(_: Tell, model: Path, chosen: Chosen, n_prompt: int, n_gen: int) -> _Ran:
     header = read_model(model)
-    n_ctx = min(_N_CTX, header.n_ctx_train)
-    chosen = Chosen(n_ctx=n_ctx, threads=threads or None, threads_batch=threads or None)
-    engine = open_engine(header, plan(header, detect(), chosen).options)
-    n_prompt, n_gen = min(N_PROMPT, n_ctx // 2), min(N_GEN, n_ctx // 2)
+    options = plan(header, detect(), chosen).options
+    engine = open_engine(header, options)
     try:
         measure_rates(engine, n_prompt, 2)  # as llama-bench warms up
-        return measure_rates(engine, n_prompt, n_gen), peak_memory()
+        rates = measure_rates(engine, n_prompt, n_gen)
+        return _Ran(rates, peak_memory(), options.threads, options.threads_batch)
     finally:
         engine.close()

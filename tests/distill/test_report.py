@@ -15,17 +15,27 @@ from transformers import LlamaForCausalLM
 
 from distill.commands import distill
 from distill.errors import DistillError
+from distill.recipe import ShrinkRecipe
 from distill.report.accuracy import TASKS, measure_accuracy
-from distill.report.entries import FILE, Accuracy, Entry, Rates, Report, read_report
-from distill.report.speed import measure_here
+from distill.report.entries import FILE, Accuracy, Entry, Here, Rates, Report, read_report
+from distill.report.make import Subject, make_report
+from distill.report.picture import draw
+from distill.report.speed import Measured, Speeds, measure_here, predicted
 from distill.report.table import table
 from edge.bundle import Bundle
+from edge.checkpoint import Checkpoint
 from edge.manifest import Manifest
 from edge.text import in_lines
 from pretrain.journal import read_journal
-from quantize.measuring.speed import Speed
+from pretrain.recipe_file import read_recipe
+from quantize.measuring.speed import Conditions, Speed
 
 Command = Callable[..., Result]
+
+HERE = Here(
+    machine="Cortex-A76, aarch64", engine="llama.cpp 1", threads=2, threads_batch=4,
+    n_prompt=256, n_gen=128,
+)  # fmt: skip
 
 RECIPE = """
 evaluate_every = 6
@@ -99,6 +109,7 @@ class TestOfARun:
             assert entry.tokens == (0 if entry.role == "pruned" else 12 * 4 * 32)
         assert all(entry.here and entry.here.decode > 0 for entry in report.entries)
         assert all(entry.boards["pi5"].decode > 0 for entry in report.entries)
+        assert (report.here.n_prompt, report.here.n_gen) == (128, 128), "its window"
         assert len({(entry.shape, entry.file_bytes, entry.here) for entry in report.entries}) == 2
 
     def test_bits_are_those_that_the_training_measured(self, shrunk: Path, report: Report) -> None:
@@ -269,21 +280,86 @@ def test_speed_is_measured_again_where_something_else_measures_it(
 
     def speeds(files: list[Path], threads: int, **_: object) -> list[Speed]:
         measured.append(threads)
-        return [Speed(1, 0, 1, 0, 1, 3) for _ in files]
+        return [Speed(1, 0, 1, 0, 1, 3, 256, 128, 2, 4) for _ in files]
 
-    def here(threads: int) -> None:
-        measure_here([teacher], "Q8_0", tmp_path, threads, lambda _: lambda *_: None)
+    def conditions() -> Conditions:
+        return Conditions("Cortex-A76, aarch64", 4, 4, engines["now"])
+
+    def here(threads: int) -> Speeds:
+        return measure_here([teacher], "Q8_0", tmp_path, threads, lambda _: lambda *_: None)
 
     monkeypatch.setattr("distill.report.speed._export", exported)
     monkeypatch.setattr("distill.report.speed.measure_speed", speeds)
-    monkeypatch.setattr("distill.report.speed.conditions", lambda n: f"{n} {engines['now']}")
-    here(1)
-    here(1)
+    monkeypatch.setattr("distill.report.speed.conditions", conditions)
+    assert here(1) == here(1)
+    assert here(1).here == HERE
     assert measured == [1]
     here(2)
     engines["now"] = "llama.cpp 2"
     here(1)
     assert measured == [1, 2, 1]
+
+
+@pytest.fixture
+def reported(
+    teacher: Path, prose: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Report]:
+    """Report of the teacher alone, in a folder, with settings; speed is not measured for it."""
+
+    def speeds(models: list[Path], *_: object) -> Speeds:
+        one = Measured(file_bytes=9, here=Rates(prefill=1, decode=1))
+        return Speeds(here=HERE, models=(one,) * len(models))
+
+    def make(folder: str, *settings: str) -> Report:
+        path, text, held_out = (tmp_path / each for each in ("recipe.toml", "text.txt", "fr.txt"))
+        lines = filter(str.isprintable, prose.read_text(encoding="utf-8").splitlines())
+        text.write_text("\n".join(lines), encoding="utf-8")
+        shutil.copy(text, held_out)
+        recipe = RECIPE.format(teacher=teacher, text=text, held_out=held_out)
+        path.write_text(recipe, encoding="utf-8")
+        return make_report(
+            read_recipe(ShrinkRecipe, path, ("report.items=0", *settings)),
+            [Subject(0, "teacher", teacher)],
+            tmp_path / folder,
+            lambda _: lambda *_: None,
+            lambda *_, **__: None,
+        )
+
+    monkeypatch.setattr("distill.report.make.measure_here", speeds)
+    return make
+
+
+def test_a_cache_has_no_more_tokens_than_the_window(
+    reported: Callable[..., Report], teacher: Path
+) -> None:
+    found = reported("run", "report.context=4096")
+    assert found.context == 128
+    config = Checkpoint.open(teacher).config
+    assert found.teacher.boards == predicted(config, "Q8_0", 128) != predicted(config, "Q8_0", 64)
+    assert "with 128 tokens in the KV cache" in table(found)
+
+
+@pytest.mark.parametrize(("quantization", "told"), [("Q8_0", "80"), ("Q4_K_M", "~80")])
+def test_a_prefill_that_no_figure_of_its_type_stands_behind_is_marked(
+    teacher: Path, quantization: str, told: str
+) -> None:
+    speed = predicted(Checkpoint.open(teacher).config, quantization, 64)["pi5"]
+    speed = speed.model_copy(update={"prefill": 80.0, "decode": 40.0})
+    entry = Entry(step=0, role="teacher", shape="2 × 8", parameters=9, file_bytes=9,
+                  boards={"pi5": speed})  # fmt: skip
+    shown = table(Report(quantization=quantization, context=64, here=HERE, entries=(entry,)))
+    assert f" 40.0 / {told} |" in shown
+    assert ("~: by the board’s least figure" in shown) == told.startswith("~")
+
+
+def test_a_report_says_where_and_how_speed_was_measured(tmp_path: Path) -> None:
+    entry = Entry(step=0, role="teacher", shape="2 × 8", parameters=9, file_bytes=9,
+                  bits_per_byte={"en": 1.2}, here=Rates(prefill=9, decode=9))  # fmt: skip
+    report = Report(quantization="Q8_0", context=64, here=HERE, entries=(entry,))
+    how = "as tg128 and pp256 (threads: 2 and 4) on Cortex-A76, aarch64 (llama.cpp 1)"
+    assert how in table(report)
+    draw(report, tmp_path / "report.svg")
+    assert "Cortex-A76" in (tmp_path / "report.svg").read_text(encoding="utf-8")
 
 
 def test_tasks_are_balanced() -> None:
@@ -309,7 +385,7 @@ def test_a_folder_without_a_report_is_one_line(tmp_path: Path) -> None:
 
 def test_a_report_that_was_changed_is_not_shown(tmp_path: Path) -> None:
     entry = Entry(step=0, role="teacher", shape="2 × 8", parameters=4_000_000, file_bytes=1)
-    report = Report(quantization="Q8_0", context=64, entries=(entry,))
+    report = Report(quantization="Q8_0", context=64, here=HERE, entries=(entry,))
     (tmp_path / FILE).write_text(report.model_dump_json(), encoding="utf-8")
     known = Manifest(kind="model", name="x", provenance="unknown")
     bundle = Bundle.write(tmp_path / "small", known, {FILE: tmp_path / FILE})
@@ -348,7 +424,8 @@ CURVE = {"step": 1, "role": "distilled", "points": [{"tokens": 9, **BITS}]}
 def test_a_report_that_somebody_has_edited_is_one_line(
     tmp_path: Path, entries: list[object], curves: list[object]
 ) -> None:
-    given = {"quantization": "Q8_0", "context": 64, "entries": entries, "curves": curves}
+    report = {"quantization": "Q8_0", "context": 64, "here": HERE.model_dump()}
+    given = report | {"entries": entries, "curves": curves}
     (tmp_path / FILE).write_text(json.dumps(given), encoding="utf-8")
     with pytest.raises(DistillError) as raised:
         invoke("report", tmp_path, "--picture", tmp_path / "x.svg")
@@ -357,7 +434,7 @@ def test_a_report_that_somebody_has_edited_is_one_line(
 
 def test_of_a_tiny_model_the_size_is_told() -> None:
     tiny = Entry(step=0, role="teacher", shape="2 × 8", parameters=40_000, file_bytes=36_288)
-    told = table(Report(quantization="Q8_0", context=64, entries=(tiny,)))
+    told = table(Report(quantization="Q8_0", context=64, here=HERE, entries=(tiny,)))
     assert "| 0.04 |" in told
     assert "no text was held out" in told
 
@@ -376,7 +453,7 @@ def test_in_a_narrow_terminal_no_line_is_too_long_and_no_word_broken(
         )
         for step, role, bits in ((0, "teacher", 1.2), (1, "pruned", 2.5))
     ]  # fmt: skip
-    found = Report(quantization="Q4_K_M", context=2048, entries=tuple(entries))
+    found = Report(quantization="Q4_K_M", context=2048, here=HERE, entries=tuple(entries))
     whole = table(found)
     notes = whole.partition("\n\n")[2]
     assert "report.md" not in notes

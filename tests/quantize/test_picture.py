@@ -29,10 +29,12 @@ def rows(tiny_gguf: Path) -> list[Compared]:
         one = Estimate(1.0, 0.01)
         figures = Figures(100, one, one, one, Estimate(kld, kld / 20), 1.0, one, one)
         return Compared(
-            name, header, {"all": figures}, Speed(200.0, 4.0, decode, 0.5, 300_000_000, 3)
-        )
+            name, header, {"all": figures},
+            Speed(200.0, 4.0, decode, 0.5, 300_000_000, 3, 512, 128, 2, 4),
+        )  # fmt: skip
 
-    reference = Compared("f16", header, None, Speed(100.0, 2.0, 30.0, 0.5, 500_000_000, 3))
+    speed = Speed(100.0, 2.0, 30.0, 0.5, 500_000_000, 3, 512, 128, 2, 4)
+    reference = Compared("f16", header, None, speed)
     return [reference, row("q4", 0.2, 90.0), row("q8", 0.002, 60.0), row("q5", 0.3, 40.0)]
 
 
