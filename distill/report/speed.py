@@ -93,6 +93,8 @@ def _export(model: Checkpoint, quantization: str, file: Path, threads: int) -> P
     """Make the file, all of it or none, where it is not there yet."""
     if not file.exists():
         whole, draft = file.with_suffix(".whole"), file.with_suffix(".part")
+        for left in (whole, draft):  # by what was interrupted
+            left.unlink(missing_ok=True)
         export(model, whole, widest(model))
         quantize(whole, draft, QuantizeOptions(quantization, threads=threads))
         whole.unlink()

@@ -28,6 +28,7 @@ from edge.manifest import Manifest
 from edge.text import in_lines
 from pretrain.journal import read_journal
 from pretrain.recipe_file import read_recipe
+from quantize.ggml.quantizer import QuantizeOptions
 from quantize.measuring.speed import Conditions, Speed
 
 Command = Callable[..., Result]
@@ -298,6 +299,31 @@ def test_speed_is_measured_again_where_something_else_measures_it(
     engines["now"] = "llama.cpp 2"
     here(1)
     assert measured == [1, 2, 1]
+
+
+def test_an_interrupted_export_is_made_again(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: Path, draft: Path, __: QuantizeOptions) -> None:
+        draft.write_bytes(b"GG")
+        raise KeyboardInterrupt
+
+    def speeds(files: list[Path], *_: object, **__: object) -> list[Speed]:
+        return [Speed(1, 0, 1, 0, 1, 3, 256, 128, 2, 4) for _ in files]
+
+    def here() -> Speeds:
+        return measure_here([teacher], "Q8_0", tmp_path, 1, lambda _: lambda *_: None)
+
+    monkeypatch.setattr("distill.report.speed.measure_speed", speeds)
+    with monkeypatch.context() as patch:
+        patch.setattr("distill.report.speed.quantize", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            here()
+    (exports,) = tmp_path.iterdir()
+    assert {path.name for path in exports.iterdir()} == {"0.whole", "0.part"}
+    (made,) = here().models
+    assert made.file_bytes > 10_000
+    assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
 
 
 @pytest.fixture
