@@ -96,7 +96,7 @@ def make_report(
 def _how(recipe: ShrinkRecipe, texts: Texts) -> str:
     """What is alike for all that may stand in one report: how it is measured, and on what."""
     read = [(each.language, each.row.identity) for each in texts.held_out]
-    how = (recipe.evaluation_tokens, recipe.report, read)
+    how = (recipe.data.length, recipe.evaluation_tokens, recipe.precision, recipe.report, read)
     return hashlib.sha256(repr(how).encode()).hexdigest()[:8]
 
 

@@ -355,6 +355,16 @@ def reported(
     return make
 
 
+@pytest.mark.parametrize("changed", ["data.length=16", 'precision="bfloat16"'])
+def test_what_was_measured_otherwise_is_measured_again(
+    reported: Callable[..., Report], changed: str
+) -> None:
+    """Figures of two lengths would stand in one table."""
+    before, after = reported("run"), reported("run", changed)
+    assert after == reported("other", changed)
+    assert before.teacher.bits_per_byte != after.teacher.bits_per_byte
+
+
 def test_a_cache_has_no_more_tokens_than_the_window(
     reported: Callable[..., Report], teacher: Path
 ) -> None:
