@@ -20,6 +20,7 @@ from distill.report.picture import draw
 from distill.report.table import table
 from edge.bundle import Bundle
 from edge.workshop import link_or_copy, workshop
+from pretrain.origin import ORIGIN
 from pretrain.result import recorded
 from pretrain.run import Stage
 
@@ -65,7 +66,11 @@ def publish(
             files[PICTURE] = draft / PICTURE
             draw(report, files[PICTURE])
         metrics = made.manifest.metrics | _metrics(report)
-        told = {"step": "distill.run", **recorded(recipe)}
+        told = {
+            "step": "distill.run",
+            **recorded(recipe),
+            ORIGIN: made.manifest.recipe.get(ORIGIN),
+        }
         manifest = made.manifest.model_copy(
             update={"name": out.name, "metrics": metrics, "recipe": told}
         )

@@ -17,6 +17,7 @@ from distill.commands import distill
 from distill.errors import DistillError
 from distill.recipe import ShrinkRecipe
 from distill.report.accuracy import TASKS, measure_accuracy
+from distill.report.bundle import publish
 from distill.report.entries import FILE, Accuracy, Entry, Here, Rates, Report, read_report
 from distill.report.make import Subject, make_report
 from distill.report.picture import draw
@@ -27,6 +28,7 @@ from edge.checkpoint import Checkpoint
 from edge.manifest import Manifest
 from edge.text import in_lines
 from pretrain.journal import read_journal
+from pretrain.origin import Origin, origin_of
 from pretrain.recipe_file import read_recipe
 from quantize.ggml.quantizer import QuantizeOptions
 from quantize.measuring.speed import Conditions, Speed
@@ -144,6 +146,7 @@ class TestOfARun:
         assert table(report) in (shrunk / "small" / "report.md").read_text(encoding="utf-8")
         trained = Bundle.open(shrunk / "small-training" / "1-distilled", verify=True)
         assert trained.manifest.parents == bundle.manifest.parents
+        assert origin_of(bundle.path) == origin_of(trained.path)
 
     def test_what_was_measured_is_not_measured_again(self, shrunk: Path) -> None:
         work = shrunk / "small-training"
@@ -396,6 +399,23 @@ def test_a_report_says_where_and_how_speed_was_measured(tmp_path: Path) -> None:
     assert how in table(report)
     draw(report, tmp_path / "report.svg")
     assert "Cortex-A76" in (tmp_path / "report.svg").read_text(encoding="utf-8")
+
+
+def test_the_bundle_says_of_what_its_training_was_made(tmp_path: Path, teacher: Path) -> None:
+    origin = Origin(data="of text", taught_by="teacher", begun_with="pruned")
+    known = Manifest(
+        kind="model", name="x", provenance="unknown", recipe={"origin": origin.model_dump()}
+    )
+    trained = Bundle.write(tmp_path / "x", known, {"config.json": teacher / "config.json"})
+    (tmp_path / "recipe.toml").write_text(
+        RECIPE.format(teacher=teacher, text="text", held_out="text"), encoding="utf-8"
+    )
+    recipe = read_recipe(ShrinkRecipe, tmp_path / "recipe.toml", ())
+    entry = Entry(step=0, role="teacher", shape="2 × 8", parameters=9, file_bytes=9)
+    report = Report(quantization="Q8_0", context=64, here=HERE, entries=(entry,))
+    made = publish(tmp_path / "small", trained.path, [], recipe, report, lambda _: lambda *_: None)
+    assert made.manifest.recipe["step"] == "distill.run"
+    assert origin_of(made.path) == origin
 
 
 def test_tasks_are_balanced() -> None:
