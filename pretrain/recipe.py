@@ -159,8 +159,8 @@ class Data(_Part):
     separator: str | None = None
     """Token behind each document; the tokenizer's end of text, where none is named."""
     evaluation: tuple[Place, ...] = ()
-    """Where held-out text is read; the held-out parts of the mixture's corpora, where none is
-    named."""
+    """Where held-out text is read: what is held out of a corpus or of a part of the mixture, all
+    of other texts; what is held out of the mixture, where none is named."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

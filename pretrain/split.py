@@ -1,19 +1,22 @@
-"""Which documents are held out: decided by each text alone, for ever.
+"""Which documents are held out: decided by each text and the share alone, for ever.
 
-A document's place depends on its own text and on nothing else: adding a source, another
-order or another limit never moves a text from the one side to the other, and two copies
-of a text always stand on the same side.
+With the same share a document's place depends on its own text and on nothing else: adding a
+source, another order or another limit never moves a text from the one side to the other, and
+two copies of a text always stand on the same side. With a larger share more are held out, which
+a text of the smaller one trains on: `pretrain.texts` refuses to mix the two.
 """
 
 from __future__ import annotations
 
 from hashlib import blake2b
 
-__all__ = ["HELD_OUT", "KEY_BYTES", "held_out", "sampling_rank", "text_key"]
+__all__ = ["HELD_OUT", "KEY_BYTES", "SHARE", "held_out", "sampling_rank", "text_key"]
 
 KEY_BYTES = 16
 HELD_OUT = 0.01
 """Share of the documents that are held out where nothing else is said."""
+SHARE = "heldout"
+"""Of a corpus' recipe: that share of it."""
 _HALF = KEY_BYTES // 2
 
 

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 from edge.manifest import MANIFEST, DataSource
 from edge.paths import cache_dir
 from edge.progress import Progress
+from edge.quantity import decimal_text
 from edge.text import one_line
 from edge.tokenizer_file import open_tokenizer, table_rows
 from pretrain.documents import Split
 from pretrain.errors import PretrainUsageError
 from pretrain.order import Order
 from pretrain.recipe import Recipe
+from pretrain.result import manifest_of
 from pretrain.sources import each_once
+from pretrain.split import HELD_OUT, SHARE
 from pretrain.tokens import Choice, TokenRow, tokenized
 
 if TYPE_CHECKING:
@@ -99,8 +102,10 @@ def read_texts(recipe: Recipe, progress: Progress) -> Texts:
     """Tokens of all texts of a recipe, from the cache where they are there.
 
     Raises:
-        LucieError: a text or the tokenizer cannot be read, or there is too little of one.
+        LucieError: a text or the tokenizer cannot be read, there is too little of one, or one is
+            trained on where another holds it out.
     """
+    _check_shares(recipe)
     tokenizer, separator = _tokenizer(recipe)
     cache, length = cache_dir() / "tokens", recipe.data.length
 
@@ -120,6 +125,28 @@ def read_texts(recipe: Recipe, progress: Progress) -> Texts:
     held_out = (HeldOut(name, row(each)) for name, each in _held_out(recipe, rows).items())
     enough = tuple(each for each in held_out if _enough(recipe, each))
     return Texts(tuple(rows), weights, enough, table_rows(tokenizer), separator)
+
+
+def _check_shares(recipe: Recipe) -> None:
+    """That what one text holds out, no other that comes of the same sources trains on."""
+    read = [path for part in recipe.data.mixture if (path := Path(part.path)).exists()]
+    corpora = [path for each in recipe.data.evaluation if _is_bundle(path := Path(each))]
+    shares: dict[float, Path] = {}
+    for path in (*read, *corpora):
+        manifest = manifest_of(path)
+        share = manifest.recipe.get(SHARE) if manifest else HELD_OUT
+        if isinstance(share, float):
+            shares.setdefault(share, path)
+    if len(shares) > 1:
+        (share, path), (other_share, other) = list(shares.items())[:2]
+        raise PretrainUsageError(
+            "tokens.shares",
+            path=str(path),
+            share=f"{decimal_text(100 * share, 2)} %",
+            other=str(other),
+            other_share=f"{decimal_text(100 * other_share, 2)} %",
+            plain=f"{HELD_OUT:.0%}",
+        )
 
 
 def _tokenizer(recipe: Recipe) -> tuple[Tokenizer, int]:
@@ -142,7 +169,7 @@ def _held_out(recipe: Recipe, rows: list[TokenRow]) -> dict[str, Choice]:
     """What is measured on, by language, or by name where languages are not known or meet."""
     found: dict[str, Choice] = {}
     for path in map(Path, recipe.data.evaluation):
-        _add(found, Choice(path, _split_of(path)), path.stem, path.parent.name)
+        _add(found, Choice(path, _split_of(path, recipe)), path.stem, path.parent.name)
     if recipe.data.evaluation:
         return found
     for part, row in zip(recipe.data.mixture, rows, strict=True):
@@ -173,5 +200,14 @@ def _enough(recipe: Recipe, held_out: HeldOut) -> bool:
     return not short
 
 
-def _split_of(path: Path) -> Split | None:
-    return "heldout" if (path / MANIFEST).is_file() else None
+def _split_of(path: Path, recipe: Recipe) -> Split | None:
+    """What of a text is measured on: all, unless it is a corpus, or trained on as well."""
+    trained_on = (Path(part.path) for part in recipe.data.mixture)
+    plain = [each.resolve() for each in trained_on if not _is_bundle(each)]
+    here = path.resolve()
+    shared = any(here.is_relative_to(each) or each.is_relative_to(here) for each in plain)
+    return "heldout" if shared or _is_bundle(path) else None
+
+
+def _is_bundle(path: Path) -> bool:
+    return (path / MANIFEST).is_file()

@@ -19,7 +19,7 @@ from edge.manifest import all_of, least_known
 from edge.paths import cache_dir
 from edge.tokenizer_file import open_tokenizer
 from pretrain import tokens
-from pretrain.documents import Document
+from pretrain.documents import Document, read_documents
 from pretrain.errors import PretrainError, PretrainUsageError
 from pretrain.recipe import Recipe
 from pretrain.recipe_file import read_recipe
@@ -119,6 +119,35 @@ def test_named_texts_are_all_measured_or_refused(own: Path) -> None:
     with pytest.raises(PretrainUsageError) as raised:
         texts(own, 'data.evaluation=["a/short.jsonl"]')
     assert raised.value.code == "tokens.short"
+
+
+@pytest.mark.parametrize(
+    ("read", "measured"),
+    [
+        ("some", "some"),
+        ("some", "./some/text.jsonl"),
+        ("some/text.jsonl", "some"),
+        ("some", "link"),
+    ],
+)
+def test_of_what_is_trained_on_what_is_held_out_is_measured(
+    own: Path, read: str, measured: str
+) -> None:
+    (own / "some").mkdir()
+    (own / "text.jsonl").rename(own / "some/text.jsonl")
+    (own / "link").symlink_to("some")
+    (held_out,) = texts(
+        own, f'data.mixture=[{{path="{read}"}}]', f'data.evaluation=["{measured}"]'
+    ).held_out
+    apart = [*read_documents(own / "some", split="heldout")]
+    assert held_out.row.about.documents == len(apart) > 0
+    assert held_out.row.about.size == sum(len(each.text.encode()) for each in apart)
+
+
+def test_a_text_that_is_measured_on_alone_is_read_whole(own: Path) -> None:
+    write(own / "other" / "fr.jsonl", 50)
+    (held_out,) = texts(own, 'data.evaluation=["other"]').held_out
+    assert held_out.row.about.documents == 50
 
 
 def test_a_name_with_a_space_that_does_not_break_is_a_name(own: Path) -> None:
