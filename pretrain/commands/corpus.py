@@ -104,8 +104,12 @@ def _note(code: str, facts: Mapping[str, object]) -> None:
 def _rows(taken: list[Taken]) -> list[str]:
     """What there is of each source and language."""
     return [
-        f"{t.bucket.label:<28} {decimal_text(t.size / 1e6, 2):>7} MB "
-        f"{count_text(t.train + t.heldout):>9}"
+        say(
+            "corpus-row",
+            label=t.bucket.label,
+            mb=decimal_text(t.size / 1e6, 2),
+            documents=count_text(t.train + t.heldout),
+        )
         for t in taken
     ]
 

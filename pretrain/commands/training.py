@@ -97,10 +97,14 @@ def run(
 
         bundle = make(recipe, out, Run(folder), stage, told=told, stopping=stopping)
     click.echo(words.say(made, path=bundle.path, work=folder), err=True)
-    if shown := (figures or _metrics)(bundle):
+    if shown := figures(bundle) if figures else _metrics(bundle, words):
         click.echo(shown, err=True)
 
 
-def _metrics(bundle: Bundle) -> str:
-    metrics = bundle.manifest.metrics.items()
-    return "\n".join(f"  {name}: {decimal_text(value, 4)}" for name, value in metrics)
+def _metrics(bundle: Bundle, words: CommandWords) -> str:
+    lines = []
+    for name, value in bundle.manifest.metrics.items():
+        what, _, of = name.partition(", ")
+        entry = f"metric-{what.replace(' ', '-')}"
+        lines.append(words.say(entry, of=of, value=decimal_text(value, 4)))
+    return "\n".join(lines)

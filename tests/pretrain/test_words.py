@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
 from distill.commands.words import WORDS as DISTILLING
+from edge.bundle import Bundle
 from edge.commands.words import CommandWords
+from edge.manifest import Manifest
+from pretrain.commands.training import _metrics
 from pretrain.commands.words import WORDS
 
 
@@ -36,3 +40,22 @@ def test_what_is_counted_has_its_unit(
         with words.stages() as stages:
             stages(stage)(20_000, 20_000)
         assert f" 100 % {said}\x1b" in capsys.readouterr().err.replace("\xa0", " ")
+
+
+def test_what_was_measured_is_told_in_the_readers_language(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By the names that manifests have for it."""
+
+    def told(words: CommandWords, name: str, value: float) -> str:
+        manifest = Manifest(kind="model", name="m", provenance="unknown", metrics={name: value})
+        return _metrics(Bundle(tmp_path, manifest, ""), words)
+
+    for words in (WORDS, DISTILLING):
+        monkeypatch.setenv("LUCIE_LANG", "en")
+        assert told(words, "bits per byte, fr, text", 1.5) == "  bits per byte, fr, text: 1.5000"
+        monkeypatch.setenv("LUCIE_LANG", "fr")
+        assert told(words, "bits per byte, fr", 1.5) == "  bits par octet, fr : 1,5000"
+    first, last = "divergence in the first tenth", "divergence in the last tenth"
+    assert told(DISTILLING, first, 0.25) == "  divergence dans le premier dixième : 0,2500"
+    assert told(DISTILLING, last, 0.25) == "  divergence dans le dernier dixième : 0,2500"
