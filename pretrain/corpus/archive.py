@@ -11,7 +11,6 @@ from typing import IO
 
 from pretrain.corpus.catalog import Part
 from pretrain.corpus.debian import open_deb
-from pretrain.corpus.package import Package
 from pretrain.errors import PretrainError
 
 __all__ = ["MOST_BYTES", "members"]
@@ -22,20 +21,19 @@ _RATIO = 100
 """Text shrinks to a tenth in a zip; deflate can reach 1,032 (a bomb)."""
 
 
-def members(package: Package, part: Part) -> Iterator[tuple[str, IO[bytes]]]:
-    """Path and content of each file of `part`, in the package's order; to be read at once.
+def members(file: Path, part: Part) -> Iterator[tuple[str, IO[bytes]]]:
+    """Path and content of each file of `part` in a package, in its order; to be read at once.
 
     Raises:
         PretrainError: the package is damaged, made to deceive, or holds no such file.
     """
     found = False
-    for file in package.files:
-        opened = _of_wheel(file, part) if file.suffix == ".whl" else _of_deb(file, part)
-        for name, reader in opened:
-            found = True
-            yield name, reader
+    opened = _of_wheel(file, part) if file.suffix == ".whl" else _of_deb(file, part)
+    for name, reader in opened:
+        found = True
+        yield name, reader
     if not found:
-        raise PretrainError("corpus.no-member", name=package.name, path=part.path)
+        raise PretrainError("corpus.no-member", name=file.name, path=part.path)
 
 
 def _wanted(name: str, part: Part) -> bool:

@@ -14,7 +14,7 @@ A document at a time is in memory, and 16 bytes of each that has been.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +35,7 @@ from pretrain.corpus.settings import Settings
 from pretrain.corpus.shelf import Shelf, read_rows
 from pretrain.documents import COLUMNS, Document
 from pretrain.sources import TITLES
-from pretrain.split import held_out, sampling_rank, text_key
+from pretrain.split import KEY_BYTES, SHARE, held_out, sampling_rank, text_key
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,7 +43,9 @@ if TYPE_CHECKING:
 __all__ = ["Taken", "build"]
 
 _SCHEMA = pa.schema([pa.field(name, pa.string()) for name in COLUMNS])
-_DRAFT = pa.schema([("id", pa.string()), ("text", pa.string()), ("key", pa.binary(16))])
+_DRAFT = pa.schema(
+    [(name, pa.string()) for name in ("id", "text", "date")] + [("key", pa.binary(KEY_BYTES))]
+)
 
 Stage = Callable[[str], Progress]
 Note = Callable[[str, Mapping[str, object]], object]
@@ -60,17 +62,14 @@ class Taken:
     """Documents."""
     size: int
     """Bytes of text."""
+    dates: frozenset[str]
+    """Of these documents."""
     duplicates: int
     """Documents that were there already."""
     rejected: int
     """Documents of which cleaning left nothing."""
     spared: int
     """Documents beyond the limit."""
-
-    @property
-    def date(self) -> str | None:
-        """Of the edition, or of the package."""
-        return self.bucket.source.date or self.package.date
 
 
 def build(out: Path, settings: Settings, stage: Stage, note: Note) -> tuple[Bundle, list[Taken]]:
@@ -112,7 +111,7 @@ def _take(
     kind, language = bucket.source.kind, bucket.part.language
     ranks, sizes = array("Q"), array("q")
     with Shelf(draft, _DRAFT) as drafts:
-        for name, found in extract(bucket, package):
+        for name, found, date in _found(bucket, package):
             text = clean(found, kind, language)
             if not text:
                 rejected += 1
@@ -122,11 +121,12 @@ def _take(
                 duplicates += 1
                 continue
             seen.add(key)
-            drafts.add({"id": f"{bucket.name}/{language}/{name}", "text": text, "key": key})
+            told = f"{bucket.name}/{language}/{name}"
+            drafts.add({"id": told, "text": text, "date": date, "key": key})
             ranks.append(sampling_rank(key))
             sizes.append(len(text.encode()))
     chosen = _sample(np.array(ranks), np.array(sizes), settings.limit_mb)
-    counts = _write(bucket, package, draft, folder, chosen, settings.heldout)
+    counts = _write(bucket, draft, folder, chosen, settings.heldout)
     draft.unlink(missing_ok=True)
     return Taken(
         bucket,
@@ -134,10 +134,18 @@ def _take(
         train=counts.train,
         heldout=counts.heldout,
         size=counts.size,
+        dates=counts.dates,
         duplicates=duplicates,
         rejected=rejected,
         spared=len(chosen) - int(chosen.sum()),
     )
+
+
+def _found(bucket: Bucket, package: Package) -> Iterator[tuple[str, str, str | None]]:
+    """Name, text and date of each document: the date of the edition, or of its file."""
+    for file in package.files:
+        for name, text in extract(bucket, file.path):
+            yield name, text, bucket.source.date or file.date
 
 
 def _sample(
@@ -156,11 +164,11 @@ class _Counts:
     train: int
     heldout: int
     size: int
+    dates: frozenset[str]
 
 
 def _write(
     bucket: Bucket,
-    package: Package,
     draft: Path,
     folder: Path,
     chosen: NDArray[np.bool_],
@@ -168,6 +176,7 @@ def _write(
 ) -> _Counts:
     source, language = bucket.source, bucket.part.language
     name = f"{bucket.label}.parquet"
+    dates = set[str]()
     with (
         Shelf(folder / "train" / name, _SCHEMA) as train,
         Shelf(folder / "heldout" / name, _SCHEMA) as heldout,
@@ -181,11 +190,13 @@ def _write(
                 source=bucket.name,
                 licence=source.licence,
                 language=language,
-                date=source.date or package.date,
+                date=row["date"],
             )
+            if document.date:
+                dates.add(document.date)
             shelf = heldout if held_out(row["key"], share) else train
             shelf.add(asdict(document))
-    return _Counts(train.documents, heldout.documents, train.size + heldout.size)
+    return _Counts(train.documents, heldout.documents, train.size + heldout.size, frozenset(dates))
 
 
 def _manifest(name: str, settings: Settings, fetched: Fetched, taken: list[Taken]) -> Manifest:
@@ -199,7 +210,7 @@ def _manifest(name: str, settings: Settings, fetched: Fetched, taken: list[Taken
             "sources": list(settings.sources),
             TITLES: {t.bucket.name: t.bucket.source.title for t in taken},
             "limit_mb": settings.limit_mb,
-            "heldout": settings.heldout,
+            SHARE: settings.heldout,
             "packages": {
                 t.package.name: {"version": t.package.version, "sha256": t.package.sha256}
                 for t in taken
@@ -236,7 +247,7 @@ def _data(taken: list[Taken]) -> tuple[DataSource, ...]:
     for name in dict.fromkeys(t.bucket.name for t in taken):
         parts = [t for t in taken if t.bucket.name == name]
         source = parts[0].bucket.source
-        dates = [t.date for t in parts if t.date is not None]
+        dates = [date for t in parts for date in t.dates]
         made.append(
             DataSource(
                 name=source.title,

@@ -18,9 +18,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import chain
 from pathlib import Path
 
-from pretrain.corpus.package import Package
+from pretrain.corpus.package import File, Package
 from pretrain.errors import PretrainError
 
 __all__ = ["Apt", "NoSuchPackageError", "open_deb"]
@@ -30,6 +31,8 @@ _DISTRIBUTIONS = ("Debian", "Raspbian", "Ubuntu")
 """Whose component `main` holds free packages alone."""
 _ORIGIN = re.compile(r"^Origin: *(.+?) *$", re.MULTILINE)
 _DATE = re.compile(r"^Date: *(.+?) *$", re.MULTILINE)
+_SOURCES = Path("/etc/apt")
+"""Where it is said what apt is set up for: `sources.list`, and the files of `sources.list.d`."""
 
 
 class NoSuchPackageError(PretrainError):
@@ -46,6 +49,8 @@ class Apt:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lists = folder / "lists"
+        self._complete = self._lists / "complete"
+        """Names of the lists that came when all came."""
         self._updated = False
 
     @staticmethod
@@ -76,10 +81,9 @@ class Apt:
                 shutil.rmtree(draft, ignore_errors=True)
         return Package(
             name=name,
-            version=_output(["dpkg-deb", "--field", str(found), "Version"], name).strip(),
-            files=(found,),
+            version=_output(["dpkg-deb", "--field", str(found), "Version"], found).strip(),
+            files=(File(found, _date(found)),),
             sha256=_sha256(found),
-            date=_date(found),
         )
 
     def _downloaded(self, name: str) -> Path | None:
@@ -89,10 +93,12 @@ class Apt:
         self._need_lists()
         try:
             self._apt(name, "download", name, cwd=draft)
-        except PretrainError:
-            if self._updated:
+        except PretrainError as error:
+            # Lists of long ago name versions that the mirror no longer has. What they do not name
+            # the release has not, unless apt was set up for another one since.
+            lacks = isinstance(error, NoSuchPackageError)
+            if self._updated or (lacks and _set_up() <= self._complete.stat().st_mtime):
                 raise
-            # Lists of long ago name versions that the mirror no longer has.
             self.update()
             self._apt(name, "download", name, cwd=draft)
 
@@ -108,10 +114,11 @@ class Apt:
         releases = [r for r in self._releases() if self._list_of(r, name).exists()]
         if not releases:
             raise NoSuchPackageError("corpus.no-package", name=name)
-        files = tuple(self._list_of(release, name) for release in releases)
+        paths = [self._list_of(release, name) for release in releases]
         dates = [_release_date(release) for release in releases]
-        whole = hashlib.sha256("".join(_sha256(file) for file in files).encode()).hexdigest()
-        return Package(name=name, version=max(dates), files=files, sha256=whole, date=max(dates))
+        whole = hashlib.sha256("".join(map(_sha256, paths)).encode()).hexdigest()
+        files = tuple(map(File, paths, dates))
+        return Package(name=name, version=max(dates), files=files, sha256=whole)
 
     def _releases(self) -> list[Path]:
         """The signed list of each suite of a distribution whose packages are free."""
@@ -123,24 +130,27 @@ class Apt:
         return self._lists / f"{prefix}_main_i18n_{name}"
 
     def _need_lists(self) -> None:
-        if not (self._lists / "complete").exists():
+        names = self._complete.read_text("utf-8").split() if self._complete.exists() else ()
+        # Who is told that a list is damaged removes it.
+        if not names or not all((self._lists / name).exists() for name in names):
             self.update()
 
     def update(self) -> None:
         """Fetch the lists of packages.
 
         Raises:
-            PretrainError: apt cannot get them.
+            PretrainError: apt cannot get all of them.
         """
         (self._lists / "partial").mkdir(parents=True, exist_ok=True)
         # Without a place for what it makes of the lists, apt reads them all again each time.
         (self._folder / "apt").mkdir(exist_ok=True)
-        # A repository of the user's that does not answer is no reason to give up: what counts is
-        # whether a distribution's lists have come.
         status, said = _run([*self._command(), "update"], self._folder)
-        if not any(self._list_of(r, "Translation-en").exists() for r in self._releases()):
+        # A repository that does not answer may be anybody's: a corpus without its texts would pass
+        # for one with them.
+        if status or not any(self._list_of(r, "Translation-en").exists() for r in self._releases()):
             raise PretrainError("corpus.apt", name="update", reason=_reason(said, status))
-        (self._lists / "complete").touch()
+        names = sorted(file.name for file in self._lists.glob("*_*"))
+        self._complete.write_text("\n".join(names), encoding="utf-8")
         self._updated = True
 
     def _apt(self, name: str, *words: str, cwd: Path) -> None:
@@ -159,39 +169,56 @@ class Apt:
             # A value overrides a list that the system sets, as "none" in containers.
             "Acquire::Languages": _LANGUAGES,
             "Acquire::GzipIndexes": "false",
+            # Where a mirror does not answer, apt takes what it has, and says that all is well.
+            "APT::Update::Error-Mode": "any",
         }
         return ["apt-get", "--quiet", *(f"--option={key}={v}" for key, v in options.items())]
 
 
 @contextmanager
-def open_deb(deb: Path) -> Iterator[tarfile.TarFile]:
+def open_deb(deb: Path, *, whole: bool = True) -> Iterator[tarfile.TarFile]:
     """The files that a package would install, as a stream to be read once, from first to last.
 
+    Args:
+        deb: the package.
+        whole: it is read to its last file; a stream that stops before is told by nothing else.
+
     Raises:
-        PretrainError: it is no Debian package.
+        PretrainError: it is no Debian package, or a damaged one.
     """
     command = ["dpkg-deb", "--fsys-tarfile", str(deb)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
     try:
         with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
             yield archive
+        while whole and process.stdout.read(1 << 20):
+            pass  # what fills up the last block
+        status = process.wait() if whole else 0
     except (tarfile.TarError, EOFError) as error:
         raise PretrainError("corpus.bad-package", name=str(deb), reason=str(error)) from None
     finally:
-        if process.stdout:
-            process.stdout.close()
+        process.stdout.close()
         process.terminate()
         process.wait()
+    if status:
+        raise PretrainError("corpus.bad-package", name=str(deb), reason=f"dpkg-deb: exit {status}")
 
 
 def _date(deb: Path) -> str:
     """When the package was made: its root folder has the time of its last change (deb-src
     builds clamp all times to that, for the same bytes again)."""
-    with open_deb(deb) as archive:
+    with open_deb(deb, whole=False) as archive:
         first = archive.next()
     if first is None:
         raise PretrainError("corpus.bad-package", name=str(deb), reason="-")
     return datetime.fromtimestamp(first.mtime, UTC).date().isoformat()
+
+
+def _set_up() -> float:
+    """When what apt is set up for was last changed (Unix seconds)."""
+    files = chain(_SOURCES.glob("sources.list*"), _SOURCES.glob("sources.list.d/*"))
+    return max((file.stat().st_mtime for file in files), default=0.0)
 
 
 def _release_date(release: Path) -> str:
@@ -212,10 +239,10 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(reader, "sha256").hexdigest()
 
 
-def _output(command: Sequence[str], name: str) -> str:
+def _output(command: Sequence[str], file: Path) -> str:
     status, said = _run(command, Path.cwd())
     if status:
-        raise PretrainError("corpus.bad-package", name=name, reason=_reason(said, status))
+        raise PretrainError("corpus.bad-package", name=str(file), reason=_reason(said, status))
     return said
 
 
@@ -240,7 +267,7 @@ def _run(command: Sequence[str], cwd: Path) -> tuple[int, str]:
 
 
 def _reason(said: str, status: int) -> str:
-    """apt's last error, or its last words."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith(("E:", "W:"))] or lines or [f"exit {status}"]
-    return "".join(char for char in told[-1] if char.isprintable())[:300]
+    """apt's first error, of which the others follow, or its last words."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or [f"exit {status}"]
+    told = next((line for line in lines if line.startswith("E:")), lines[-1])
+    return "".join(char for char in told if char.isprintable())[:300]

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from edge.download import Want
 from edge.errors import StoreError
+from edge.messages import translate
 from edge.paths import cache_dir
 from edge.progress import Progress
 from edge.wheel import fetch_whole_wheel
 from edge.workshop import held
 from pretrain.corpus.catalog import Bucket, Part
 from pretrain.corpus.debian import Apt, NoSuchPackageError
-from pretrain.corpus.package import Package
+from pretrain.corpus.package import File, Package
 from pretrain.errors import PretrainError
 
 __all__ = ["Fetched", "fetch"]
@@ -32,7 +33,7 @@ class Fetched:
 
     packages: list[tuple[Bucket, Package]]
     skipped: dict[str, str]
-    """Why a bucket is left out, by its label."""
+    """Why a bucket is left out, by its label; in English, whoever builds."""
 
 
 def fetch(
@@ -51,7 +52,7 @@ def fetch(
         StoreError: pip fails, a file is not the one that is pinned, or the cache takes nothing.
     """
     packages: list[tuple[Bucket, Package]] = []
-    skipped: dict[str, str] = {}
+    skipped: dict[str, NoSuchPackageError] = {}
     with _cache() as folder:
         apt = Apt(folder)
         for done, bucket in enumerate(wanted):
@@ -63,14 +64,18 @@ def fetch(
                     raise PretrainError(
                         "corpus.cannot", label=bucket.label, reason=str(error)
                     ) from None
-                skipped[bucket.label] = str(error)
+                skipped[bucket.label] = error
         progress(len(wanted), len(wanted))
-    for reason in dict.fromkeys(skipped.values()):
-        labels = [label for label, why in skipped.items() if why == reason]
+    for reason in dict.fromkeys(map(str, skipped.values())):
+        labels = [label for label, why in skipped.items() if str(why) == reason]
         note("corpus.skipped", {"labels": ", ".join(labels), "reason": reason})
     if not packages:
-        raise PretrainError("corpus.nothing", reason=next(iter(skipped.values())))
-    return Fetched(packages, skipped)
+        raise PretrainError("corpus.nothing", reason=str(next(iter(skipped.values()))))
+    return Fetched(packages, {label: _english(why) for label, why in skipped.items()})
+
+
+def _english(error: NoSuchPackageError) -> str:
+    return translate(error.code, error.facts, lang="en", folder=error.folder)
 
 
 def _package(part: Part, folder: Path, apt: Apt) -> Package:
@@ -91,7 +96,7 @@ def _wheel(requirement: str, sha256: str, folder: Path) -> Package:
         folder.mkdir(parents=True, exist_ok=True)
         want = Want(sha256=sha256)
         here = fetch_whole_wheel(requirement, folder, want, source=f"pypi:{requirement}").path
-    return Package(name=name, version=version, files=(here,), sha256=sha256)
+    return Package(name=name, version=version, files=(File(here),), sha256=sha256)
 
 
 def _hash(file: Path) -> str:

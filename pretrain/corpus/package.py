@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Package"]
+__all__ = ["File", "Package"]
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of a package, on disk."""
+
+    path: Path
+    date: str | None = None
+    """When it was made, YYYY-MM-DD; None where it does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,9 +23,7 @@ class Package:
 
     name: str
     version: str
-    files: tuple[Path, ...]
+    files: tuple[File, ...]
     """One wheel or Debian package; the lists of several suites, where it is a translation."""
     sha256: str
     """Of the file; of the hashes of all files, where there are several."""
-    date: str | None = None
-    """When it was made, YYYY-MM-DD; None where the package does not tell."""

@@ -26,8 +26,14 @@ lists = pathlib.Path(options["Dir::State::Lists"])
 if (mirror / "down").exists():
     sys.exit("E: Failed to fetch http://mirror.invalid  Could not resolve")
 if words[0] == "update":
+    silent = (mirror / "silent").read_text().split() if (mirror / "silent").exists() else []
     for file in (mirror / "lists").iterdir():
-        shutil.copy(file, lists / file.name)
+        if file.name not in silent:
+            shutil.copy(file, lists / file.name)
+    if silent and options.get("APT::Update::Error-Mode") == "any":
+        print("E: Failed to fetch", silent[0])
+        print("E: Some index files failed to download.")
+        sys.exit(100)
 else:
     found = sorted(mirror.glob(words[1] + "_*.deb"))
     if not found:
@@ -62,7 +68,9 @@ def use_index(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
 
 
-def deb(mirror: Path, name: str, version: str, files: Mapping[str, str], date: int) -> None:
+def deb(
+    mirror: Path, name: str, version: str, files: Mapping[str, str], date: int, packed: str = "xz"
+) -> None:
     """Make a Debian package whose files are of that time (Unix seconds), by dpkg-deb itself."""
     root = mirror / f".{name}"
     (root / "DEBIAN").mkdir(parents=True)
@@ -77,7 +85,7 @@ def deb(mirror: Path, name: str, version: str, files: Mapping[str, str], date: i
         os.utime(path, (date, date))
     made = mirror / f"{name}_{version}_all.deb"
     subprocess.run(
-        ["dpkg-deb", "--build", "--root-owner-group", root, made],
+        ["dpkg-deb", "--build", "--root-owner-group", f"-Z{packed}", root, made],
         check=True,
         stdout=subprocess.DEVNULL,
         env=os.environ | {"SOURCE_DATE_EPOCH": str(date)},

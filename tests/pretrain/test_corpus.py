@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,14 +15,19 @@ import pytest
 from edge.bundle import Bundle
 from edge.cli import main
 from edge.manifest import Manifest
+from edge.messages import translate
 from pretrain.corpus import catalog as catalogue
+from pretrain.corpus import debian
 from pretrain.corpus.build import _sample
 from pretrain.corpus.catalog import TextSource
 from pretrain.documents import read_documents
+from pretrain.errors import PretrainUsageError
 from pretrain.recipe import Recipe
 from pretrain.recipe_file import read_recipe
 from pretrain.run import Run, train
 from pretrain.split import held_out, sampling_rank, text_key
+from pretrain.texts import read_texts
+from pretrain.words import FOLDER
 from tests.pretrain.registries import deb, use_debian, use_index, wheel
 
 pytestmark = pytest.mark.skipif(
@@ -30,6 +36,7 @@ pytestmark = pytest.mark.skipif(
 
 TITLES = 200
 DAY = 1_663_804_800  # 2022-09-22, by `date -u -d 2022-09-22 +%s`
+PREFIX = "mirror.example_debian_dists_stable"
 SAME = "Une histoire qui est dans les deux langues, et qui ne compte qu’une fois pour le corpus."
 
 
@@ -49,13 +56,21 @@ def release(day: str) -> str:
     return f"Origin: Debian\nSuite: stable\nDate: {day}\n"
 
 
-def translation(language: str) -> str:
+def translation(language: str, numbers: range = range(50)) -> str:
     return "".join(
         f"Package: p{n}\nDescription-md5: {n:032}\nDescription-{language}: pacchetto {n}\n"
         f" Questo pacchetto contiene il programma numero {n}, che fa una cosa\n utile per gli"
         " utenti del sistema e non si trova in un altro pacchetto.\n\n"
-        for n in range(50)
+        for n in numbers
     )
+
+
+def pages() -> dict[str, str]:
+    return {
+        f"usr/share/doc/toy-doc/{language}/{n}.html": f"<body><h1>{n}</h1><p>{text}</p></body>"
+        for language in ("fr", "en")
+        for n, text in enumerate([SAME * 2, f"The {language} page of a book on dogs. " * 4])
+    }
 
 
 def sources(sha256: str) -> dict[str, TextSource]:
@@ -93,18 +108,12 @@ def mirror(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "lists").mkdir(parents=True)
     programs.mkdir()
     sha256 = wheel(folder, "toy-text", "1.0", {"toy/fr.json": summaries()})
-    pages = {
-        f"usr/share/doc/toy-doc/{language}/{n}.html": f"<body><h1>{n}</h1><p>{text}</p></body>"
-        for language in ("fr", "en")
-        for n, text in enumerate([SAME * 2, f"The {language} page of a book on dogs. " * 4])
-    }
-    deb(folder, "toy-doc", "2.0-1", pages, DAY)
-    prefix = "mirror.example_debian_dists_stable"
+    deb(folder, "toy-doc", "2.0-1", pages(), DAY)
     for name, content in {
-        f"{prefix}_InRelease": release("Sat, 11 Jul 2026 10:16:37 UTC"),
-        f"{prefix}_main_i18n_Translation-en": translation("en"),
-        f"{prefix}_main_i18n_Translation-it": translation("it"),
-        f"{prefix}_non-free_i18n_Translation-it": "not free",
+        f"{PREFIX}_InRelease": release("Sat, 11 Jul 2026 10:16:37 UTC"),
+        f"{PREFIX}_main_i18n_Translation-en": translation("en"),
+        f"{PREFIX}_main_i18n_Translation-it": translation("it"),
+        f"{PREFIX}_non-free_i18n_Translation-it": "not free",
         "vendor.example_dists_x_InRelease": "Origin: Vendor\nDate: Sat, 11 Jul 2026 10:16:37 UTC\n",
         "vendor.example_dists_x_main_i18n_Translation-it": "not Debian's",
     }.items():
@@ -261,6 +270,51 @@ def test_what_was_fetched_before_a_failure_stays(
     assert lucie(tmp_path / "c") == 0
 
 
+def test_lists_of_which_one_does_not_come_are_none(
+    mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A corpus without its texts would pass for one with them."""
+    (mirror / "silent").write_text(f"{PREFIX}_main_i18n_Translation-it")
+    assert lucie(tmp_path / "c") == 1
+    said = capsys.readouterr().err
+    assert f"E: Failed to fetch {PREFIX}_main_i18n_Translation-it" in said
+    assert "not in the release" not in said
+    (mirror / "silent").unlink()
+    assert lucie(tmp_path / "c") == 0
+    assert "Left out" not in capsys.readouterr().err
+
+
+def test_a_damaged_list_that_is_removed_comes_anew(
+    mirror: Path, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lucie(tmp_path / "one")
+    lists = home / "cache/corpus/lists"
+    with (lists / f"{PREFIX}_main_i18n_Translation-it").open("ab") as file:
+        file.write(b"\xff")
+    assert lucie(tmp_path / "two") == 1
+    assert f"lists/{file.name.rpartition('/')[2]}: the package is damaged" in (
+        capsys.readouterr().err
+    )
+    Path(file.name).unlink()  # as it says
+    assert lucie(tmp_path / "two") == 0
+    assert built(tmp_path / "two").files == built(tmp_path / "one").files
+
+
+def test_each_description_is_of_the_day_of_its_list(mirror: Path, tmp_path: Path) -> None:
+    later = mirror / "lists" / f"{PREFIX}-updates_InRelease"
+    later.write_text(release("Thu, 26 Nov 2026 08:00:00 UTC"))
+    list_of = later.with_name(f"{PREFIX}-updates_main_i18n_Translation-it")
+    list_of.write_text(translation("it", range(50, 60)), encoding="utf-8")
+    lucie(tmp_path / "c", "--sources", "descriptions")
+    dates = [d.date for d in read_documents(tmp_path / "c")]
+    assert {day: dates.count(day) for day in set(dates)} == {"2026-07-11": 50, "2026-11-26": 10}
+    (source,) = built(tmp_path / "c").data
+    assert (source.first_date, source.last_date) == ("2026-07-11", "2026-11-26")
+    packages = built(tmp_path / "c").recipe["packages"]
+    assert isinstance(packages, dict)
+    assert packages["Translation-it"]["version"] == "2026-11-26"
+
+
 def test_a_wheel_that_is_another_is_refused(
     mirror: Path, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -284,6 +338,42 @@ def test_a_release_without_a_package(
     assert set(skipped) == {"handbook-fr", "handbook-en"}
     assert lucie(tmp_path / "d", "--sources", "intros,handbook") == 1
     assert "handbook-fr cannot be had here" in capsys.readouterr().err
+
+
+def test_what_whole_lists_do_not_name_is_asked_for_once(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until apt is set up for another release."""
+    (mirror / "toy-doc_2.0-1_all.deb").unlink()
+    for name in ("one", "two"):
+        assert lucie(tmp_path / name) == 0
+    assert (mirror / "calls").read_text().splitlines().count("update") == 1
+    etc = tmp_path / "etc"
+    (etc / "sources.list.d").mkdir(parents=True)
+    (etc / "sources.list.d/x.sources").touch()
+    os.utime(etc / "sources.list.d/x.sources", (2**32, 2**32))
+    monkeypatch.setattr(debian, "_SOURCES", etc)
+    assert lucie(tmp_path / "three") == 0
+    assert (mirror / "calls").read_text().splitlines().count("update") == 2
+
+
+def test_why_a_source_is_left_out_is_told_in_english_to_the_manifest(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """The same corpus is the same on a French screen."""
+    (mirror / "toy-doc_2.0-1_all.deb").unlink()
+    lucie(tmp_path / "en")
+    monkeypatch.setenv("LUCIE_LANG", "fr")
+    capsys.readouterr()
+    lucie(tmp_path / "fr")
+    said = capsys.readouterr().err
+    assert translate("corpus.no-package", {"name": "toy-doc"}, lang="fr", folder=FOLDER) in said
+    assert " Mo " in said
+    assert " MB" not in said
+    one, two = built(tmp_path / "en").recipe["skipped"], built(tmp_path / "fr").recipe["skipped"]
+    assert one == two
+    assert "toy-doc is not in the release" in str(two)
 
 
 def test_a_machine_without_apt(
@@ -310,6 +400,58 @@ def test_a_damaged_package(
     assert lucie(tmp_path / "two") == 1
     assert "the package is damaged" in capsys.readouterr().err
     assert not (tmp_path / "two").exists()
+
+
+@pytest.mark.parametrize(("mark", "more"), [(b"./usr/share/doc/toy-doc/en/1", 100), (b"<h1>1", 9)])
+def test_a_package_that_stops_before_its_last_file(
+    mirror: Path, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str],
+    mark: bytes, more: int,
+) -> None:  # fmt: skip
+    """Within a file's header, where a stream of tar just ends, and within a file."""
+    debs = home / "cache/corpus/debs"
+    debs.mkdir(parents=True)
+    deb(debs, "toy-doc", "2.0-2", pages(), DAY, packed="none")
+    package = debs / "toy-doc_2.0-2_all.deb"
+    assert lucie(tmp_path / "whole") == 0
+    content = package.read_bytes()
+    package.write_bytes(content[: content.rindex(mark) + more])
+    capsys.readouterr()
+    assert lucie(tmp_path / "cut") == 1
+    assert f"{package}: the package is damaged" in capsys.readouterr().err
+    package.write_bytes(content[:50])
+    assert lucie(tmp_path / "cut") == 1
+    assert f"{package}: the package is damaged" in capsys.readouterr().err
+
+
+def test_corpora_of_different_shares_are_not_mixed(
+    mirror: Path, kitchen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one holds out, another would train on."""
+    for name, share in (("tenth", "10%"), ("fifth", "20%")):
+        assert lucie(tmp_path / name, "--heldout", share, "--sources", "intros") == 0
+    tenth, fifth = tmp_path / "tenth", tmp_path / "fifth"
+    plain = kitchen / "text.jsonl"
+
+    def read(*mixture: Path, evaluation: tuple[Path, ...] = ()) -> set[str]:
+        parts = ", ".join(f'{{path="{path}"}}' for path in mixture)
+        named = json.dumps(list(map(str, evaluation)))
+        settings = [f"data.mixture=[{parts}]", f"data.evaluation={named}"]
+        asked = read_recipe(Recipe, kitchen / "recipe.toml", settings)
+        return {each.language for each in read_texts(asked, lambda *_: None).held_out}
+
+    for mixture, evaluation in (
+        ((tenth, fifth), ()), ((tenth,), (fifth,)), ((tenth, plain), ()), ((plain,), (fifth,)),
+    ):  # fmt: skip
+        with pytest.raises(PretrainUsageError) as raised:
+            read(*mixture, evaluation=evaluation)
+        assert raised.value.code == "tokens.shares"
+    assert f"{plain} holds out 1.00 % of its documents, {fifth} 20.00 %" in str(raised.value)
+    monkeypatch.setenv("LUCIE_LANG", "fr")
+    with pytest.raises(PretrainUsageError) as raised:
+        read(plain, fifth)
+    assert f"{plain} réserve 1,00 % de ses documents, {fifth} 20,00 %" in str(raised.value)
+    assert read(tenth, evaluation=(tenth,)) == {"tenth"}
+    assert read(tenth, evaluation=(plain,)) == {"text"}
 
 
 def test_ctrl_c_leaves_nothing_but_what_was_fetched(

@@ -13,7 +13,6 @@ from pretrain.corpus.catalog import Bucket, Part, TextSource, buckets, catalog
 from pretrain.corpus.cleaning import clean
 from pretrain.corpus.extract import extract
 from pretrain.corpus.html_text import page_text
-from pretrain.corpus.package import Package
 from pretrain.errors import PretrainError, PretrainUsageError
 
 PAGE = """<?xml version="1.0"?><!DOCTYPE html><html><head><title>6.2 Componenti</title>
@@ -110,12 +109,12 @@ def bucket(extractor: str, language: str, path: str = "*", **source: str) -> Buc
     return Bucket(name="s", source=made, part=made.parts[0])
 
 
-def package(folder: Path, members: dict[str, bytes]) -> Package:
+def package(folder: Path, members: dict[str, bytes]) -> Path:
     file = folder / "p.whl"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    return Package("p", "1", (file,), "0" * 64)
+    return file
 
 
 def test_wiktionary(tmp_path: Path) -> None:
@@ -164,8 +163,7 @@ def test_descriptions(tmp_path: Path) -> None:
         "Package: b\nDescription-md5: 00000000\nDescription-it: ultimo\n * a\n   b\n",
         encoding="utf-8",
     )
-    made = Package("Translation-it", "1", (file,), "0" * 64)
-    found = list(extract(bucket("descriptions", "it"), made))
+    found = list(extract(bucket("descriptions", "it"), file))
     assert found[0] == (
         "0ad/d943033b",
         "gioco di strategia\n\nUn gioco che permette di rivivere la storia:\n- i romani;\n"
@@ -182,6 +180,7 @@ def test_descriptions(tmp_path: Path) -> None:
         ("glosses", {"g.gz": b"not gzip"}),
         ("modules", {"m.py": b"\xff\xfe"}),
         ("synsets", {"data.noun": b"1 2 3\n"}),
+        ("pages", {"p.html": b"<p>one</p><![foo bar"}),  # of which html.parser asserts
     ],
 )
 def test_a_package_that_is_not_as_expected(
@@ -190,6 +189,15 @@ def test_a_package_that_is_not_as_expected(
     made = package(tmp_path, members)
     with pytest.raises(PretrainError, match=r"p\.whl: the package is damaged"):
         list(extract(bucket(extractor, "code" if extractor == "modules" else "en"), made))
+
+
+def test_a_wheel_with_a_damaged_file(tmp_path: Path) -> None:
+    made = package(tmp_path, {"m.py": bytes(range(256))})
+    content = bytearray(made.read_bytes())
+    content[100] ^= 1
+    made.write_bytes(content)
+    with pytest.raises(PretrainError, match=r"p\.whl: the package is damaged"):
+        list(extract(bucket("modules", "code"), made))
 
 
 def test_a_bomb_and_a_missing_file_are_refused(tmp_path: Path) -> None:
