@@ -7,6 +7,7 @@ models on the same tokens, for the report: one without the teacher, one from scr
 from __future__ import annotations
 
 import argparse
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from edge.paths import cache_dir
 
 __all__: list[str] = []
 
-_FOLDER = "shrink-demo"
 _GIVEN = [Path(__file__).with_name(f"demo{each}") for each in
           (".toml", "-chat.toml", "-prompts.jsonl")]  # fmt: skip
 _QUESTION = "Why is the sky blue?"
@@ -42,16 +42,25 @@ def _steps(compared: bool) -> list[Step]:
     ]
 
 
+def _name() -> str:
+    """Of the folder: the same, compared or not; where commands or files change, another."""
+    digest = hashlib.sha256(repr(_steps(compared=True)).encode())
+    for file in _GIVEN:
+        digest.update(file.read_bytes())
+    return f"shrink-demo-{digest.hexdigest()[:8]}"
+
+
 def main() -> int:
     """Run the steps that are missing, and ask the student."""
     parser = argparse.ArgumentParser(prog="make shrink-demo", description=__doc__)
     parser.add_argument("--compared", action="store_true")
     asked = parser.parse_args()
-    folder = cache_dir() / _FOLDER
+    name = _name()
+    folder = cache_dir() / name
     folder.mkdir(parents=True, exist_ok=True)
     for file in _GIVEN:
         shutil.copyfile(file, folder / file.name)
-    return demonstrate(_FOLDER, _steps(asked.compared))
+    return demonstrate(name, _steps(asked.compared))
 
 
 if __name__ == "__main__":

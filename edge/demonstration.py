@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from edge.messages import text
 from edge.paths import cache_dir
 
 __all__ = ["Step", "demonstrate", "end"]
@@ -39,6 +40,7 @@ def demonstrate(name: str, steps: Sequence[Step]) -> int:
     """
     folder = cache_dir() / name
     folder.mkdir(parents=True, exist_ok=True)
+    click.echo(text("demonstration.folder", path=folder), err=True)
     for step in steps:
         if step.made is None or not (folder / step.made).exists():
             status = _run(step.command, folder)
