@@ -39,11 +39,10 @@ class Board(BaseModel):
     memory_gb: tuple[Positive, ...]
     """Main memory of its models, the smallest first, in GB of 10⁹ bytes."""
     bandwidth_gb_per_s: Positive
-    """What decode reads of weights and KV cache, in GB of 10⁹ bytes a second."""
+    """What decode reads of weights and KV cache, in GB of 10⁹ bytes a second; its
+    source is a text, `boards.toml`."""
     bandwidths: dict[str, Positive] = {}
     """The same by quantization, as far as measured: unpacking weights takes time, too."""
-    bandwidth_source: str
-    """Where that is from."""
     gops: dict[str, Positive] = {}
     """What prefill computes, in 10⁹ operations a second, by quantization as far as measured."""
     gops_source: str | None = None

@@ -18,6 +18,7 @@ from distill.planning.storage import (
 )
 from distill.planning.target import OnBoard
 from distill.slices import DIMENSIONS, kept
+from distill.words import say
 from edge.llama_config import LlamaConfig
 
 __all__ = ["as_data"]
@@ -73,7 +74,7 @@ def _board(board: Board) -> dict[str, Any]:
         "memory_gb": list(board.memory_gb),
         "bandwidth_gb_per_s": board.bandwidth_gb_per_s,
         "bandwidths_gb_per_s": dict(board.bandwidths),
-        "bandwidth_source": board.bandwidth_source,
+        "bandwidth_source": say(f"boards.{board.name}", lang="en"),
         "prefill_gops": dict(board.gops),
         "prefill_gops_source": board.gops_source,
     }

@@ -70,9 +70,8 @@ def measure(progress: Callable[[int, int | None], object] | None = None) -> Boar
         memory_gb=(device.memory.total / 1e9,),
         bandwidth_gb_per_s=max(bandwidths.values()),
         bandwidths=bandwidths,
-        bandwidth_source=say("plan.measured-here"),
         gops={kind: reached.operations for kind, reached in found.items()},
-        gops_source=say("plan.measured-here"),
+        gops_source=say(f"boards.{HERE}", lang="en"),
     )
 
 

@@ -61,6 +61,8 @@ class Plan:
     """The one of them that was asked for."""
     students: tuple[Student, ...]
     """Slices, the best quality to expect first, and then published shapes to compare with."""
+    lack: DistillError | None = None
+    """Why no slice is as the target says, where a shape was asked for besides; None: some are."""
 
 
 def make_plan(
@@ -88,7 +90,7 @@ def make_plan(
 
     Raises:
         DistillUsageError: the context is longer than the teacher's.
-        DistillError: no student is as asked.
+        DistillError: no student is as the target says, and none was asked for by its sizes.
     """
     if context > teacher.max_position_embeddings:
         raise DistillUsageError(
@@ -100,22 +102,21 @@ def make_plan(
     students = list(slices(teacher, tied))
     fits = partial(_fits, target=target, context=context, quantization=quantization, board=board)
     right = [one for one in students if fits(one)]
-    if not right:
-        raise _nothing(students, teacher, target, quantization, board, context)
+    lack = None if right else _nothing(students, teacher, target, quantization, board, context)
+    if lack and asked is None:
+        raise lack
     aim = None
     if isinstance(target, OnBoard):
-        largest = max(one.parameters for one in right)
+        largest = max((one.parameters for one in right), default=0)
         right = [one for one in right if one.parameters >= _SHARE * largest]
     else:
         aim = target.aim
     found = choose(right, teacher, aim, quantization, context, asked)
-    compared = [
-        one for one in published(teacher, tied, fits)
-        if one.config.parameters >= min(each.parameters for each in right)
-    ]  # fmt: skip
+    least = min((one.parameters for one in right), default=0)
+    compared = [one for one in published(teacher, tied, fits) if one.config.parameters >= least]
     return Plan(
         name, teacher, target, context, quantization, tied, tuple(known.values()), board,
-        _lettered([*found, *compared], teacher),
+        _lettered([*found, *compared], teacher), lack,
     )  # fmt: skip
 
 

@@ -122,7 +122,7 @@ def choose(
     """The best of `students` by each criterion, in order.
 
     Args:
-        students: all that are of the right size; not empty.
+        students: all that are of the right size; there is one, or `asked`.
         teacher: what they are cut out of.
         aim: the number of parameters that was asked for; None: as many as possible.
         quantization: in which bytes are counted.

@@ -109,10 +109,12 @@ def _teacher(plan: Plan) -> str:
 
 
 def _target(plan: Plan) -> Iterator[str]:
-    """What a number of parameters was taken to mean: the name "1b" covers many."""
+    """What a number of parameters was taken to mean: "1b" covers many; and why nothing is so."""
     if isinstance(plan.target, Parameters):
         span = {name: count_text(getattr(plan.target, name)) for name in ("least", "most", "aim")}
         yield say("plan.target-named" if plan.target.named else "plan.target", **span)
+    if plan.lack:
+        pass
 
 
 def _shapes(plan: Plan, room: _Room) -> str:
@@ -236,7 +238,7 @@ def _rule_lines(plan: Plan) -> Iterator[str]:
             "plan.source",
             board=one_line(board.title),
             bandwidth=decimal_text(board.bandwidth_gb_per_s, 2),
-            source=board.bandwidth_source,
+            source=say(f"boards.{board.name}"),
         )
 
 

@@ -88,6 +88,21 @@ def test_a_shape_of_ones_own_must_be_a_slice(lucie: Callable[..., Result]) -> No
         lucie("lucie-7b", "1b", "--layers", 33)
 
 
+@pytest.mark.parametrize(
+    ("target", "lack"), [("10m", "has so many parameters"), ("zero2w@1000", "is so fast")]
+)
+def test_a_shape_of_ones_own_is_shown_where_nothing_is_as_asked(
+    target: str, lack: str, lucie: Callable[..., Result]
+) -> None:
+    said = lucie("lucie-7b", target, "--layers", 31, "--picture", "x.svg").stdout
+    assert f"No slice of the teacher {lack}" in said
+    assert set(re.findall(r"^\| ([A-Z]) ", said, re.MULTILINE)) == {"A"}
+    [line] = [line for line in said.splitlines() if "as you asked" in line]
+    assert "31 × 4096" in line
+    with pytest.raises(DistillError, match=lack):
+        lucie("lucie-7b", target)
+
+
 def test_a_machine_is_told_as_data_why_a_shape_is_no_slice(
     lucie: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,7 +204,6 @@ def test_this_machine_is_predicted_for_too(
         arch="x86_64",
         memory_gb=(8,),
         bandwidth_gb_per_s=10,
-        bandwidth_source="measured",
         gops={"Q4_K_M": 40},
         gops_source="measured",
     )
@@ -202,6 +216,7 @@ def test_this_machine_is_predicted_for_too(
     for given in (("1b", "--here"), ("here@8",)):
         data = json.loads(lucie("lucie-7b", *given, "--json").stdout)
         assert data["boards"][-1]["bandwidth_gb_per_s"] == 10
+        assert data["boards"][-1]["bandwidth_source"] == "measured here, now"
     whole = lucie("lucie-7b", "1b", "--here").stdout
     [headings] = [line for line in whole.splitlines() if "| type" in line]
     assert headings.index("machine") < headings.index("Zero"), "the last that would be left out"
@@ -289,6 +304,7 @@ def test_it_speaks_french(lucie: Callable[..., Result], monkeypatch: pytest.Monk
     said = lucie("lucie-7b", "pi5 à 12 jetons/s dans 2 Go").stdout
     assert "n’est pas une tranche du professeur" in said
     assert "Raspberry Pi 5 : 11,82 Go/s" in said
+    assert "Go/s ; TinyLlama-1.1B Q8_0 à 3 jetons/s" in said
 
 
 def test_a_teacher_of_a_short_window_is_planned_for_at_all_of_it(

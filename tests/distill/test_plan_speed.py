@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from distill.planning.blank import write_blank
-from distill.planning.boards import Board, boards
+from distill.planning.boards import HERE, Board, boards
 from distill.planning.here import measure
 from distill.planning.speed import predict
 from distill.planning.storage import tensors
+from distill.words import FOLDER
 from edge.gguf_types import GGUFHeader
 from edge.header import read_model
 from edge.llama_config import LlamaConfig
+from edge.messages import entries
 from tests.distill.models import (
     LLAMA_1B,
     LLAMA_3B,
@@ -127,8 +129,11 @@ def test_what_is_not_known_of_a_board_is_not_said() -> None:
 @pytest.mark.parametrize("name", list(boards()))
 def test_every_constant_has_a_source(name: str) -> None:
     board = boards()[name]
-    assert board.bandwidth_source
     assert bool(board.gops) == bool(board.gops_source)
+
+
+def test_every_bandwidth_has_a_source() -> None:
+    assert entries("boards", "en", folder=FOLDER).keys() == {*boards(), HERE}
 
 
 @pytest.mark.model
