@@ -114,7 +114,7 @@ def _target(plan: Plan) -> Iterator[str]:
         span = {name: count_text(getattr(plan.target, name)) for name in ("least", "most", "aim")}
         yield say("plan.target-named" if plan.target.named else "plan.target", **span)
     if plan.lack:
-        pass
+        yield str(plan.lack)
 
 
 def _shapes(plan: Plan, room: _Room) -> str:
