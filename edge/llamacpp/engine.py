@@ -9,13 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.engine import AbortedError, Chunk, Constraint, EngineSpec, LoadOptions, Sampling
-from edge.errors import (
-    DamagedModelError,
-    EngineError,
-    LucieError,
-    ModelChangedError,
-    ModelError,
-)
+from edge.errors import DamagedModelError, EngineError, LucieError
 from edge.llamacpp.abort import ABORTED, AbortFlag
 from edge.llamacpp.batch import Batch
 from edge.llamacpp.cells import CellCount
@@ -24,6 +18,7 @@ from edge.llamacpp.sampler import ChainSampler, ContextRows
 from edge.llamacpp.thread_pool import ThreadPool
 from edge.llamacpp.threads import StepThreads
 from edge.llamacpp.vocab import Vocab
+from edge.loaded_files import LoadedFiles
 
 __all__ = ["LlamaEngine"]
 
@@ -55,8 +50,7 @@ class LlamaEngine:
         self._pool: ThreadPool | None = None
         self._context: Any = None
         self._abort = AbortFlag()
-        self._path = path
-        self._file, self._size = _opened(path)
+        self._files = LoadedFiles([path])
         self._model: Any = None
         try:
             self._model = self._load_model(path, options, progress)
@@ -192,9 +186,7 @@ class LlamaEngine:
             ModelChangedError: the file is no longer what was loaded.
             EngineError: too many tokens, not cells enough, or llama.cpp failed.
         """
-        # The weights are the file's own pages: touching one that is gone ends the process.
-        if os.fstat(self._file).st_size != self._size:
-            raise ModelChangedError("engine.model-changed", path=str(self._path))
+        self._files.check()
         n_tokens = sum([len(chunk.ids) for chunk in chunks])
         if n_tokens > self.spec.n_batch:
             raise EngineError("engine.batch-too-long", tokens=n_tokens, most=self.spec.n_batch)
@@ -267,15 +259,4 @@ class LlamaEngine:
         if self._model:
             self._api.llama_model_free(self._model)
             self._model = None
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
-
-def _opened(path: Path) -> tuple[int, int]:
-    """The model file, and how long it is now."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ModelError("gguf.unreadable", path=str(path), reason=error.strerror) from error
-    return handle, os.fstat(handle).st_size
+        self._files.close()

@@ -7,14 +7,14 @@ refused: a graph's types are those that it was exported with.
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge.engine import AbortedError, Chunk, Constraint, EngineSpec, LoadOptions, Sampling
-from edge.errors import DamagedModelError, EngineError, ModelChangedError
+from edge.errors import DamagedModelError, EngineError, LucieError
 from edge.llamacpp.sampler import ChainSampler, takes_likeliest
+from edge.loaded_files import LoadedFiles
 from edge.onnx_header import OnnxHeader
 from edge.onnxrt.graph import load, run_errors
 from edge.onnxrt.memory import Memory, open_memory
@@ -54,13 +54,15 @@ class OnnxEngine:
         told = progress or (lambda _: None)
         told(0.0)
         self._header = header
-        self._sizes = self._measure()
-        self._graph = load(header.path, max(options.threads, options.threads_batch))
-        self._check_shape()
-        kv_type = {"float32": "f32", "float16": "f16"}[self._graph.dtype.name]
-        if options.kv_type != kv_type:
-            raise EngineError("engine.kv-type", kv_type=options.kv_type, known=kv_type)
-        self.tokenizer = Vocab(header, self._graph.n_vocab)
+        self._files = LoadedFiles(header.files)
+        try:
+            self._graph = load(header.path, max(options.threads, options.threads_batch))
+            self._check_shape()
+            self._check_kv_type(options.kv_type)
+            self.tokenizer = Vocab(header, self._graph.n_vocab)
+        except LucieError:
+            self._files.close()
+            raise
         self._memories: dict[int, Memory] = {}
         self._run_options = RunOptions()
         self._run_options.log_severity_level = 4
@@ -72,7 +74,7 @@ class OnnxEngine:
             n_seq=2 * options.n_seq,
             n_batch=options.n_batch,
             n_vocab=self._graph.n_vocab,
-            kv_type=kv_type,
+            kv_type=options.kv_type,
             n_params=header.n_params,
             forks_share=False,
         )
@@ -91,6 +93,12 @@ class OnnxEngine:
                 raise DamagedModelError(
                     "onnx.contradicts", path=str(header.path), field=name, said=said, found=found
                 )
+
+    def _check_kv_type(self, asked: str) -> None:
+        """See that the cache is asked for as the graph has it."""
+        known = {"float32": "f32", "float16": "f16"}[self._graph.dtype.name]
+        if asked != known:
+            raise EngineError("engine.kv-type", kv_type=asked, known=known)
 
     # -- sequences ---------------------------------------------------------------------
 
@@ -148,9 +156,7 @@ class OnnxEngine:
             ModelChangedError: the file is no longer what was loaded.
             EngineError: too many tokens, not cells enough, or ONNX Runtime failed.
         """
-        # The weights are the file's own pages: touching one that is gone ends the process.
-        if self._measure() != self._sizes:
-            raise ModelChangedError("engine.model-changed", path=str(self._header.path))
+        self._files.check()
         n_tokens = sum(len(chunk.ids) for chunk in chunks)
         if n_tokens > self.spec.n_batch:
             raise EngineError("engine.batch-too-long", tokens=n_tokens, most=self.spec.n_batch)
@@ -217,10 +223,7 @@ class OnnxEngine:
         """Free model and cache."""
         self._memories.clear()
         del self._graph
-
-    def _measure(self) -> list[int]:
-        """Sizes of the model's files."""
-        return [os.stat(path).st_size for path in self._header.files]  # noqa: PTH116 - twice as fast
+        self._files.close()
 
 
 def _build() -> str:

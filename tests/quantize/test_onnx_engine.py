@@ -15,7 +15,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge.device import detect
 from edge.engine import Chunk, LoadOptions, Sampling
-from edge.errors import DamagedModelError, EngineError, LucieError, ModelChangedError, UsageError
+from edge.errors import (
+    DamagedModelError,
+    EngineError,
+    LucieError,
+    ModelChangedError,
+    ModelError,
+    UsageError,
+)
 from edge.onnx_header import read_onnx
 from edge.onnxrt import OnnxEngine
 from edge.plan import Chosen, plan
@@ -230,6 +237,22 @@ def test_weights_that_shrink_under_it_end_the_engine_with_words(copy: Path) -> N
     with pytest.raises(ModelChangedError):
         run.step([Chunk(seq, IDS[:1], sample=True)])
     run.close()
+
+
+def test_a_model_that_is_removed_stays_with_who_has_it_loaded(copy: Path) -> None:
+    run = engine(copy)
+    expected = after(run, [IDS])
+    shutil.rmtree(copy.parent.parent)
+    np.testing.assert_array_equal(after(run, [IDS]), expected)
+    run.close()
+
+
+def test_a_file_that_goes_before_it_is_loaded_is_named(copy: Path) -> None:
+    header = read_onnx(copy)
+    weights = copy.with_name(f"{copy.name}_data")
+    weights.unlink()
+    with pytest.raises(ModelError, match=f"{weights.name} cannot be read: No such file"):
+        OnnxEngine(header, LoadOptions(128, 2, 64, 1, 1, "f32"))
 
 
 def test_numbers_that_are_none_are_told(tiny_folder: Path, copy: Path) -> None:
