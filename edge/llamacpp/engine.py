@@ -232,16 +232,16 @@ class LlamaEngine:
 
     def save(self, seq: int, buffer: memoryview) -> None:
         """Write the KV state of a sequence into a buffer of `state_size` bytes."""
-        data = (ctypes.c_uint8 * len(buffer)).from_buffer(buffer)
-        n = self._api.llama_state_seq_get_data(self._context, data, len(buffer), seq)
+        n = self._api.llama_state_seq_get_data(self._context, _bytes_of(buffer), len(buffer), seq)
         if n != len(buffer):
             raise EngineError("engine.state-not-saved", wrote=n, wanted=len(buffer))
 
     def load(self, seq: int, buffer: memoryview, n: int) -> None:
         """Fill an empty sequence with the saved KV state of `n` tokens."""
-        data = (ctypes.c_uint8 * len(buffer)).from_buffer(buffer)
         forget_errors()
-        read = self._api.llama_state_seq_set_data(self._context, data, len(buffer), seq)
+        read = self._api.llama_state_seq_set_data(
+            self._context, _bytes_of(buffer), len(buffer), seq
+        )
         last = self._api.llama_memory_seq_pos_max(self._memory, seq)
         if read != len(buffer) or last != n - 1:
             self._api.llama_memory_seq_rm(self._memory, seq, -1, -1)
@@ -260,3 +260,8 @@ class LlamaEngine:
             self._api.llama_model_free(self._model)
             self._model = None
         self._files.close()
+
+
+def _bytes_of(buffer: memoryview) -> Any:
+    """As C takes it; without a name, which would hold it for as long as an error is on its way."""
+    return (ctypes.c_uint8 * len(buffer)).from_buffer(buffer)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ctypes
 import shutil
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from edge.engine import Chunk, Sampling
 from edge.errors import DamagedModelError, EngineError
 from edge.gguf_header import read_header
+from edge.kvstore import KVStore
 from edge.llamacpp import LlamaEngine
 from tests.edge.engines import GREEDY, chatml, options, prefill
 
@@ -82,3 +84,14 @@ def test_weights_that_are_no_numbers_are_told(
         sampler.close()
     finally:
         engine.close()
+
+
+def test_a_state_that_is_not_saved_whole_is_given_up(engine: LlamaEngine, tmp_path: Path) -> None:
+    """A buffer that an error on its way still holds could not be closed."""
+    store = KVStore(tmp_path, "key", 1 << 30)
+    seq = engine.open()
+    prefill(engine, seq, [1, 2, 3])
+    wanted = engine.state_size(seq) + 100
+    assert not store.save(array("i", [1, 2, 3]), wanted, lambda out: engine.save(seq, out))
+    assert not list(tmp_path.glob("*/*"))
+    engine.close_seq(seq)
