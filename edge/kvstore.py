@@ -3,7 +3,8 @@
 One file holds one sequence: its tokens and the engine's state for them. A file
 is found by its tokens: the longest common prefix with a prompt wins. Files of
 another model, tokenizer, KV type or engine build lie in folders of other
-names; a file that is cut short or damaged is removed when it is met.
+names; a file that is cut short or damaged is removed when it is met. Several
+processes may use a folder at once.
 
     header   magic, key, token count, state size, digest
     tokens   int32 [T]
@@ -12,12 +13,14 @@ names; a file that is cut short or damaged is removed when it is met.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import mmap
 import os
 import shutil
 import struct
+import tempfile
 from array import array
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,6 +37,7 @@ _log = logging.getLogger(__name__)
 _HEADER = struct.Struct("<8s32sIQ32s")
 _MAGIC = b"LUCIEKV1"
 _SUFFIX = ".kv"
+_UNFINISHED = ".part"
 # Left free on the disk whatever the bound says: the history must still be written.
 _HEADROOM = 64 << 20
 # Reading and checking a token's state costs less than this part of evaluating it.
@@ -90,7 +94,8 @@ class KVStore:
             try:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 for path in self._folder.iterdir():
-                    self._index(path)
+                    with suppress(FileNotFoundError):  # another process has just taken it away
+                        self._index(path)
             except OSError as error:
                 _log.warning("no KV states are kept on disk: %s", error)
                 self._most_bytes = 0
@@ -99,13 +104,12 @@ class KVStore:
         if not path.is_file():
             return  # not ours; opening a pipe would wait for ever
         if path.suffix != _SUFFIX:
-            # A save that was cut off: nobody else writes here while we start.
-            path.unlink(missing_ok=True)
+            _sweep(path)
             return
         saved = self._read_tokens(path)
         if saved is None:
             _log.warning("removed a damaged KV state: %s", path)
-            path.unlink(missing_ok=True)
+            path.unlink()
         else:
             self._entries[path] = saved
 
@@ -181,15 +185,12 @@ class KVStore:
         Returns whether it was kept: not where the bound or the disk has no room.
         """
         path = self._path(tokens)
-        unfinished = path.with_suffix(".part")
         try:
             if not self._make_room(_HEADER.size + 4 * len(tokens) + size):
                 return False
-            self._write(unfinished, tokens, size, fill)
-            unfinished.replace(path)
+            self._write(path, tokens, size, fill)
         except (OSError, EngineError) as error:
             _log.warning("KV state not kept: %s", error)
-            self._remove(unfinished)
             return False
         self._entries[path] = Saved(path, tokens, size)
         return True
@@ -197,20 +198,30 @@ class KVStore:
     def _write(
         self, path: Path, tokens: array[int], size: int, fill: Callable[[memoryview], None]
     ) -> None:
-        start = _HEADER.size + 4 * len(tokens)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        # A name of its own: another process may save the same.
+        handle, name = tempfile.mkstemp(_UNFINISHED, dir=self._folder)
+        unfinished = Path(name)
         try:
-            # Without the blocks a full disk would be a SIGBUS in the middle of the write.
-            os.posix_fallocate(handle, 0, start + size)
-            with mmap.mmap(handle, start + size) as data, memoryview(data) as view:
-                view[_HEADER.size : start] = tokens.tobytes()
-                with view[start:] as state:
-                    fill(state)
-                with view[_HEADER.size :] as body:
-                    digest = hashlib.blake2b(body, digest_size=32).digest()
-                view[: _HEADER.size] = _HEADER.pack(_MAGIC, self._key, len(tokens), size, digest)
+            fcntl.flock(handle, fcntl.LOCK_EX)  # see _sweep
+            self._write_file(handle, tokens, size, fill)
+            unfinished.replace(path)
         finally:
             os.close(handle)
+            unfinished.unlink(missing_ok=True)
+
+    def _write_file(
+        self, handle: int, tokens: array[int], size: int, fill: Callable[[memoryview], None]
+    ) -> None:
+        start = _HEADER.size + 4 * len(tokens)
+        # Without the blocks a full disk would be a SIGBUS in the middle of the write.
+        os.posix_fallocate(handle, 0, start + size)
+        with mmap.mmap(handle, start + size) as data, memoryview(data) as view:
+            view[_HEADER.size : start] = tokens.tobytes()
+            with view[start:] as state:
+                fill(state)
+            with view[_HEADER.size :] as body:
+                digest = hashlib.blake2b(body, digest_size=32).digest()
+            view[: _HEADER.size] = _HEADER.pack(_MAGIC, self._key, len(tokens), size, digest)
 
     def drop_prefixes(self, tokens: array[int], longer_than: int) -> None:
         """Remove entries that `tokens` continues, but for those of up to `longer_than` tokens."""
@@ -253,3 +264,13 @@ class KVStore:
             path.unlink(missing_ok=True)
         except OSError as error:
             _log.warning("cannot remove a KV state: %s", error)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a save that was cut off has left; one under way holds a lock."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        path.unlink()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import EngineError
-from edge.kvstore import KVStore
+from edge.kvstore import KVStore, Saved
 from edge.prefixes import common_prefix
 from tests.edge.test_history import namespaces
 
@@ -161,6 +161,34 @@ def test_an_unfinished_file_is_removed_at_start(tmp_path: Path) -> None:
     part.write_bytes(b"half")
     KVStore(tmp_path, "k", MIB)
     assert not part.exists()
+
+
+def test_processes_may_save_the_same_at_once(tmp_path: Path) -> None:
+    ours, theirs = (KVStore(tmp_path, "k", MIB) for _ in range(2))
+
+    def fill(out: memoryview) -> None:
+        out[:2] = b"ou"
+        assert keep(theirs, tokens(1, 2), b"theirs")
+        KVStore(tmp_path, "k", MIB)  # a third one starts, and takes away what was cut off
+        out[2:] = b"rs"
+
+    assert ours.save(tokens(1, 2), 4, fill)
+    assert read(KVStore(tmp_path, "k", MIB), tokens(1, 2)) == b"ours"
+    assert [path.suffix for path in tmp_path.glob("*/*")] == [".kv"]
+
+
+def test_what_another_process_has_just_taken_away_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(KVStore(tmp_path, "k", MIB), tokens(1), b"x")
+    look = KVStore._read_tokens
+
+    def look_too_late(store: KVStore, path: Path) -> Saved | None:
+        path.unlink()
+        return look(store, path)
+
+    monkeypatch.setattr(KVStore, "_read_tokens", look_too_late)
+    assert keep(KVStore(tmp_path, "k", MIB), tokens(2), b"y"), "the others are kept all the same"
 
 
 def test_a_longer_conversation_replaces_its_beginning_but_not_the_system_prompt(
