@@ -27,17 +27,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.errors import EngineError, UsageError
+from edge.errors import EngineError, HistoryError, UsageError
 from edge.paths import cache_dir
 from edge.prefixes import longest_shared
 
-__all__ = ["KVStore", "Saved", "kv_store_bytes"]
+__all__ = ["KVStore", "Saved", "forget", "kv_store_bytes", "kv_store_dir"]
 
 _log = logging.getLogger(__name__)
 _HEADER = struct.Struct("<8s32sIQ32s")
 _MAGIC = b"LUCIEKV1"
 _SUFFIX = ".kv"
 _UNFINISHED = ".part"
+_FORGET = "forget"
 # Left free on the disk whatever the bound says: the history must still be written.
 _HEADROOM = 64 << 20
 # Reading and checking a token's state costs less than this part of evaluating it.
@@ -53,6 +54,11 @@ class Saved:
     path: Path
     tokens: array[int]
     state_size: int
+
+
+def kv_store_dir() -> Path:
+    """Where all of them are."""
+    return cache_dir() / "kv"
 
 
 def kv_store_bytes() -> int:
@@ -74,6 +80,26 @@ def kv_store_bytes() -> int:
     return min(max(shutil.disk_usage(folder).free // 10, 64 * _MIB), 1024 * _MIB)
 
 
+def forget() -> None:
+    """Take all of them from disk, as a conversation that was deleted may be among them.
+
+    Engines at work see it, and write nothing of what they hold from before (`KVStore.forgotten`).
+
+    Raises:
+        HistoryError: the cache cannot be written.
+    """
+    folder = kv_store_dir()
+    if not folder.is_dir():
+        return
+    try:
+        (folder / _FORGET).touch()  # first: what is being written meanwhile is given up
+        for path in (*folder.glob(f"*/*{_SUFFIX}"), *folder.glob(f"*/*{_UNFINISHED}")):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or ""
+        raise HistoryError("history.not-forgotten", path=str(folder), reason=reason) from error
+
+
 class KVStore:
     """The saved sequences of one model on one engine.
 
@@ -90,6 +116,8 @@ class KVStore:
         self._folder = folder / self._key.hex()[:16]
         self._most_bytes = most_bytes
         self._entries: dict[Path, Saved] = {}
+        self._forget = folder / _FORGET
+        self._heeded = self._asked()
         if most_bytes:
             try:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -179,6 +207,22 @@ class KVStore:
                 return False
         return True
 
+    def forgotten(self) -> bool:
+        """Whether `forget` was called since this was last asked; nothing is written until it is."""
+        asked = self._asked()
+        if asked == self._heeded:
+            return False
+        self._heeded = asked
+        self._entries.clear()
+        return True
+
+    def _asked(self) -> int:
+        """When `forget` was last called."""
+        try:
+            return self._forget.stat().st_mtime_ns
+        except OSError:
+            return 0
+
     def save(self, tokens: array[int], size: int, fill: Callable[[memoryview], None]) -> bool:
         """Keep a state of `size` bytes, which `fill` writes; older prefixes of it are dropped.
 
@@ -188,26 +232,30 @@ class KVStore:
         try:
             if not self._make_room(_HEADER.size + 4 * len(tokens) + size):
                 return False
-            self._write(path, tokens, size, fill)
+            kept = self._write(path, tokens, size, fill)
         except (OSError, EngineError) as error:
             _log.warning("KV state not kept: %s", error)
             return False
-        self._entries[path] = Saved(path, tokens, size)
-        return True
+        if kept:
+            self._entries[path] = Saved(path, tokens, size)
+        return kept
 
     def _write(
         self, path: Path, tokens: array[int], size: int, fill: Callable[[memoryview], None]
-    ) -> None:
+    ) -> bool:
         # A name of its own: another process may save the same.
         handle, name = tempfile.mkstemp(_UNFINISHED, dir=self._folder)
         unfinished = Path(name)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)  # see _sweep
             self._write_file(handle, tokens, size, fill)
-            unfinished.replace(path)
+            kept = self._asked() == self._heeded
+            if kept:
+                unfinished.replace(path)
         finally:
             os.close(handle)
             unfinished.unlink(missing_ok=True)
+        return kept
 
     def _write_file(
         self, handle: int, tokens: array[int], size: int, fill: Callable[[memoryview], None]

@@ -11,9 +11,8 @@ from typing import NamedTuple
 from edge.device import detect
 from edge.engine import Engine, LoadOptions
 from edge.header import Header, read_model
-from edge.kvstore import KVStore, kv_store_bytes
+from edge.kvstore import KVStore, kv_store_bytes, kv_store_dir
 from edge.llamacpp import LlamaEngine
-from edge.paths import cache_dir
 from edge.plan import Chosen, plan
 
 __all__ = ["Ready", "fingerprint", "load", "open_engine"]
@@ -53,7 +52,7 @@ def load(path: Path, chosen: Chosen, progress: Callable[[float], None] | None = 
     key = [fingerprint(file) for file in _files(header)] + [
         f"{name}={spec[name]}" for name in ("engine", "kv_type")
     ]
-    return Ready(engine, KVStore(cache_dir() / "kv", "\n".join(key), bound), made.swap)
+    return Ready(engine, KVStore(kv_store_dir(), "\n".join(key), bound), made.swap)
 
 
 def open_engine(

@@ -50,6 +50,8 @@ class Held:
     busy: bool = True
     saved: bool = False
     """Whether the disk holds all of it."""
+    doomed: bool = False
+    """Whether nothing of it is kept when its request is done."""
     used: int = 0
     """When it was last used, as a running number."""
 
@@ -190,6 +192,9 @@ class Sequences:
 
     def release(self, held: Held) -> None:
         """The request is done; the sequence waits for the next turn."""
+        if held.doomed:
+            self._drop(held)
+            return
         held.busy = False
         held.used = next(self._clock)
 
@@ -279,12 +284,26 @@ class Sequences:
     # -- disk --------------------------------------------------------------------------
 
     def unsaved(self) -> Held | Swapped | None:
-        """A sequence at rest that the disk does not hold yet; the one used last comes last."""
+        """A sequence at rest that the disk does not hold yet; the one used last comes last.
+
+        Where the disk was to forget since, so do the cells and RAM: a text that was deleted may
+        be in any sequence.
+        """
         if self._store is None:
             return None
+        if self._store.forgotten():
+            self._forget()
         resting: list[Held | Swapped] = [*self._swap]
         resting += self._idle()
         return next((one for one in resting if self._worth_saving(one)), None)
+
+    def _forget(self) -> None:
+        for held in self._idle():
+            self._drop(held)
+        for swapped in list(self._swap):
+            self._swap.remove(swapped)
+        for held in self._held:
+            held.doomed = True
 
     def _worth_saving(self, one: Held | Swapped) -> bool:
         return not one.saved and len(one.tokens) >= _WORTH_A_FILE

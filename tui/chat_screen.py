@@ -10,6 +10,7 @@ No widget computes answers, speaks HTTP or waits for a disk.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -327,7 +328,12 @@ class ChatScreen(Screen[None]):
         from tui.conversations import ConversationList
 
         self.app.clear_notifications()  # they would cover it
-        screen = ConversationList(self._archive.conversations, self._rename, self._delete)
+        screen = ConversationList(
+            self._archive.conversations,
+            self._rename,
+            self._delete,
+            elsewhere=self._url is not None,
+        )
         self.app.push_screen(screen, self._reopen)
 
     async def _rename(self, conversation: Conversation, title: str) -> None:
@@ -337,10 +343,13 @@ class ChatScreen(Screen[None]):
             self._update_lines()
 
     async def _delete(self, conversation: Conversation) -> None:
+        from edge.kvstore import forget
+
         if conversation.id == self.dialogue.id:
             # First, so that nothing of it is written any more.
             self._show(Dialogue(self._system))
             self.action_stop()
+        await asyncio.to_thread(forget)
         await self._archive.delete(conversation.id)
 
     async def _reopen(self, conversation: Conversation | None) -> None:

@@ -34,6 +34,7 @@ class ConversationList(Screen["Conversation | None"]):
         load: all conversations, the one spoken in last first.
         rename: gives one another title.
         delete: deletes one.
+        elsewhere: whether another machine answers, which may keep what this one forgets.
     """
 
     AUTO_FOCUS = "OptionList"
@@ -48,11 +49,14 @@ class ConversationList(Screen["Conversation | None"]):
         load: Callable[[], Awaitable[Sequence[Conversation]]],
         rename: Callable[[Conversation, str], Awaitable[None]],
         delete: Callable[[Conversation], Awaitable[None]],
+        *,
+        elsewhere: bool,
     ) -> None:
         super().__init__()
         self._load = load
         self._rename = rename
         self._delete = delete
+        self._elsewhere = elsewhere
         self._conversations: Sequence[Conversation] = ()
         self._list = OptionList(markup=False)
         self._title = Input(id="rename", compact=True)
@@ -140,9 +144,8 @@ class ConversationList(Screen["Conversation | None"]):
         else:
             self._doomed = chosen
             title = visible(chosen.title) or say("chat.untitled")
-            self._question.update(
-                say("conversations.delete", title=title, messages=number(chosen.messages))
-            )
+            code = "conversations.delete-here" if self._elsewhere else "conversations.delete"
+            self._question.update(say(code, title=title, messages=number(chosen.messages)))
             self._say_keys(("delete", "delete"), ("esc", "back"))
 
     async def _do(self, work: Awaitable[None]) -> None:

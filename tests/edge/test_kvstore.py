@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import EngineError
-from edge.kvstore import KVStore, Saved
+from edge.kvstore import KVStore, Saved, forget, kv_store_dir
 from edge.prefixes import common_prefix
 from tests.edge.test_history import namespaces
 
@@ -243,3 +243,38 @@ def test_a_read_only_cache_is_read_and_no_more(tmp_path: Path) -> None:
     command = ["unshare", "-rm", "sh", "-c", shell, str(tmp_path), *program]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["b'x'", "None", "None", "False", "b'x'"]
+
+
+# -- forgetting ---------------------------------------------------------------------------
+
+
+def test_forgetting_takes_all_from_disk_of_every_model() -> None:
+    for key in ("one model", "another"):
+        keep(KVStore(kv_store_dir(), key, MIB), tokens(1, 2), b"x")
+    forget()
+    assert not list(kv_store_dir().glob("*/*"))
+    assert KVStore(kv_store_dir(), "another", MIB).best(tokens(1, 2)) == (None, 0)
+
+
+def test_nothing_from_before_is_written_until_the_engine_has_let_go_of_it() -> None:
+    store = KVStore(kv_store_dir(), "k", MIB)
+    assert keep(store, tokens(1, 2), b"x")
+    assert not store.forgotten()
+    forget()
+    assert not keep(store, tokens(3, 4), b"y")
+    assert not list(kv_store_dir().glob("*/*"))
+    assert store.forgotten()
+    assert not store.forgotten(), "it was told"
+    assert store.best(tokens(1, 2)) == (None, 0)
+    assert keep(store, tokens(3, 4), b"y")
+
+
+def test_what_is_being_written_is_forgotten_too() -> None:
+    store = KVStore(kv_store_dir(), "k", MIB)
+    assert not store.save(tokens(1, 2), 4, lambda _: forget())
+    assert not list(kv_store_dir().glob("*/*"))
+
+
+def test_where_nothing_was_ever_kept_nothing_is_made() -> None:
+    forget()
+    assert not kv_store_dir().exists()

@@ -13,7 +13,7 @@ import pytest
 
 from edge.engine import Engine
 from edge.errors import EngineError
-from edge.kvstore import KVStore
+from edge.kvstore import KVStore, forget, kv_store_dir
 from edge.llamacpp.cells import CellCount
 from edge.sequences import Held, Sequences
 
@@ -242,3 +242,26 @@ def test_a_system_that_gives_no_memory_costs_a_state_and_no_more(
     monkeypatch.undo()
     answer(engine, sequences, words(3, 50))
     assert answer(engine, sequences, first + words(4, 5)) == 50
+
+
+def test_nothing_is_written_of_what_was_there_when_a_conversation_was_deleted() -> None:
+    engine = Remembering(n_ctx=400, n_seq=8)
+    sequences = over(engine, KVStore(kv_store_dir(), "key", 1 << 20), 60 * _TOKEN)
+    for n in range(3):
+        answer(engine, sequences, words(n, 50))
+    one = sequences.unsaved()
+    assert one in sequences._swap
+    sequences.save(one)
+    busy = sequences.acquire(words(3, 50), 0)
+    assert sequences.idle() == 2, "one in RAM, one in the cells"
+    assert list(kv_store_dir().glob("*/*.kv"))
+    forget()
+    assert sequences.unsaved() is None
+    assert sequences.idle() == 0
+    finish(engine, sequences, busy, words(3, 50))
+    sequences.save_all()
+    assert not list(kv_store_dir().glob("*/*.kv"))
+    assert not engine.tokens
+    answer(engine, sequences, words(4, 50))
+    sequences.save_all()
+    assert len(list(kv_store_dir().glob("*/*.kv"))) == 1, "what comes later is kept"

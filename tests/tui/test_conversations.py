@@ -8,6 +8,7 @@ from textual.widgets import Input, OptionList
 
 from edge.client import Delta
 from edge.history import History
+from edge.kvstore import kv_store_dir
 from tests.edge.test_claims import held_elsewhere
 from tests.tui.conftest import Chat, Chatting, kept
 from tests.tui.scripted import Pause, ScriptedServer, done
@@ -72,6 +73,42 @@ async def test_deleting_asks_first(chatting: Chatting, path: Path) -> None:
         await chat.pilot.press("down", "d", "delete")
         await chat.until(lambda: titles(chat) == ["Newest", "Oldest"])
     assert [c[0][1] for c in kept(path)] == ["Newest", "Oldest"]
+
+
+async def test_engines_forget_what_is_deleted(chatting: Chatting, path: Path) -> None:
+    three(path)
+    state = kv_store_dir() / "a-model" / "state.kv"
+    state.parent.mkdir(parents=True)
+    state.touch()
+    async with chatting() as chat:
+        await opened(chat, 3)
+        await chat.pilot.press("delete")
+        assert "server" not in question(chat)
+        assert state.exists()
+        await chat.pilot.press("delete")
+        await chat.until(lambda: len(titles(chat)) == 2)
+    assert not state.exists()
+
+
+async def test_where_another_machine_answers_it_is_said_what_may_be_left(
+    chatting: Chatting, path: Path
+) -> None:
+    three(path)
+    async with chatting(url="http://elsewhere") as chat:
+        await opened(chat, 3)
+        await chat.pilot.press("delete")
+        assert "server that answers may have kept something" in question(chat)
+
+
+async def test_what_cannot_be_forgotten_is_not_deleted(chatting: Chatting, path: Path) -> None:
+    three(path)
+    (kv_store_dir() / "a-model" / "no-file.kv").mkdir(parents=True)
+    async with chatting() as chat:
+        await opened(chat, 3)
+        await chat.pilot.press("delete", "delete")
+        await chat.until(lambda: "Nothing was deleted" in question(chat))
+        assert str(kv_store_dir()) in question(chat)
+    assert len(kept(path)) == 3
 
 
 async def test_one_that_is_open_in_another_chat_is_not_deleted(
