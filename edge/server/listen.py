@@ -16,6 +16,8 @@ __all__ = ["MAX_SOCKET_PATH", "Listener", "listen_tcp", "listen_unix"]
 
 MAX_SOCKET_PATH = 107
 """Bytes that a Unix socket's path may have: `sun_path` holds 108 with its end mark."""
+_UNREACHED_MS = 20_000
+"""How long what was sent may wait to be taken; a stream sends something every ten seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ def listen_tcp(host: str, port: int) -> Listener:
     family, kind, protocol, _, address = found[0]
     opened = socket.socket(family, kind, protocol)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # As its connections take it over: one whose other side is out of reach ends, and its answer.
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREACHED_MS)
     try:
         opened.bind(address)
         opened.listen(128)

@@ -407,6 +407,35 @@ def test_a_taken_port_is_refused() -> None:
         listen_tcp("no such host", 0)
 
 
+_OUT_OF_REACH = """
+import fcntl, socket, struct
+from edge.server import listen
+
+def switch(on):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        fcntl.ioctl(s, 0x8914, struct.pack("16sh22x", b"lo", on))  # SIOCSIFFLAGS, IFF_UP
+
+listen._UNREACHED_MS = 500
+switch(1)
+listener = listen.listen_tcp("127.0.0.1", 0)
+with socket.create_connection(listener.socket.getsockname()):
+    served, _ = listener.socket.accept()
+    switch(0)
+    served.send(b"a sign of life")
+    try:
+        served.recv(1)
+    except OSError:
+        print("ended")
+"""
+
+
+@pytest.mark.netns
+def test_a_connection_ends_whose_other_side_is_out_of_reach() -> None:
+    command = ["unshare", "-rn", sys.executable, "-c", _OUT_OF_REACH]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "ended\n", done.stderr
+
+
 def test_a_page_that_was_rebound_to_this_machine_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPTED), str(tmp_path / "none"), "--tcp"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
