@@ -77,7 +77,7 @@ def _ask() -> tuple[int, str, str]:
     paths = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
     try:
         asked = subprocess.run(
-            [sys.executable, "-c", _PROGRAM],
+            [sys.executable, "-P", "-c", _PROGRAM],
             env=os.environ | {"PYTHONPATH": paths},
             capture_output=True,
             text=True,

@@ -145,6 +145,14 @@ def test_the_engine_that_is_installed_is_built_for_this_machine() -> None:
     assert build.remark.code == "doctor.build-right"
 
 
+def test_nothing_is_imported_from_the_folder_that_the_user_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tomllib.py").write_text("raise SystemExit('hijacked')")
+    monkeypatch.chdir(tmp_path)
+    assert check_build(detect().cpu).usable
+
+
 def test_a_build_for_another_processor_is_told_apart() -> None:
     cpu = detect().cpu
     slow = check_build(replace(cpu, flags=cpu.flags | {"sve", "i8mm"}))
