@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -180,7 +181,8 @@ def _build(folder: Path) -> Path:
         *("--config-settings", "wheel.exclude=lib/**;include/**;bin/**"),
         *("-w", str(folder / "out"), str(source)),
     ]
-    env = {"CMAKE_ARGS": " ".join(flags), "PATH": f"{folder / 'env/bin'}:{os.environ['PATH']}"}
+    path = f"{folder / 'env/bin'}:{os.environ['PATH']}"
+    env = {"CMAKE_ARGS": shlex.join(flags), "PATH": path}
     most = jobs()
     try:
         _compile(command, env, most, log)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import shlex
 import shutil
 import subprocess
 import sys
@@ -147,9 +148,20 @@ def test_out_of_memory_goes_on_with_one_job(
     tried = fake_build(monkeypatch, "memory", None)
     assert llamacpp.wheel().read_bytes() == b"whole"
     assert [env["CMAKE_BUILD_PARALLEL_LEVEL"] for env in tried] == ["4", "1"]
-    assert "-DGGML_OPENMP=OFF" in tried[0]["CMAKE_ARGS"]
+    assert "-DGGML_OPENMP=OFF" in shlex.split(tried[0]["CMAKE_ARGS"])
     assert "going on with one" in capsys.readouterr().err
     assert not list((llamacpp.cache_dir() / "build").glob("*/")), "what is not needed has gone"
+
+
+def test_the_cache_may_be_in_a_folder_with_a_space(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LUCIE_HOME", str(tmp_path / "USB stick"))
+    tried = fake_build(monkeypatch, None)
+    llamacpp.wheel()
+    more = llamacpp.cache_dir() / "build" / llamacpp.key() / "more.cmake"
+    last = shlex.split(tried[0]["CMAKE_ARGS"])[-1]
+    assert last == f"-DCMAKE_PROJECT_llama_cpp_INCLUDE={more}"
 
 
 @pytest.mark.parametrize("causes", [("unknown",), ("memory", "memory")])
