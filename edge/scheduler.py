@@ -46,6 +46,8 @@ _SHARED_STEP_S = 0.2
 """How long a step may take in which a prompt is read beside streams: five tokens a second."""
 _LEAST_SHARED = 8
 """Fewer tokens of a prompt than this would hardly make a step shorter."""
+_MOST_OVERTAKEN = 8
+"""So many may begin before one that came earlier, which waits for more cells than they need."""
 
 
 class Scheduler:
@@ -200,15 +202,29 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Start waiting requests while there are places and cells."""
-        while self._waiting and len(self._active) < self._parallel:
-            ticket = self._waiting[0]
-            # A newcomer waits rather than push out those who are being answered.
-            growth = _GROWTH * (len(self._active) + 1)
-            reuse = ticket.request.reuse
-            if self._active and not self._sequences.room_for(ticket.known, growth, reuse=reuse):
-                return
-            self._waiting.popleft()
+        while len(self._active) < self._parallel and (ticket := self._next()) is not None:
+            self._waiting.remove(ticket)
             self._start(ticket)
+
+    def _next(self) -> Ticket | None:
+        """The first that finds cells; a long text lets short ones pass, but not for ever."""
+        passed: list[Ticket] = []
+        for ticket in self._waiting:
+            if self._fits(ticket):
+                for each in passed:
+                    each.overtaken += 1
+                return ticket
+            if ticket.overtaken >= _MOST_OVERTAKEN:
+                return None
+            passed.append(ticket)
+        return None
+
+    def _fits(self, ticket: Ticket) -> bool:
+        """Whether it pushes out nobody who is being answered; one that is alone may try."""
+        growth = _GROWTH * (len(self._active) + 1)
+        return not self._active or self._sequences.room_for(
+            ticket.known, growth, reuse=ticket.request.reuse
+        )
 
     def _start(self, ticket: Ticket) -> None:
         ticket.started = ticket.started or time.perf_counter()

@@ -28,6 +28,8 @@ class Ticket:
         self.first = 0.0
         self.reused = 0
         self.evaluated = 0
+        self.overtaken = 0
+        """How many that came later have begun before it."""
         self._ahead: int | None = None
 
     @property

@@ -15,8 +15,8 @@ from edge.errors import ContextFullError, EngineError, UsageError
 from edge.kvstore import KVStore
 from edge.llamacpp import LlamaEngine
 from edge.prefixes import common_prefix
-from edge.request import Event, Failed, Prefilled, Request, Token
-from edge.scheduler import Scheduler
+from edge.request import Event, Failed, Prefilled, Queued, Request, Token
+from edge.scheduler import _MOST_OVERTAKEN, Scheduler
 from edge.ticket import Ticket
 from tests.edge.engines import CLEAR, SMOL, ask, chatml, scheduling
 
@@ -147,6 +147,23 @@ def test_a_question_does_not_wait_for_a_long_text(
     assert all(0 < n < 850 for n in evaluated), f"each has its share: {evaluated}"
     for one in long:
         one.answer()
+
+
+def test_who_waits_for_many_cells_lets_others_pass_but_not_for_ever(model_path: Path) -> None:
+    with scheduling(model_path, n_ctx=512, threads=1, threads_batch=1) as (scheduler, _):
+        streaming = ask(scheduler, range(1000, 1100), 400, sampling=ENDLESS)
+        while not isinstance(streaming.next(), Token):
+            pass
+        long = ask(scheduler, range(3000, 3400), 1)
+        for n in range(_MOST_OVERTAKEN):
+            ask(scheduler, range(5000 + 10 * n, 5005 + 10 * n), 1).answer()
+        assert long.next() == Queued(0)
+        assert long.events.empty()
+        last = ask(scheduler, range(6000, 6005), 1)
+        assert last.next() == Queued(1)
+        scheduler.cancel(streaming.ticket)
+        assert len(long.answer().tokens) == len(last.answer().tokens) == 1
+        assert long.ticket.started < last.ticket.started
 
 
 def test_cancel_frees_at_once(shared: tuple[Scheduler, LlamaEngine]) -> None:
