@@ -135,7 +135,11 @@ class History:
 
     def delete(self, conversation: int) -> None:
         """Delete a conversation; its text is overwritten in the file."""
+        # Without this, each message would delete the one after it, one level deeper each time:
+        # SQLite goes 1,000 levels deep.
+        untie = "UPDATE messages SET parent_id = NULL WHERE conversation_id = ?"
         with self._writing() as db:
+            db.execute(untie, (conversation,))
             self._changed(db.execute("DELETE FROM conversations WHERE id = ?", (conversation,)))
         with translated(self._path):
             # The log still holds the text until it is emptied.

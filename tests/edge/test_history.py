@@ -172,6 +172,23 @@ def test_deleted_text_is_gone_from_the_disk(path: Path) -> None:
     history.close()
 
 
+def test_a_long_conversation_can_be_deleted(path: Path) -> None:
+    """Each message leads to the one after it; SQLite follows 1,000 of them."""
+    history = History.open(path)
+    conversation, kept = history.create(), history.create()
+    message = """
+        INSERT INTO messages (id, conversation_id, parent_id, role, content, state, created, facts)
+        VALUES (?, ?, nullif(?, 0), 'user', 'my secret', 'complete', '2026-01-01', '{}')
+    """
+    with history._writing() as db:
+        db.executemany(message, ((n, conversation, n - 1) for n in range(1, 1502)))
+    history.append(kept, "user", "kept", parent=None)
+    history.delete(conversation)
+    assert [c.id for c in history.conversations()] == [kept]
+    assert b"my secret" not in b"".join(f.read_bytes() for f in path.parent.iterdir())
+    history.close()
+
+
 def test_only_the_user_may_read_it(path: Path) -> None:
     history = History.open(path)
     history.append(history.create(), "user", "hello", parent=None)
