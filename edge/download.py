@@ -124,6 +124,10 @@ def _persist(client: httpx.Client, job: _Job, part: Part, pause: float) -> Serve
         try:
             if served := _transfer(client, job, part):
                 return served
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+            raise StoreError("store.bad-address", source=job.source) from None
+        except httpx.TooManyRedirects:
+            raise StoreError("store.circle", source=job.source) from None
         except httpx.TransportError as error:
             arrived = part.size > before
             begun = begun or arrived

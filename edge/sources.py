@@ -141,7 +141,7 @@ def fetch(
         raise StoreError("store.offline", source=source.text)
     from edge.download import download
 
-    token = os.environ.get("HF_TOKEN")
+    token = _token(source)
     return download(
         _url(source),
         target,
@@ -150,6 +150,14 @@ def fetch(
         headers={"Authorization": f"Bearer {token}"} if token else None,
         progress=progress,
     )
+
+
+def _token(source: HubSource) -> str:
+    """HF_TOKEN without the line end that came with it from a file; empty where it is not set."""
+    token = os.environ.get("HF_TOKEN", "").strip()
+    if not (token.isascii() and token.isprintable()):
+        raise StoreError("store.bad-token", source=source.text)
+    return token
 
 
 def _url(source: HubSource) -> str:

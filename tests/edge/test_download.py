@@ -183,6 +183,12 @@ def test_nobody_listens(tmp_path: Path, hub: Hub) -> None:
     assert names(tmp_path) == []
 
 
+def test_a_circle_of_redirects_is_left(hub: Hub, tmp_path: Path) -> None:
+    hub.redirect = f"{hub.url}/again"
+    assert refused(lambda: get(hub, tmp_path)).code == "store.circle"
+    assert names(tmp_path) == []
+
+
 def test_the_hash_that_the_hub_declares_is_checked_and_the_commit_recorded(
     hub: Hub, tmp_path: Path
 ) -> None:

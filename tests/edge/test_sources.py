@@ -74,10 +74,11 @@ def test_sources_written_wrongly_are_refused(text: str) -> None:
     assert text in str(caught.value)
 
 
+@pytest.mark.parametrize("token", ["secret", " secret\r\n"])
 def test_the_token_goes_to_the_hub_and_nowhere_else(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str
 ) -> None:
-    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setenv("HF_TOKEN", token)
     source = parse("hf:o/r/m.gguf@refs/pr/1")
     assert isinstance(source, HubSource)
     with serving() as cdn:
@@ -87,6 +88,26 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(
     assert path == "/o/r/resolve/refs%2Fpr%2F1/m.gguf"
     assert headers["authorization"] == "Bearer secret"
     assert "authorization" not in cdn.seen[0][1]
+
+
+@pytest.mark.parametrize("token", ["hf_é", "hf_a\rb", "hf_a\x7f"])
+def test_a_token_that_cannot_be_sent_is_refused_and_not_told(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    error = refused(lambda: fetch_first(["hf:o/r/m.gguf"], tmp_path, Want()))
+    assert error.code == "store.bad-token"
+    assert "hf_" not in str(error)
+    assert hub.seen == []
+
+
+@pytest.mark.parametrize("endpoint", ["http://[x]", "huggingface.co", "ftp://127.0.0.1"])
+def test_what_is_no_address_of_the_hub_is_told_at_once(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    error = refused(lambda: fetch_first(["hf:o/r/m.gguf"], tmp_path, Want()))
+    assert error.code == "store.bad-address"
 
 
 def test_offline_means_that_nothing_is_asked(
