@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 
 from edge.errors import StoreError
+from edge.http_reason import reason_of
 from edge.partial import Part, Served
 from edge.progress import Progress
 
@@ -135,9 +136,9 @@ def _persist(client: httpx.Client, job: _Job, part: Part, pause: float) -> Serve
             # No network, or no such host: waiting would only keep the next source waiting.
             hopeless = isinstance(error, httpx.ConnectError) and not begun
             if hopeless or failures >= _TRIES:
-                # "[Errno -2] Name or service not known": the number tells a person nothing.
-                reason = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
-                raise StoreError("store.unreachable", source=job.source, reason=reason) from None
+                raise StoreError(
+                    "store.unreachable", source=job.source, reason=reason_of(error)
+                ) from None
             time.sleep(pause * 2 ** (failures - 1))
     raise StoreError("store.changing", source=job.source)
 

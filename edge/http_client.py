@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -32,7 +31,6 @@ _ASK_S = 10.0
 _SILENCE_S = 30.0
 """Our own server sends a sign of life every 10 s; others may read a prompt for minutes."""
 _UNIX = "unix:"
-_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 _UNREACHABLE = "server.unreachable"
 
 
@@ -195,12 +193,12 @@ class HttpClient:
         import httpx
         from httpx_sse import SSEError
 
+        from edge.http_reason import reason_of
+
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise await self._lost(
-                _UNREACHABLE, reason=_ERRNO.sub("", str(error)) or "—"
-            ) from error
+            raise await self._lost(_UNREACHABLE, reason=reason_of(error)) from error
         except httpx.ReadTimeout as error:
             waited = error.request.extensions["timeout"]["read"]
             raise await self._lost("server.silent", seconds=round(waited)) from error

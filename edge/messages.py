@@ -25,7 +25,7 @@ __all__ = ["FOLDER", "LANGUAGES", "entries", "grouped", "language", "text", "tra
 LANGUAGES = ("en", "fr")
 _FRENCH_SPACE = "\N{NO-BREAK SPACE}"
 _REASONS = frozenset({"reason", "how"})
-"""Facts that may be the system's own words, which are English."""
+"""Facts that may be words of the system or of httpx, which are English."""
 FOLDER = Path(__file__).parent / "locale"
 """Where the texts of this package are."""
 
@@ -68,7 +68,7 @@ def translate(
 
 
 def _fact(name: str, value: Any, lang: str) -> _Fact:
-    """A value; where it is the system's own reason, as the language has it."""
+    """A value; where it is a reason that has been foreseen, as the language has it."""
     if name in _REASONS and isinstance(value, str):
         value = _reasons(lang).get(value, value)
     return _Fact(value, lang)
@@ -76,8 +76,9 @@ def _fact(name: str, value: Any, lang: str) -> _Fact:
 
 @cache
 def _reasons(lang: str) -> dict[str, str]:
-    """What the system says in English, and how it is said here."""
-    told = _subject(FOLDER, "system").values() if lang != "en" else ()
+    """What the system and httpx say in English, and how it is said here."""
+    subjects = ("system", "network") if lang != "en" else ()
+    told = (texts for name in subjects for texts in _subject(FOLDER, name).values())
     return {texts["en"]: texts[lang] for texts in told}
 
 

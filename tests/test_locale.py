@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import re
+import socket
 import string
 import tomllib
 from pathlib import Path
@@ -75,8 +77,13 @@ def test_french_numbers_are_not_torn_apart(file: Path) -> None:
 
 
 def test_the_systems_reasons_are_those_that_it_gives() -> None:
+    of_name = ctypes.CDLL(None).gai_strerror
+    of_name.restype = ctypes.c_char_p
     for name, texts in entries(FOLDER / "system.toml").items():
-        assert texts["en"] == os.strerror(getattr(errno, name))
+        if name.startswith("EAI_"):
+            assert texts["en"] == of_name(getattr(socket, name)).decode()
+        else:
+            assert texts["en"] == os.strerror(getattr(errno, name))
 
 
 def test_the_systems_reasons_are_told_in_the_readers_language() -> None:
@@ -86,6 +93,7 @@ def test_the_systems_reasons_are_told_in_the_readers_language() -> None:
         return translate("cli.not-written", {"reason": reason}, lang=lang)
 
     assert said(full, "fr").endswith(": il n’y a plus de place sur le disque.")
+    assert said("Name or service not known", "fr").endswith(": aucune machine ne porte ce nom.")
     assert said(full, "en").endswith(f": {full}.")
     for other in ("Bad HTTP", None, ["ENOSPC"]):  # what nobody has foreseen stays as it is
         assert said(other, "fr").endswith(f": {other}.")

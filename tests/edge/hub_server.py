@@ -32,6 +32,8 @@ class Hub:
     ranges: bool = True
     length: bool = True
     redirect: str | None = None
+    mute: bool = False
+    """Hang up without an answer."""
     hold_after: int | None = None
     """Bytes after which to wait for `release`, telling so by `held`."""
     held: threading.Event = field(default_factory=threading.Event)
@@ -55,7 +57,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             hub.seen.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
-            if hub.statuses:
+            if hub.mute:
+                self.close_connection = True
+            elif hub.statuses:
                 self.plain(hub.statuses.pop(0))
             elif hub.redirect and not self.path.startswith("/cdn"):
                 self.plain(302, Location=f"{hub.redirect}/cdn")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import json
+import os
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
@@ -12,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from edge import http_client
@@ -25,6 +28,7 @@ from edge.errors import (
     UsageError,
 )
 from edge.http_client import HttpClient
+from edge.http_reason import reason_of
 from edge.reply_reader import error_told
 from tests.edge.servers import Running, scripted, until
 
@@ -349,6 +353,18 @@ async def test_nobody_there(tmp_path: Path) -> None:
         with pytest.raises(ServerError, match="No server answers"):
             await client.info()
         await client.aclose()
+
+
+async def test_that_nobody_is_there_is_told_in_french(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUCIE_LANG", "fr")
+    client = HttpClient("http://127.0.0.1:9")
+    with pytest.raises(ServerError, match="n’a abouti"):
+        await client.info()
+    await client.aclose()
+
+
+def test_a_time_that_ran_out_is_a_reason() -> None:
+    assert reason_of(httpx.ConnectTimeout("")) == os.strerror(errno.ETIMEDOUT)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from edge.download import Fetched, Want, check_space, download
@@ -187,6 +188,29 @@ def test_a_circle_of_redirects_is_left(hub: Hub, tmp_path: Path) -> None:
     hub.redirect = f"{hub.url}/again"
     assert refused(lambda: get(hub, tmp_path)).code == "store.circle"
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_why_a_download_breaks_off_is_told_in_french(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    monkeypatch.setenv("LUCIE_LANG", "fr")
+    hub.mute = not answers
+    hub.drop_after = [0] * 99
+    error = refused(lambda: get(hub, tmp_path))
+    said = "le serveur a coupé avant la fin" if answers else "le serveur a coupé sans répondre"
+    assert f"injoignable ({said})" in str(error)
+
+
+def test_that_a_server_falls_silent_is_told_in_french(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUCIE_LANG", "fr")
+    monkeypatch.setattr("edge.download._TIMEOUT", httpx.Timeout(0.1))
+    hub.hold_after = 0
+    error = refused(lambda: get(hub, tmp_path))
+    hub.release.set()
+    assert "injoignable (le délai de connexion est dépassé)" in str(error)
 
 
 def test_the_hash_that_the_hub_declares_is_checked_and_the_commit_recorded(
