@@ -44,4 +44,4 @@ clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
 
 python:
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Lucie needs Python 3.11 or newer; this is %d.%d. Choose another: make PYTHON=python3.11" % sys.version_info[:2])'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Lucie needs Python 3.11 or newer; this is {0}. Choose another: make PYTHON=python3.11\nLucie demande Python 3.11 ou plus ; celui-ci est {0}. Choisissez-en un autre : make PYTHON=python3.11".format("%d.%d" % sys.version_info[:2]))'

@@ -74,3 +74,4 @@ def test_says_that_python_is_too_old(tmp_path: Path) -> None:
     done = make("chat", f"PYTHON={old}")
     assert done.returncode == 2
     assert "Lucie needs Python 3.11 or newer; this is 3.9." in done.stderr
+    assert "Lucie demande Python 3.11 ou plus ; celui-ci est 3.9." in done.stderr
