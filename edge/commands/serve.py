@@ -91,6 +91,7 @@ def serve(
     if exit_when_unused is not None:
         life = Life(exit_when_unused)
         bound_log()
+    _spare_terminal()
     listener = _listen(context, host, port, socket)
     serve_until_stopped(
         listener, lambda tell: load_model(found, chosen, tell), _Screen(found.name, life), life
@@ -150,3 +151,9 @@ def bound_log() -> None:
         handler = _BoundedLog(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.getLogger().addHandler(handler)
+
+
+def _spare_terminal() -> None:
+    """A terminal is told of faults alone; the log, in English, is for who asks for it (-v)."""
+    if sys.stderr.isatty() and logging.lastResort is not None:
+        logging.lastResort.setLevel(logging.ERROR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import shutil
 import signal
@@ -104,6 +105,21 @@ def test_what_clients_do_wrong_is_not_told_to_the_operator(tmp_path: Path) -> No
         server.process.terminate()
         assert server.process.stderr is not None
         assert server.process.stderr.read() == ""
+
+
+def test_a_terminal_is_told_of_no_warning_of_the_log(model_path: Path, home: Path) -> None:
+    (home / "cache").mkdir()
+    (home / "cache" / "kv").touch()  # where KV states would be kept
+    command = [LUCIE, "serve", "--model", str(model_path), "--port", "0", "--ctx-size", "512"]
+    ours, theirs = pty.openpty()
+    shown = ""
+    with subprocess.Popen(command, stderr=theirs) as process:
+        os.close(theirs)
+        while "answers at" not in shown:
+            shown += os.read(ours, 65536).decode()  # fails when the program has ended
+        process.terminate()
+    os.close(ours)
+    assert "KV" not in shown
 
 
 def test_a_log_file_stays_small(tmp_path: Path) -> None:
