@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from edge.client import OURS, Message, ModelInfo, Reply
@@ -32,6 +33,8 @@ _SILENCE_S = 30.0
 """Our own server sends a sign of life every 10 s; others may read a prompt for minutes."""
 _UNIX = "unix:"
 _UNREACHABLE = "server.unreachable"
+_MOST_NAMES = 500
+"""Characters of the names of a server's models: some offer hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +57,24 @@ class HttpClient:
         address: `http://HOST:PORT`, with or without `/v1`; `https://…`; or `unix:PATH`.
         explain: finds out why a connection broke, where the server is one of ours on
             this machine; what it returns is raised.
+        model: which one to ask, as the server calls it; None: the first that it lists.
 
     Raises:
         UsageError: `address` is none of these.
     """
 
     def __init__(
-        self, address: str, explain: Callable[[], Awaitable[LucieError]] | None = None
+        self,
+        address: str,
+        explain: Callable[[], Awaitable[LucieError]] | None = None,
+        model: str | None = None,
     ) -> None:
         self.address = shown_address(address)
         self._explain = explain
         self._http = open_http(address)
         self._ours: bool | None = None
         self._runs: str | None = None
+        self._wanted = model
         self._model: str | None = None
 
     async def health(self) -> Health | None:
@@ -96,6 +104,7 @@ class HttpClient:
             return await self._foreign_info()
         if not health.ready:
             raise EngineError("server.loading", percent=round(health.progress * 100))
+        self._choose([health.info.name])
         self._runs = health.info.name
         return health.info
 
@@ -118,18 +127,32 @@ class HttpClient:
         listed = body.get("data")
         if not isinstance(listed, list) or not listed:
             raise ServerError("server.no-model", address=self.address)
-        first = listed[0]
-        if not isinstance(first, dict) or not isinstance(first.get("id"), str):
+        models = {
+            m["id"]: m for m in listed if isinstance(m, dict) and isinstance(m.get("id"), str)
+        }
+        if not models:
             raise ServerError("server.not-understood", address=self.address)
-        self._model = first["id"]
-        meta = first.get("meta")
+        self._model = self._choose([*models])
+        chosen = models[self._model]
+        meta = chosen.get("meta")
         return ModelInfo(
-            name=first["id"],
+            name=self._model,
             # vLLM tells the one, llama.cpp's server the other.
-            n_ctx=_int(first.get("max_model_len")),
+            n_ctx=_int(chosen.get("max_model_len")),
             n_params=_int(meta.get("n_params")) if isinstance(meta, dict) else None,
             memory_bytes=None,
         )
+
+    def _choose(self, names: Sequence[str]) -> str:
+        """The model that is meant, of those that the server has."""
+        if self._wanted is None:
+            return names[0]
+        if self._wanted not in names:
+            listed = shorten(", ".join(names), _MOST_NAMES, placeholder=" …")
+            raise ServerError(
+                "server.no-such-model", address=self.address, model=self._wanted, names=listed
+            )
+        return self._wanted
 
     async def chat(
         self, messages: Sequence[Message], options: dict[str, Any] | None = None

@@ -162,11 +162,12 @@ class RemoteServer:
     """Implements `edge.client.Connector` by a server that somebody else runs.
 
     Args:
-        url: as for `HttpClient`.
+        url, model: as for `HttpClient`.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, model: str | None = None) -> None:
         self._url = url
+        self._model = model
 
     async def connect(self, report: Report | None = None) -> HttpClient:
         """A client to the server, once it is ready.
@@ -175,7 +176,7 @@ class RemoteServer:
             LucieError: it cannot be reached, or has no model to offer.
         """
         await _until_ready(self._url, report or _ignore)
-        return HttpClient(self._url)
+        return HttpClient(self._url, model=self._model)
 
     async def aclose(self) -> None:
         """Nothing is held."""

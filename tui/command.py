@@ -55,8 +55,6 @@ def chat(
         from edge.store import Store
 
         Store().find(model)  # before the screen opens: its error says what to type
-    elif model is not None:
-        raise UsageError("chat.model-or-server")
     else:
         from edge.http_client import check_address
 
@@ -136,4 +134,4 @@ def _known(model: str | None, server: str | None, info: ModelInfo) -> Sequence[t
 def _connector(model: str | None, server: str | None) -> Connector:
     from edge.local import LocalServer, RemoteServer
 
-    return RemoteServer(server) if server is not None else LocalServer(model)
+    return LocalServer(model) if server is None else RemoteServer(server, model)

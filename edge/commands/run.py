@@ -147,11 +147,7 @@ def _format(path: Path) -> dict[str, Any]:
 def _connector(model: str | None, server: str | None) -> Connector:
     from edge.local import LocalServer, RemoteServer
 
-    if server is None:
-        return LocalServer(model)
-    if model is not None:
-        raise UsageError("run.model-and-server")
-    return RemoteServer(server)
+    return LocalServer(model) if server is None else RemoteServer(server, model)
 
 
 async def _answer(

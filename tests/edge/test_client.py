@@ -367,6 +367,45 @@ def test_a_time_that_ran_out_is_a_reason() -> None:
     assert reason_of(httpx.ConnectTimeout("")) == os.strerror(errno.ETIMEDOUT)
 
 
+SEVERAL = http(
+    200, json.dumps({"data": [{"id": "embed"}, {"id": "talk", "max_model_len": 7}]}).encode()
+)
+
+
+@pytest.mark.parametrize(("model", "asked"), [(None, "embed"), ("talk", "talk")])
+async def test_of_several_models_one_is_asked_by_name(model: str | None, asked: str) -> None:
+    async with foreign(events(CHUNK, END), v1_models=SEVERAL) as other:
+        client = HttpClient(other.url, model=model)
+        info = await client.info()
+        assert (info.name, info.n_ctx) == (asked, 7 if model else None)
+        await ask(client)
+        assert other.bodies[0]["model"] == asked
+        await client.aclose()
+
+
+async def test_a_model_that_a_server_has_not_is_told_with_those_that_it_has() -> None:
+    many = http(200, json.dumps({"data": [{"id": f"m\n{n}"} for n in range(999)]}).encode())
+    for models, told in (
+        (SEVERAL, "no model called x. It has: embed, talk"),
+        (many, "m 0, m 1, .*…"),
+    ):
+        async with foreign(v1_models=models) as other:
+            client = HttpClient(other.url, model="x")
+            with pytest.raises(ServerError, match=told) as caught:
+                await client.info()
+            assert len(str(caught.value)) < 700
+            await client.aclose()
+
+
+async def test_our_server_has_one_model(server: Running) -> None:
+    named, other = (HttpClient(server.address, model=name) for name in ("letters", "x"))
+    assert (await named.info()).name == "letters"
+    with pytest.raises(ServerError, match=r"no model called x\. It has: letters"):
+        await other.info()
+    await named.aclose()
+    await other.aclose()
+
+
 @pytest.mark.parametrize(
     "lucie",
     [

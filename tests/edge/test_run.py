@@ -156,7 +156,6 @@ def test_a_schema_is_kept_to(home: Home, tmp_path: Path) -> None:
         ((), "", "prompt is empty"),
         (("--temperature", "-1", "x"), "", "--temperature"),
         (("--no-such-option", "x"), "", "--no-such-option"),
-        (("--server", "http://x", "x"), "", "exclude"),
         (("--schema", "/nowhere", "x"), "", "/nowhere"),
         (("--schema", __file__, "x"), "", "not valid JSON"),
         (("--seed", "4294967295", "x"), "", "seed"),
@@ -288,6 +287,19 @@ def test_a_server_elsewhere_answers(tmp_path: Path) -> None:
         )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == "abcdefghijklmnopqrstuvwxyzabcd\n"
+
+
+def test_a_server_is_asked_for_a_model_by_name(tmp_path: Path) -> None:
+    with scripted(tmp_path) as server:
+        command = [LUCIE, "run", "--server", server.address, "--max-tokens", "3", "x", "--model"]
+        ran = [
+            subprocess.run([*command, name], capture_output=True, text=True, timeout=60)
+            for name in ("letters", "other")
+        ]
+    assert [ended.returncode for ended in ran] == [0, 1]
+    assert ran[0].stdout == "abc\n"
+    assert ran[1].stderr.endswith(" has no model called other. It has: letters\n")
+    assert ran[1].stderr.count("\n") == 1
 
 
 def test_ctrl_c_ends_with_130_and_stops_the_answer(home: Home) -> None:

@@ -10,10 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from edge.client import ModelInfo
-from edge.errors import UnknownModelError, UsageError
+from edge.errors import ServerError, UnknownModelError, UsageError
 from edge.store import Store
+from tests.edge.servers import scripted
 from tests.tui.terminal import Terminal
-from tui.command import _known, chat
+from tui.command import _connector, _known, chat
 
 LATE = {"httpx", "pydantic", "numpy", "sqlite3", "markdown_it", "starlette", "uvicorn", "jinja2"}
 
@@ -64,12 +65,6 @@ def test_a_model_that_is_not_there_is_told_before_the_screen_opens() -> None:
     assert isinstance(result.exception, UnknownModelError)
 
 
-@pytest.mark.usefixtures("_a_terminal")
-def test_a_model_and_a_server_are_one_too_many() -> None:
-    result = CliRunner().invoke(chat, ["--model", "x", "--server", "http://localhost:1"])
-    assert isinstance(result.exception, UsageError)
-
-
 def test_help_names_the_options() -> None:
     text = CliRunner().invoke(chat, ["--help"]).output
     for option in ("--model", "--server", "--new", "--continue", "--system", "--notice", "--class"):
@@ -94,3 +89,14 @@ def test_a_server_that_is_not_there(path: Path) -> None:
     terminal.read_until("127.0.0.1:9")
     terminal.write("\x11")
     assert terminal.wait() == 0
+
+
+async def test_a_server_is_asked_for_the_model_that_is_named(tmp_path: Path) -> None:
+    with scripted(tmp_path) as server:
+        client = await _connector("letters", server.address).connect()
+        assert (await client.info()).name == "letters"
+        await client.aclose()
+        client = await _connector("other", server.address).connect()
+        with pytest.raises(ServerError, match="It has: letters"):
+            await client.info()
+        await client.aclose()
