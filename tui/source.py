@@ -65,6 +65,8 @@ class Source:
     ) -> AsyncGenerator[Reply, None]:
         """Stream one answer. A server that fails is let go, so the next call starts afresh.
 
+        One that is only busy is kept.
+
         Raises:
             LucieError: no server, or no answer from it.
         """
@@ -73,8 +75,8 @@ class Source:
             async with aclosing(client.chat(messages)) as replies:
                 async for reply in replies:
                     yield reply
-        except (EngineError, ServerError):
-            if self._client is client:
+        except (EngineError, ServerError) as error:
+            if self._client is client and not _is_busy(error):
                 await self._let_go()
             raise
 
@@ -113,3 +115,8 @@ class Source:
     def _starting(self, report: Starting) -> None:
         if self._report is not None:
             self._report(report)
+
+
+def _is_busy(error: LucieError) -> bool:
+    """Whether the server has too much in hand, and may be asked again (HTTP 429)."""
+    return error.code == "server.busy" or error.facts.get("status") == 429

@@ -269,6 +269,29 @@ async def test_a_server_of_others_that_does_not_come_is_told_once(chatting: Chat
         await chat.until(lambda: chat.state == "ready")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        EngineError("server.busy", most=64),
+        ServerError("server.said", address="http://x", status=429, message="slow down"),
+    ],
+    ids=["ours", "another's"],
+)
+async def test_a_busy_server_is_still_there(
+    chatting: Chatting, error: EngineError | ServerError
+) -> None:
+    server = ScriptedServer([error])
+    async with chatting(server) as chat:
+        await chat.say("Hello")
+        await chat.until_answered()
+        assert str(error)[:30] in chat.text
+        assert chat.state == "ready"
+        await chat.pilot.press("ctrl+r")
+        await chat.until_answered()
+        assert "A tree is a plant." in chat.text
+    assert server.connections == 1
+
+
 async def test_a_server_that_cannot_be_had_is_told_and_tried_again(chatting: Chatting) -> None:
     error = ServerError("server.unreachable", address="http://x", reason="no route")
     server = ScriptedServer(connects=[[error], [error]])
