@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import sys
+from io import TextIOWrapper
 
 __all__ = ["UNWRITABLE", "complete", "settle", "silence", "tell"]
 
@@ -16,12 +17,13 @@ _REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 
 def complete() -> None:
-    """Put the null device where a standard stream is closed.
+    """Put the null device where a standard stream is closed, and have stdout take any text.
 
     Python leaves it None then, and the next file or socket that is opened would take its
     number: what is meant for the screen would be written there.
     Writing to a closed stdout stays an error, as the answer would be lost; that nobody wants
     to read what is told on stderr is none.
+    A screen that is not UTF-8 has no typographic quotes: a question mark stands for them.
     """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
@@ -31,6 +33,8 @@ def complete() -> None:
             os.open(os.devnull, os.O_RDONLY if name == "stdout" else os.O_RDWR)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - a number, which stays open
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
 
 
 def silence(number: int = 1) -> None:

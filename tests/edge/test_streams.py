@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,15 @@ def test_all_closed() -> None:
 def test_a_reader_that_leaves_early_is_no_error_to_speak_of() -> None:
     done = lucie("| true", "--help")
     assert done.stderr == ""
+
+
+def test_what_a_screen_has_no_letter_for_is_a_question_mark() -> None:
+    env = {**os.environ, "PYTHONUTF8": "0", "PYTHONIOENCODING": "iso-8859-1", "LUCIE_LANG": "fr"}
+    command = [sys.executable, "-c", _PROGRAM, "--help"]
+    done = subprocess.run(command, env=env, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "modèle".encode("iso-8859-1") in done.stdout
+    assert re.search(rb"l\?[a-z]", done.stdout), "a typographic apostrophe"
 
 
 @pytest.mark.parametrize("variable", ["LUCIE_HOME", "XDG_RUNTIME_DIR"])
