@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from edge.messages import language, text
+from edge.messages import grouped, language, text
 
 __all__ = ["count_text", "decimal_text", "duration_text", "power_text", "size_text"]
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_FRENCH_SPACE = "\N{NARROW NO-BREAK SPACE}"
+_FRENCH_SPACE = "\N{NO-BREAK SPACE}"
+"""The Linux console knows no narrow one."""
 
 
 def size_text(size: int) -> str:
@@ -21,7 +22,7 @@ def size_text(size: int) -> str:
 
 def count_text(value: int) -> str:
     """A whole number with its thousands apart: `134,515,008`; `134 515 008` in French."""
-    return f"{value:,}".replace(",", _FRENCH_SPACE) if _french() else f"{value:,}"
+    return grouped(value, language())
 
 
 def decimal_text(value: float, places: int) -> str:

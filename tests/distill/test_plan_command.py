@@ -349,7 +349,7 @@ def test_no_letter_lies_upon_another_in_the_picture(
         "A  ", "B  ", "C  ", "D  ", "E  ",
     ]  # fmt: skip
     assert not {"A", "B", "C", "D", "E"} & set(written)
-    assert "1\u202f000" in written
+    assert "1\u00a0000" in written
 
 
 def test_in_a_narrow_terminal_the_picture_has_its_title(monkeypatch: pytest.MonkeyPatch) -> None:

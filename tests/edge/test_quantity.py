@@ -30,7 +30,7 @@ def test_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert count_text(134_515_008) == "134,515,008"
     assert count_text(7) == "7"
     monkeypatch.setenv("LUCIE_LANG", "fr")
-    assert count_text(134_515_008) == "134\u202f515\u202f008"
+    assert count_text(134_515_008) == "134\u00a0515\u00a0008"
 
 
 def test_powers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,9 +98,9 @@ def test_a_field_in_a_list_is_set_by_its_number(kitchen: Path) -> None:
         ("recompute=3", "recompute : doit être true ou false."),
         ("data.separator=5", "data.separator : doit être un texte"),
         ("nix=1", "nix : ce champ n’existe pas."),
-        ("batch.sequences=1099511627776", "batch.sequences : doit être ≤ 1\u202f048\u202f576."),
-        ("batch.together=1048577", "batch.together : doit être ≤ 1\u202f048\u202f576."),
-        ("schedule.steps=2147483649", "schedule.steps : doit être ≤ 2\u202f147\u202f483\u202f648."),
+        ("batch.sequences=1099511627776", "batch.sequences : doit être ≤ 1\u00a0048\u00a0576."),
+        ("batch.together=1048577", "batch.together : doit être ≤ 1\u00a0048\u00a0576."),
+        ("schedule.steps=2147483649", "schedule.steps : doit être ≤ 2\u00a0147\u00a0483\u00a0648."),
         ("parallel.data=3", "recipe.toml : batch.sequences 8 n’est pas un multiple"),
     ],
 )

@@ -18,14 +18,14 @@ from pretrain.commands.words import WORDS
 @pytest.mark.parametrize(
     ("words", "stage", "en", "fr"),
     [
-        (WORDS, "train", "20,000 steps", "20\u202f000 étapes"),
-        (WORDS, "packages", "20,000 packages", "20\u202f000 paquets"),
-        (WORDS, "texts", "20,000 packages", "20\u202f000 paquets"),
+        (WORDS, "train", "20,000 steps", "20 000 étapes"),
+        (WORDS, "packages", "20,000 packages", "20 000 paquets"),
+        (WORDS, "texts", "20,000 packages", "20 000 paquets"),
         (WORDS, "tokens", "20 kB", "20 ko"),
-        (DISTILLING, "train", "20,000 steps", "20\u202f000 étapes"),
-        (DISTILLING, "train-distilled", "20,000 steps", "20\u202f000 étapes"),
-        (DISTILLING, "train-scratch", "20,000 steps", "20\u202f000 étapes"),
-        (DISTILLING, "cache", "20,000 tokens", "20\u202f000 jetons"),
+        (DISTILLING, "train", "20,000 steps", "20 000 étapes"),
+        (DISTILLING, "train-distilled", "20,000 steps", "20 000 étapes"),
+        (DISTILLING, "train-scratch", "20,000 steps", "20 000 étapes"),
+        (DISTILLING, "cache", "20,000 tokens", "20 000 jetons"),
         (DISTILLING, "tokens", "20 kB", "20 ko"),
     ],
 )
