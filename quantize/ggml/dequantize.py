@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import gguf
 import numpy as np
 
+from edge.checkpoint import checked_config
 from edge.errors import ModelError
 from edge.gguf_header import GGUFHeader, read_header
 from edge.llama_config import LlamaConfig
@@ -33,6 +34,24 @@ if TYPE_CHECKING:
 
 __all__ = ["write_checkpoint"]
 
+_SAID = frozenset(
+    (
+        "vocab_size", "context_length", "embedding_length", "block_count", "feed_forward_length",
+        "attention.head_count", "attention.head_count_kv", "attention.key_length",
+        "attention.value_length", "attention.layer_norm_rms_epsilon", "rope.dimension_count",
+        "rope.freq_base", "rope.scaling.type", "rope.scaling.factor",
+    )
+)  # fmt: skip
+"""Hyperparameters that a config.json has, too."""
+_WITHOUT_EFFECT = frozenset(
+    (
+        "expert_count", "expert_used_count", "expert_group_count", "expert_group_used_count",
+        "nextn_predict_layers", "pooling_type", "attention.causal", "tensor_data_layout",
+        "rope.scaling.finetuned", "rope.scaling.original_context_length",
+    )
+)  # fmt: skip
+"""Those that change nothing at the values which `read_header` lets through."""
+_SCALINGS = ("none", "linear")
 _SHARD_BYTES = 2_000_000_000
 _TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16)}
 
@@ -50,9 +69,9 @@ def write_checkpoint(
         progress: called with bytes written.
 
     Raises:
-        ModelError: `source` is damaged.
-        QuantizeError: it is of another architecture, or its tokenizer is of a kind that
-            has no equal in Hugging Face's format here.
+        ModelError: `source` is damaged, or says what no Llama model has.
+        QuantizeError: it is of another architecture, has what a Llama model of Hugging Face's
+            has not, or its tokenizer is of a kind that has no equal in its format here.
     """
     header = read_header(source)
     if header.architecture != "llama":
@@ -61,14 +80,25 @@ def write_checkpoint(
         )
     file = gguf.GGUFReader(source)
     config = _config(header, file)
+    shape = checked_config(source, config)
+    _check_all_is_said(header, shape)
     documents = {"config.json": config, **dict(_tokenizer(source, header, file))}
     for name, content in documents.items():
         text = content if isinstance(content, str) else json.dumps(content, indent=1)
         (folder / name).write_text(text, encoding="utf-8")
-    shape = LlamaConfig.model_validate_json(json.dumps(config))
     weights = GGUFTensors.open(source)
     floats = [_Float(weights, tensor, kind) for tensor in tensors(shape)]
     write_weights(floats, folder, most=_SHARD_BYTES, progress=progress)
+
+
+def _check_all_is_said(header: GGUFHeader, shape: LlamaConfig) -> None:
+    """Refuse what would be left out: without it, the model is another."""
+    names = {tensor.gguf for tensor in tensors(shape)}
+    keys = {f"llama.{key}" for key in _SAID | _WITHOUT_EFFECT}
+    more = [tensor.name for tensor in header.tensors if tensor.name not in names]
+    more += [key for key in header.metadata if key.startswith("llama.") and key not in keys]
+    if more:
+        raise QuantizeError("dequantize.unsaid", path=str(header.path), name=more[0])
 
 
 def _field(file: gguf.GGUFReader, key: str) -> Any:
@@ -83,8 +113,13 @@ def _config(header: GGUFHeader, file: gguf.GGUFReader) -> dict[str, Any]:
     }
     if any(tensor.name == "rope_freqs.weight" for tensor in header.tensors):
         raise QuantizeError("dequantize.rope", path=str(header.path))
-    if _field(file, "llama.rope.scaling.type") == "linear":
-        rope |= {"rope_type": "linear", "factor": _field(file, "llama.rope.scaling.factor")}
+    scaling = _field(file, "llama.rope.scaling.type") or "linear"  # as llama.cpp takes it
+    if scaling not in _SCALINGS:
+        name = f"llama.rope.scaling.type = {scaling}"
+        raise QuantizeError("dequantize.unsaid", path=str(header.path), name=name)
+    factor = _field(file, "llama.rope.scaling.factor")
+    if scaling == "linear" and factor:
+        rope |= {"rope_type": "linear", "factor": factor}
     ids = {
         f"{name}_token_id": _field(file, f"tokenizer.ggml.{key}_token_id")
         for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown"))
@@ -123,7 +158,10 @@ def _tokenizer(
     if _field(file, "tokenizer.ggml.model") != "gpt2" or rules is None:
         raise QuantizeError("dequantize.tokenizer", path=str(source), pre=pre)
     tokens: list[str] = _field(file, "tokenizer.ggml.tokens")
-    types = [TokenType(kind) for kind in _field(file, "tokenizer.ggml.token_type")]
+    kinds = _field(file, "tokenizer.ggml.token_type") or ()
+    if not kinds or not set(kinds) <= set(TokenType):
+        raise QuantizeError("dequantize.token-types", path=str(source))
+    types = [TokenType(kind) for kind in kinds]
     added = [
         _added(id_, token, special=kind is TokenType.CONTROL)
         for id_, (token, kind) in enumerate(zip(tokens, types, strict=True))
