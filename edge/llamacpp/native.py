@@ -47,7 +47,7 @@ class _Log:
         while "\n" in self.line:
             line, self.line = self.line.split("\n", 1)
             if self.level == _ERROR and not self.reason:
-                self.reason = line.strip()
+                self.reason = line.strip().strip("=")  # of a frame, nothing
             _log.debug("%s", line)
 
 

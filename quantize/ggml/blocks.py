@@ -33,7 +33,7 @@ KNOWN = (
     "Q2_K", "Q3_K", "Q4_0", "Q4_1", "Q4_K", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0",
     "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS", "MXFP4",
 )  # fmt: skip
-"""Formats that can be had without an importance matrix, which embeddings have none of."""
+"""Formats that ggml makes of an embedding, too, whose inputs have no importance."""
 _SLICE = 1 << 20
 """Weights that are quantized at once: few enough that all threads have work."""
 

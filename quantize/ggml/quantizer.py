@@ -8,9 +8,12 @@ written.
 from __future__ import annotations
 
 import ctypes
+import errno
 import logging
 import os
 import re
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,20 +27,34 @@ from quantize.errors import QuantizeError, QuantizeUsageError
 from quantize.ggml.imatrix import ImportanceMatrix
 from quantize.own_process import DiedError, Tell, in_own_process
 
-__all__ = ["NEEDS_IMATRIX", "TYPES", "Override", "QuantizeOptions", "check", "quantize"]
+__all__ = [
+    "NEEDS_IMATRIX",
+    "TYPES",
+    "Override",
+    "QuantizeOptions",
+    "check",
+    "check_blind",
+    "quantize",
+]
 
 _FLOATS = frozenset({"F32", "F16", "BF16"})
 _STEP = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
 _KEY_BYTES = _TEXT_BYTES = 128  # llama_model_kv_override
 _TEXT, _INT = 3, 0  # llama_model_kv_override_type
+_NO_ROOM = 1 << 20
+"""Bytes; a disk that has no more is full, whatever the file system keeps for itself."""
 
 TYPES: dict[str, int] = {name: number for number, name in FILE_TYPES.items()}
 """Every mixture that llama.cpp's quantizer makes, by the name under which files are posted."""
 
 _TENSOR_TYPES = {kind.name: number for number, kind in TENSOR_TYPES.items()}
 
-NEEDS_IMATRIX = frozenset({"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "Q2_K_S"})
-"""Those that the quantizer refuses without an importance matrix."""
+_NEVER_BLIND = frozenset({"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS"})
+"""Tensor types that the quantizer refuses where it does not know which inputs matter, of all
+tensors but the embedding (`tensor_requires_imatrix` in llama.cpp)."""
+NEEDS_IMATRIX = _NEVER_BLIND | {"IQ2_M", "IQ3_XS", "Q2_K_S"}
+"""Mixtures that it refuses without an importance matrix: they have such tensors."""
+_EMBEDDING = "token_embd.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +100,7 @@ def quantize(
             without an importance matrix; `source` is quantized already.
         QuantizeError: llama.cpp refuses.
         StoreError: `target` is there already.
+        OSError: the disk is full.
     """
     check(options)
     _check_files(source, target, options)
@@ -92,6 +110,11 @@ def quantize(
         draft.rename(target)
     except DiedError as error:
         raise QuantizeError("quantize.died", path=str(source), how=error.how) from error
+    except QuantizeError as error:
+        # llama.cpp says "iostream error", and has written until nothing was left.
+        if shutil.disk_usage(target.parent).free < _NO_ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
     finally:
         draft.unlink(missing_ok=True)
 
@@ -116,6 +139,19 @@ def check(options: QuantizeOptions) -> None:
             raise QuantizeUsageError(
                 "quantize.pattern", pattern=override.pattern, reason=str(error)
             ) from error
+        if options.imatrix is None and not re.search(override.pattern, _EMBEDDING):
+            check_blind([override.type])
+
+
+def check_blind(types: Iterable[str]) -> None:
+    """See that tensor types can be had without an importance matrix.
+
+    Raises:
+        QuantizeUsageError: one cannot.
+    """
+    for kind in types:
+        if kind in _NEVER_BLIND:
+            raise QuantizeUsageError("quantize.needs-imatrix", type=kind)
 
 
 def _check_files(source: Path, target: Path, options: QuantizeOptions) -> None:

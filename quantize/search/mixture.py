@@ -121,9 +121,12 @@ def search(
         measured_on: texts for the gate, other than those of `settings`.
 
     Raises:
+        QuantizeUsageError: a type cannot be had without an importance matrix.
         QuantizeError: nothing is as small as the budget.
         LucieError: something of it fails; only the measurements are left.
     """
+    if imatrix is None:
+        quantizer.check_blind(settings.types)
     common = QuantizeOptions("Q4_K_M", imatrix, threads=settings.threads)
     if budget.like is not None:
         common = replace(common, type=budget.like)

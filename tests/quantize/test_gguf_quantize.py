@@ -115,6 +115,12 @@ def test_tells_how_far_it_is(tiny_gguf: Path, tmp_path: Path) -> None:
     [
         (QuantizeOptions("Q9_9"), "quantize.unknown-type"),
         (QuantizeOptions("IQ2_XS"), "quantize.needs-imatrix"),
+        (QuantizeOptions("IQ2_M"), "quantize.needs-imatrix"),
+        (QuantizeOptions("IQ3_XS"), "quantize.needs-imatrix"),
+        (
+            QuantizeOptions("Q4_0", overrides=(Override("ffn_down", "IQ3_XXS"),)),
+            "quantize.needs-imatrix",
+        ),
         (QuantizeOptions("Q4_0", overrides=(Override("x", "Q9"),)), "quantize.unknown-type"),
     ],
 )
@@ -123,6 +129,36 @@ def test_wrong_use(tiny_gguf: Path, tmp_path: Path, options: QuantizeOptions, co
         quantize(tiny_gguf, tmp_path / "x.gguf", options)
     assert caught.value.code == code
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.long("quantize/ggml")
+def test_what_needs_a_matrix_is_what_llama_cpp_refuses(
+    tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantizer, "check", lambda _: None)
+    refused = set()
+    for kind in quantizer.TYPES:
+        try:
+            quantize(tiny_gguf, tmp_path / f"{kind}.gguf", QuantizeOptions(kind))
+        except QuantizeError:
+            refused.add(kind)
+    assert refused == quantizer.NEEDS_IMATRIX
+
+
+def test_what_llama_cpp_refuses_is_told_in_its_words(
+    tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantizer, "check", lambda _: None)
+    with pytest.raises(QuantizeError, match=r"cannot quantize .*: [^=]*importance matrix"):
+        quantize(tiny_gguf, tmp_path / "x.gguf", QuantizeOptions("IQ3_XXS"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_embedding_needs_no_matrix(tiny_gguf: Path, tmp_path: Path) -> None:
+    target = tmp_path / "x.gguf"
+    overrides = (Override("token_embd", "IQ3_XXS"),)
+    quantize(tiny_gguf, target, QuantizeOptions("Q4_0", overrides=overrides))
+    assert types(target)["token_embd.weight"] == "IQ3_XXS"
 
 
 def test_a_pattern_that_is_none(tiny_gguf: Path, tmp_path: Path) -> None:
