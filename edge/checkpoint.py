@@ -201,13 +201,13 @@ def _files(path: Path) -> list[Path]:
     if not (path / INDEX).exists():
         raise CheckpointError("checkpoint.no-weights", path=str(path), file=_WHOLE)
     mapping = read_object(path / INDEX).get("weight_map")
-    names = set(mapping.values()) if isinstance(mapping, dict) else set()
+    names = list(mapping.values()) if isinstance(mapping, dict) else []
     for name in names:
         if not isinstance(name, str) or Path(name).name != name:
             raise CheckpointError(
                 "checkpoint.bad-json", path=str(path / INDEX), reason="weight_map"
             )
-    files = [path / name for name in sorted(names)]
+    files = [path / name for name in sorted(set(names))]
     for file in files:
         if not file.exists():
             raise CheckpointError("checkpoint.no-weights", path=str(path), file=shown(file.name))

@@ -71,6 +71,11 @@ class LlamaConfig(_Strict):
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     pad_token_id: int | None = None
+    # Of no use here, but whoever exports believes them.
+    unk_token_id: int | None = Field(default=None, exclude=True)
+    sep_token_id: int | None = Field(default=None, exclude=True)
+    cls_token_id: int | None = Field(default=None, exclude=True)
+    mask_token_id: int | None = Field(default=None, exclude=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -91,7 +96,7 @@ class LlamaConfig(_Strict):
             raise ValueError(text("checkpoint.groups"))
         if self.head_dim % 2:
             raise ValueError(text("checkpoint.odd-head"))
-        for field in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        for field in (name for name in type(self).model_fields if name.endswith("_token_id")):
             given = getattr(self, field)
             for token in given if isinstance(given, list) else [given]:
                 if token is not None and not 0 <= token < self.vocab_size:

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import gguf
 import numpy as np
+import yaml
 
 from edge.checkpoint import Checkpoint
-from edge.errors import StoreError
+from edge.errors import CheckpointError, StoreError
+from edge.messages import text
 from edge.progress import Count, Progress
 from edge.weights_file import FLOAT_BYTES
 from quantize.checkpoint.complete import complete, numbers
@@ -63,7 +65,7 @@ def export(
 
     Raises:
         CheckpointError: tensors are missing, too many, of wrong shape or not finite; the
-            tokenizer has no equal in llama.cpp.
+            tokenizer has no equal in llama.cpp; the README is damaged.
         StoreError: `target` is there already, or cannot be written.
     """
     if target.exists():
@@ -113,12 +115,23 @@ def _kind(tensor: LlamaTensor, kind: str) -> str:
 
 def _add_general(writer: gguf.GGUFWriter, checkpoint: Checkpoint) -> None:
     total, shared, expert, experts = writer.get_total_parameter_count()
-    metadata = gguf.Metadata.load(None, checkpoint.path, None, total)
+    metadata = _metadata(checkpoint.path, total)
     metadata.name = metadata.name or checkpoint.path.name
     if metadata.size_label is None:
         metadata.size_label = gguf.size_label(total, shared, expert, experts)
     writer.add_type(gguf.GGUFType.MODEL)
     metadata.set_gguf_meta_model(writer)
+
+
+def _metadata(folder: Path, parameters: int) -> gguf.Metadata:
+    """What the folder says of its model, in the front matter of its README, too."""
+    try:
+        return gguf.Metadata.load(None, folder, None, parameters)
+    except yaml.YAMLError as error:
+        reason = text("checkpoint.no-yaml")
+        raise CheckpointError(
+            "checkpoint.bad-json", path=str(folder / "README.md"), reason=reason
+        ) from error
 
 
 def _write(

@@ -105,7 +105,7 @@ class ImportanceMatrix:
         """
         for name, columns in widths.items():
             entry = self.entries.get(name)
-            if entry is not None and entry.means.size % columns:
+            if entry is not None and entry.means.size != columns:
                 raise QuantizeError(
                     "imatrix.other-model", tensor=name, columns=columns, inputs=entry.means.size
                 )

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 from edge.checkpoint import Checkpoint
 from edge.errors import CheckpointError
 from edge.progress import Count, Progress
+from edge.weights_file import FLOAT_BYTES
 from quantize.checkpoint.complete import complete, numbers
 from quantize.checkpoint.llama_tensors import LlamaTensor
 from quantize.ggml.imatrix import ImportanceMatrix
@@ -35,6 +36,8 @@ __all__ = ["export"]
 _PAGE = 4096
 _ROTATED = 16
 """GroupQueryAttention rotates heads of so many numbers, or a multiple."""
+_MOST_ROTATIONS = 2_000_000_000
+"""Bytes of cosines and sines, which stand in the graph: protobuf ends at 2 GiB."""
 _OPSET, _IR = 18, 10
 _PRODUCER = "lucie-edge"
 
@@ -64,7 +67,8 @@ def export(
         The graph, `model….onnx`; the weights are in `model….onnx_data`.
 
     Raises:
-        CheckpointError: tensors are missing, too many, of wrong shape or not finite.
+        CheckpointError: tensors are missing, too many, of wrong shape or not finite; heads or the
+            window are not what the operators take.
         OSError: it cannot be written.
     """
     inputs = _inputs(complete(checkpoint), importance)
@@ -115,6 +119,13 @@ def _check_widths(checkpoint: Checkpoint, wanted: Type) -> None:
     if config.head_dim % _ROTATED:
         raise CheckpointError(
             "checkpoint.head", path=str(checkpoint.path), head=config.head_dim, step=_ROTATED
+        )
+    rotations = config.max_position_embeddings * config.head_dim
+    if rotations * FLOAT_BYTES[wanted.kind] > _MOST_ROTATIONS:
+        raise CheckpointError(
+            "checkpoint.window",
+            path=str(checkpoint.path),
+            positions=config.max_position_embeddings,
         )
     widths = (
         config.hidden_size,

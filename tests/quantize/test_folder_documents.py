@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edge.errors import CheckpointError, LucieError
@@ -44,6 +45,7 @@ def refused(folder: Path, match: str) -> None:
     ("name", "content", "match"),
     [
         ("README.md", b"\xff\xfe", "README.md cannot be read"),
+        ("README.md", b"---\nlicense: apache: 2\n---\n", "README.md is not what .* no YAML"),
         ("chat_template.jinja", b"\xff", "chat_template.jinja cannot be read"),
         ("tokenizer_config.json", b"{", "_config.json is not what it should be: line 1"),
         ("tokenizer_config.json", b"[]", "_config.json is not what it should be: no JSON o"),
@@ -62,6 +64,8 @@ def test_a_damaged_document_is_told(folder: Path, name: str, content: bytes, mat
     ("changed", "match"),
     [
         ({"pad_token_id": -1}, "pad_token_id -1 is not in the vocabulary"),
+        ({"unk_token_id": -1}, "unk_token_id -1 is not in the vocabulary"),
+        ({"sep_token_id": -1}, "sep_token_id -1 is not in the vocabulary"),
         ({"bos_token_id": 5000}, "bos_token_id 5000 is not in the vocabulary"),
         ({"eos_token_id": [1, 99999]}, "eos_token_id 99999 is not in the vocabulary"),
         ({"rope_scaling": {"rope_type": "linear"}}, "linear wants factor"),
@@ -92,6 +96,13 @@ def test_what_is_wrong_with_a_config_is_told_in_the_readers_language(
     refused(folder, said)
 
 
+@pytest.mark.parametrize("mapping", [{"a": ["x"]}, {"a": {}}, {"a": "../x"}, {"a": 5}])
+def test_an_index_that_names_no_files(folder: Path, mapping: dict[str, Any]) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": mapping}))
+    refused(folder, "index.json is not what it should be: weight_map")
+
+
 def test_a_merge_of_tokens_that_are_not_there(folder: Path) -> None:
     change(folder / "tokenizer.json", lambda t: t["model"]["merges"].append(["zz", "qqq"]))
     refused(folder, "tokenizer.json is not what it should be")
@@ -118,10 +129,16 @@ def test_overrides_that_mean_nothing_are_told(tiny_gguf: Path, tmp_path: Path) -
     assert not out.exists()
 
 
-def test_a_matrix_of_another_model_is_told_by_name(tiny_gguf: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wider", [1 / 32, 2])
+def test_a_matrix_of_another_model_is_told_by_name(
+    tiny_gguf: Path, tmp_path: Path, wider: float
+) -> None:
     ones = collect(tiny_gguf, CALIBRATION, tmp_path / "m.gguf", chunks=6, threads=1)
-    short = {name: Importance(entry.sums[:8], entry.counts) for name, entry in ones.entries.items()}
-    ImportanceMatrix(short, (), 1, 512).write(tmp_path / "m.gguf")
+    other = {
+        name: Importance(np.resize(entry.sums, int(wider * entry.sums.size)), entry.counts)
+        for name, entry in ones.entries.items()
+    }
+    ImportanceMatrix(other, (), 1, 512).write(tmp_path / "m.gguf")
     with pytest.raises(QuantizeError, match="importance matrix is of another model"):
         quantize(tiny_gguf, tmp_path / "q.gguf", QuantizeOptions("Q4_0", tmp_path / "m.gguf"))
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from edge.checkpoint import Checkpoint
 from edge.errors import CheckpointError
-from quantize.errors import QuantizeUsageError
+from quantize.errors import QuantizeError, QuantizeUsageError
+from quantize.ggml.imatrix import Importance, ImportanceMatrix
 from quantize.graph.export import export
 from quantize.graph.layout import write_layout
 from quantize.graph.rounding import per_row, to_blocks
@@ -226,6 +227,26 @@ def test_heads_that_cannot_be_rotated_are_refused(tmp_path: Path) -> None:
     folder = tiny.write(tmp_path / "model", config, tiny.weights(config))
     with pytest.raises(CheckpointError, match=r"heads of 24 numbers.*--exporter optimum"):
         exported(folder, tmp_path / "out", F32)
+
+
+def test_a_window_that_the_graph_cannot_hold_is_refused(tmp_path: Path) -> None:
+    config = tiny.CONFIG | {"max_position_embeddings": 1 << 24}
+    folder = tiny.write(tmp_path / "model", config, tiny.weights(config))
+    with pytest.raises(CheckpointError, match=r"window of 16,777,216 tokens.*--exporter optimum"):
+        exported(folder, tmp_path / "out", F32)
+    assert list((tmp_path / "out" / "onnx").iterdir()) == []
+
+
+@pytest.mark.parametrize("wider", [2, 0.5])
+def test_a_matrix_of_another_width_is_refused(
+    tiny_folder: Path, tmp_path: Path, wider: float
+) -> None:
+    sums = np.ones(int(wider * tiny.CONFIG["hidden_size"]), np.float32)
+    entries = {"blk.0.attn_q.weight": Importance(sums, np.ones(1, np.float32))}
+    matrix = ImportanceMatrix(entries, (), 1, 512)
+    with pytest.raises(QuantizeError, match=r"of another model.*attn_q"):
+        export(Checkpoint.open(tiny_folder), tmp_path, Q4, importance=matrix)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_widths_that_are_no_blocks_are_refused(tmp_path: Path) -> None:
