@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 
 from quantize.errors import QuantizeError, QuantizeUsageError
 
 __all__ = ["Chunk", "LabelledText", "balanced", "digest", "parse"]
 
-_UNNAMED = "-"
 _MOST_BYTES = 256 << 20
+_PART = 4 << 20
+"""Bytes that are encoded at once; the texts by which figures are posted are shorter."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledText:
-    """A file of UTF-8 text and its language, or `code`."""
+    """A file of UTF-8 text."""
 
     label: str
+    """Its language, or `code`; where nobody has said, the file's name."""
     path: Path
 
 
@@ -47,7 +50,7 @@ def parse(given: Sequence[str]) -> list[LabelledText]:
         file = path if known else each
         if not file:
             raise QuantizeUsageError("calibration.none")
-        texts.append(LabelledText(label if known else _UNNAMED, Path(file)))
+        texts.append(LabelledText(label if known else Path(file).name, Path(file)))
     return texts
 
 
@@ -57,22 +60,25 @@ def balanced(
     size: int,
     most: int | None = None,
 ) -> list[Chunk]:
-    """Chunks of `size` tokens, in turn of each text, and equally many of each.
+    """Chunks of `size` tokens, in turn of each label, and equally many of each.
+
+    Texts of the same label take turns, too. No more of a text is encoded than is wanted.
 
     Args:
         texts: where they come from.
         tokens: encodes a text.
         size: tokens of a chunk.
-        most: chunks in all; None: as many as the shortest text gives of each.
+        most: chunks in all; None: as many of each label as there are of the one that has least.
 
     Raises:
         QuantizeError: a text cannot be read, or has less than one chunk.
     """
-    cut = [_chunks(text, tokens, size) for text in texts]
-    each = min(map(len, cut))
-    if most is not None:
-        each = min(each, max(1, most // len(cut)))
-    return [chunks[n] for n in range(each) for chunks in cut]
+    labels: dict[str, list[Iterator[Chunk]]] = {}
+    for text in texts:
+        labels.setdefault(text.label, []).append(_chunks(text, tokens, size))
+    rounds = zip(*map(_in_turn, labels.values()), strict=False)
+    each = None if most is None else max(1, most // len(labels))
+    return list(chain.from_iterable(islice(rounds, each)))
 
 
 def digest(chunks: Sequence[Chunk]) -> str:
@@ -83,25 +89,41 @@ def digest(chunks: Sequence[Chunk]) -> str:
     return sha256.hexdigest()
 
 
-def _chunks(text: LabelledText, tokens: Callable[[str], array[int]], size: int) -> list[Chunk]:
-    ids = tokens(_read(text.path))
-    found = [Chunk(text.label, ids[at : at + size]) for at in range(0, len(ids) - size + 1, size)]
+def _in_turn(texts: Sequence[Iterator[Chunk]]) -> Iterator[Chunk]:
+    for chunks in zip_longest(*texts):
+        yield from filter(None, chunks)
+
+
+def _chunks(text: LabelledText, tokens: Callable[[str], array[int]], size: int) -> Iterator[Chunk]:
+    begin = len(tokens(""))  # BOS, where the model wants one: it stands once
+    ids = array("i")
+    found = 0
+    for number, part in enumerate(_parts(text.path)):
+        ids.extend(tokens(part)[begin if number else 0 :])
+        whole = len(ids) - len(ids) % size
+        for at in range(0, whole, size):
+            yield Chunk(text.label, ids[at : at + size])
+        found += whole
+        del ids[:whole]
     if not found:
         raise QuantizeError(
             "calibration.too-short", path=str(text.path), tokens=len(ids), least=size
         )
-    return found
 
 
-def _read(path: Path) -> str:
+def _parts(path: Path) -> Iterator[str]:
+    """A text in parts that end with a line, line ends as they are."""
+    done = 0
     try:
         with path.open("rb") as file:  # whose size may not be known before, as of <(…)
-            raw = file.read(_MOST_BYTES + 1)
-        if len(raw) > _MOST_BYTES:
-            raise QuantizeError("calibration.too-long", path=str(path))
-        return raw.decode("utf-8")  # line ends as they are
+            while raw := file.read(_PART) + file.readline(_MOST_BYTES):
+                if done + len(raw) > _MOST_BYTES:
+                    raise QuantizeError("calibration.too-long", path=str(path))
+                yield raw.decode("utf-8")
+                done += len(raw)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise QuantizeError("calibration.unreadable", path=str(path), reason=reason) from error
     except UnicodeDecodeError as error:
-        raise QuantizeError("calibration.not-text", path=str(path), byte=error.start) from error
+        byte = done + error.start
+        raise QuantizeError("calibration.not-text", path=str(path), byte=byte) from error

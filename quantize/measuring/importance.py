@@ -7,6 +7,7 @@ with the same model and texts.
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -15,7 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
+from edge.durable import replace_file
 from edge.errors import LucieError
 from edge.progress import Progress
 from quantize.errors import QuantizeError, QuantizeUsageError
@@ -60,6 +64,11 @@ class _Sums:
         }
         return ImportanceMatrix(entries, datasets, chunks, CHUNK, text)
 
+    def keep(self, draft: Path, chunks: int, text: str) -> None:
+        """Write them to a file, as precise as they are."""
+        facts = {"chunks": str(chunks), "text": text, "counts": json.dumps(self.counts)}
+        replace_file(draft, save(self.squares, facts))
+
 
 def collect(
     model: Path,
@@ -74,15 +83,16 @@ def collect(
 
     Args:
         model: a GGUF file, of floats where it can be.
-        texts: what to read, equally much of each.
+        texts: what to read, equally much of each language.
         out: the file to make, in llama.cpp's format; replaced if it is there.
-        chunks: pieces of 512 tokens in all; None: as many as the shortest text gives of each.
+        chunks: pieces of 512 tokens in all; None: as many as `balanced` finds.
         threads: threads to compute with; 0: one for each core.
         progress: called with chunks read.
 
     Raises:
         ModelError: the model is damaged or of an unknown kind.
-        QuantizeError: a text is too short or cannot be read; the model computes no numbers.
+        QuantizeError: a text is too short or cannot be read; the model computes no numbers;
+            there is no place for `out`.
     """
     if model.suffix == ".onnx":
         raise QuantizeUsageError("imatrix.wants-gguf", path=str(model))
@@ -101,7 +111,7 @@ def collect(
             if progress is not None:
                 progress(number, len(pieces))
             if time.monotonic() - saved > _SAVE_EVERY_S:
-                sums.matrix(datasets, number, text).write(draft)
+                sums.keep(draft, number, text)
                 saved = time.monotonic()
     matrix = sums.matrix(datasets, len(pieces), text)
     matrix.write(out)
@@ -111,6 +121,8 @@ def collect(
 
 def _check_place(out: Path) -> None:
     """Nothing but an older matrix is overwritten: a model is a GGUF file, too."""
+    if not out.parent.is_dir():
+        raise QuantizeError("imatrix.no-folder", path=str(out.parent))
     if not out.exists():
         return
     try:
@@ -132,15 +144,15 @@ def _resume(draft: Path, sums: _Sums, text: str) -> int:
     if not draft.exists():
         return 0
     try:
-        before = ImportanceMatrix.read(draft)
-    except LucieError:  # cut off by a pulled plug, before its time
+        with safe_open(draft, framework="np") as file:
+            facts = file.metadata() or {}
+            if facts.get("text") != text:
+                return 0
+            sums.squares = {name: file.get_tensor(name) for name in file.offset_keys()}
+    except (SafetensorError, OSError):  # damaged, or of an older version
         return 0
-    if before.text_sha256 != text:
-        return 0
-    for name, entry in before.entries.items():
-        sums.squares[name] = entry.sums.astype(np.float64)
-        sums.counts[name] = int(entry.counts[0])
-    return before.chunk_count
+    sums.counts = json.loads(facts["counts"])
+    return int(facts["chunks"])
 
 
 def _check(model: Path, sums: _Sums) -> None:

@@ -100,10 +100,35 @@ def test_goes_on_where_it_was_stopped(
         progress=lambda done, _: told.append(done),
     )
     assert told == [3, 4]  # the third was read, but not saved
-    for name, entry in whole.entries.items():
-        assert parts.entries[name].sums == pytest.approx(entry.sums, rel=1e-5)
-        assert parts.entries[name].counts == entry.counts
+    assert parts.entries.keys() == whole.entries.keys()
+    assert (tmp_path / "parts.gguf").read_bytes() == (tmp_path / "whole.gguf").read_bytes()
     assert not list(tmp_path.glob(".*unfinished"))
+
+
+def test_damaged_work_is_done_again(
+    tiny_gguf: Path, text: LabelledText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importance, "_SAVE_EVERY_S", 0.0)
+
+    def stop(done: int, _total: int | None) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        collect(tiny_gguf, [text], tmp_path / "out.gguf", chunks=3, progress=stop)
+    [draft] = tmp_path.glob(".*unfinished")
+    draft.write_bytes(draft.read_bytes()[:-100])
+    made = collect(tiny_gguf, [text], tmp_path / "out.gguf", chunks=3)
+    assert made.entries["blk.0.attn_q.weight"].counts.tolist() == [3 * 512]
+
+
+def test_a_place_that_is_none_is_told_before_anything_is_read(
+    tiny_gguf: Path, tmp_path: Path
+) -> None:
+    nothing = LabelledText("en", tmp_path / "nothing.txt")
+    with pytest.raises(QuantizeError) as caught:
+        collect(tiny_gguf, [nothing], tmp_path / "nowhere" / "out.gguf")
+    assert caught.value.code == "imatrix.no-folder"
 
 
 def test_unfinished_work_on_another_text_is_not_taken_up(
@@ -178,8 +203,8 @@ def test_files_that_are_no_matrix(tiny_gguf: Path, tmp_path: Path) -> None:
 def test_how_texts_are_named(tmp_path: Path) -> None:
     assert parse(["fr=a/b.txt", "c.txt", "x/y=z.txt"]) == [
         LabelledText("fr", Path("a/b.txt")),
-        LabelledText("-", Path("c.txt")),
-        LabelledText("-", Path("x/y=z.txt")),
+        LabelledText("c.txt", Path("c.txt")),
+        LabelledText("y=z.txt", Path("x/y=z.txt")),
     ]
     with pytest.raises(QuantizeUsageError):
         parse([])
