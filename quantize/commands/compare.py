@@ -50,6 +50,7 @@ def compare(
     """Say how far quantized models are from their source."""
     from quantize.measuring.built_in_texts import MEASURE
     from quantize.measuring.candidates import measure
+    from quantize.measuring.side_by_side import groups
     from quantize.measuring.speed import measure_speed
     from quantize.report.table import Compared, as_data, table
 
@@ -59,14 +60,18 @@ def compare(
     names = [reference, *candidates]
     paths = [store.find(name).weights for name in names]
     with stages("compare-interrupted") as stage:
-        figures = measure(
-            paths[0],
-            paths[1:],
-            options.texts_or(texts, MEASURE),
-            chunks=chunks,
-            threads=threads,
-            progress=stage("read"),
-        )
+        figures = [
+            found
+            for group in groups(paths[0], paths[1:])
+            for found in measure(
+                paths[0],
+                group,
+                options.texts_or(texts, MEASURE),
+                chunks=chunks,
+                threads=threads,
+                progress=stage("read"),
+            )
+        ]
     speeds: Sequence[Speed | None] = [None] * len(paths)
     interrupted: InterruptedByUserError | None = None
     if timed:

@@ -63,7 +63,7 @@ def heal(
     from quantize.measuring.built_in_texts import CALIBRATION, MEASURE
 
     training = Training(
-        texts=options.texts_or(calibration, CALIBRATION),
+        texts=options.calibration_or(calibration, CALIBRATION),
         steps=steps,
         batch=batch,
         learning_rate=LEARNING_RATES[target] if learning_rate is None else learning_rate,

@@ -30,12 +30,10 @@ def imatrix(
 
     path = Store().find(model).weights
     target = output or Path(f"{path.stem}.imatrix.gguf")
-    labelled = options.texts_or(texts, CALIBRATION)
+    labelled = options.calibration_or(texts, CALIBRATION)
     with stages("imatrix-interrupted") as stage:
         made = collect(
             path, labelled, target, chunks=chunks, threads=threads, progress=stage("read")
         )
     tokens = count_text(made.chunk_count * made.chunk_size)
     click.echo(say("collected", path=target, count=len(made.entries), tokens=tokens), err=True)
-    if len({text.label for text in labelled}) == 1:
-        click.echo(say("one-language"), err=True)

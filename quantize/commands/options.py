@@ -10,7 +10,7 @@ from edge.commands.numbers import Whole
 from quantize.commands.words import say
 from quantize.measuring.calibration import LabelledText, parse
 
-__all__ = ["chunks", "texts", "texts_or", "threads"]
+__all__ = ["calibration_or", "chunks", "texts", "texts_or", "threads"]
 
 threads = click.option("--threads", type=Whole(0, 512), default=0, metavar="N", help=say("threads"))
 chunks = click.option("--chunks", type=Whole(min=1), metavar="N", help=say("chunks"))
@@ -22,3 +22,13 @@ texts = click.option(
 def texts_or(given: Sequence[str], otherwise: Sequence[LabelledText]) -> Sequence[LabelledText]:
     """The texts that are named, or those that come with the project."""
     return parse(given) if given else otherwise
+
+
+def calibration_or(
+    given: Sequence[str], otherwise: Sequence[LabelledText]
+) -> Sequence[LabelledText]:
+    """`texts_or`, for texts that decide what matters; says so where that is one language alone."""
+    found = texts_or(given, otherwise)
+    if len({text.label for text in found}) == 1:
+        click.echo(say("one-language"), err=True)
+    return found

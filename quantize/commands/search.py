@@ -60,7 +60,7 @@ def search(
         None if budget_mb is None else int(budget_mb * 1e6), bpw, like.upper() if like else None
     )
     settings = Settings(
-        options.texts_or(calibration, CALIBRATION),
+        options.calibration_or(calibration, CALIBRATION),
         _types(types),
         ImportanceMatrix.read(imatrix) if imatrix else None,
         chunks,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 
 from edge import workshop
 from edge.bundle import Bundle
@@ -22,7 +22,9 @@ from edge.gguf_header import read_header
 from edge.manifest import DataSource, Manifest
 from edge.store import Store
 from quantize import gguf_bundle
+from quantize.commands import quantize
 from quantize.errors import QuantizeError, QuantizeUsageError
+from quantize.measuring import side_by_side
 from tests.namespaces import UNSHARE, namespaces
 from tests.quantize import tiny
 
@@ -169,24 +171,29 @@ def test_ctrl_c_at_any_stage_leaves_nothing(
 
 
 @namespaces
-def test_a_disk_that_fills_up_is_one_line(tiny_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "size"), [("f32", "3m"), ("q8_0", "7m")])  # the floats take 6.6
+def test_a_disk_that_fills_up_is_one_line(
+    tiny_folder: Path, tmp_path: Path, kind: str, size: str
+) -> None:
     code = """
         import subprocess, sys
         from edge.cli import main
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", sys.argv[1]], check=True)
-        code = main(["quantize", "gguf", sys.argv[2], sys.argv[1] + "/export", "--type", "f32"])
+        folder, source, kind, size = sys.argv[1:]
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder], check=True)
+        code = main(["quantize", "gguf", source, folder + "/export", "--type", kind])
         import os
-        print(code, os.listdir(sys.argv[1]))
+        print(code, os.listdir(folder))
     """
-    command = [*UNSHARE, sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
-    ran = subprocess.run([*command, str(tiny_folder)], capture_output=True, text=True, timeout=120)
+    given = [str(tmp_path), str(tiny_folder), kind, size]
+    command = [*UNSHARE, sys.executable, "-c", textwrap.dedent(code), *given]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert ran.stdout == "1 []\n", ran.stderr
     assert ran.stderr.startswith("lucie: There is no room left on the disk")
     assert ran.stderr.count("\n") == 1
 
 
 def test_matrix_and_comparison(
-    lucie: Callable[..., Result], tiny_folder: Path, tmp_path: Path, text: Path
+    lucie: Callable[..., Result], tiny_folder: Path, text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lucie("gguf", tiny_folder, "f32", "--type", "f32")
     said = lucie("imatrix", "./f32", f"fr={text}", f"en={text}", "--chunks", "2").stderr
@@ -207,6 +214,9 @@ def test_matrix_and_comparison(
     assert 0 < q8 < q4
     assert set(told[1]["figures"]) == {"fr", "en", "all"}
     assert (told[0]["figures"], told[1]["speed"]) == ({}, None)
+    with monkeypatch.context() as short_of_memory:
+        short_of_memory.setattr(side_by_side, "groups", lambda _, paths: [[path] for path in paths])
+        assert json.loads(lucie(*quick, "--json").stdout) == told
 
 
 def test_a_comparison_with_speed_and_picture(
@@ -260,6 +270,7 @@ def test_a_mixture_is_found_that_loses_less_at_the_same_size(
         (("--like", "f16"), "F16 is no mixture"),
         (("--like", "iq2_xs"), "importance matrix"),
         (("--bpw", "5", "--types", "iq2_xxs"), "IQ2_XXS"),
+        (("--bpw", "5", "--types", "iq3_xxs,q8_0"), "IQ3_XXS needs an importance matrix"),
         (("--bpw", "2"), "in their smallest types"),
         (("--bpw", "5", "--max-kld", "1e-9"), "is not published"),
     ],
@@ -303,6 +314,18 @@ def test_one_language_only_is_said(
 ) -> None:
     said = lucie("imatrix", tiny_gguf, f"fr={text}", "--chunks", "1", "-o", "m.gguf").stderr
     assert "All of the text is of one language" in said
+
+
+@pytest.mark.parametrize("command", [("search", "--bpw", "5"), ("heal",)])
+@pytest.mark.parametrize("languages", [("fr",), ("fr", "en")])
+def test_one_language_only_is_said_before_anything_is_done(
+    tmp_path: Path, text: Path, command: tuple[str, ...], languages: tuple[str, ...]
+) -> None:
+    texts = [part for label in languages for part in ("--calibration", f"{label}={text}")]
+    arguments = [*command, str(tmp_path / "nowhere"), str(tmp_path / "out"), *texts]
+    ran = CliRunner().invoke(quantize, arguments, standalone_mode=False)
+    assert isinstance(ran.exception, LucieError)
+    assert ("All of the text is of one language" in ran.stderr) == (languages == ("fr",))
 
 
 def test_help_speaks_both_languages(monkeypatch: pytest.MonkeyPatch) -> None:

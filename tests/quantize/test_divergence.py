@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from array import array
 from contextlib import closing
 from pathlib import Path
@@ -12,9 +13,14 @@ import numpy as np
 import pytest
 
 from edge.checkpoint import Checkpoint
+from edge.device import detect
+from edge.engine import LoadOptions
+from edge.gguf_header import read_header
+from edge.memory import estimate
 from quantize.errors import QuantizeError
 from quantize.ggml.export import export
 from quantize.ggml.quantizer import QuantizeOptions, quantize
+from quantize.measuring import side_by_side
 from quantize.measuring.calibration import LabelledText
 from quantize.measuring.candidates import measure
 from quantize.measuring.divergence import Figures, Positions, compare, summarise
@@ -130,3 +136,28 @@ def test_another_vocabulary_is_refused(tiny_gguf: Path, tmp_path: Path) -> None:
     with pytest.raises(QuantizeError) as caught:
         measure(tiny_gguf, [tmp_path / "other.gguf"], [written(tmp_path / "t.txt")], chunks=1)
     assert caught.value.code == "compare.vocabulary"
+
+
+@pytest.mark.model
+def test_models_are_read_together_as_far_as_memory_goes(
+    tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = LoadOptions(
+        n_ctx=512, n_seq=512, n_batch=512, threads=1, threads_batch=1, repack=True
+    )
+    each = estimate(read_header(tiny_gguf), options, detect().cpu.flags)
+    a, b, c = candidates = [
+        shutil.copy(tiny_gguf, tmp_path / name) for name in ("a.gguf", "b.gguf", "c.gguf")
+    ]
+    kept = each.total - each.weights
+    for room, expected in (
+        (4.1 * each.total, [[a, b, c]]),
+        (3.1 * each.total, [[a, b], [c]]),
+        (2.1 * each.total, [[a], [b], [c]]),
+        (2.1 * kept, [[a], [b], [c]]),  # the weights are read again and again
+    ):
+        monkeypatch.setattr(side_by_side, "budget", lambda _, room=room: int(room))
+        assert side_by_side.groups(tiny_gguf, candidates) == expected
+    monkeypatch.setattr(side_by_side, "budget", lambda _: int(1.9 * kept))
+    with pytest.raises(QuantizeError, match=r"a\.gguf and the reference would take"):
+        side_by_side.groups(tiny_gguf, candidates)
