@@ -94,7 +94,8 @@ def grouped(value: int, lang: str) -> str:
 
 
 class _Fact:
-    """A value in a text; `{n:,}` sets a number's thousands apart as the language does."""
+    """A value in a text; `{n:,}` sets a number's thousands apart as the language does, `{x:.3g}`
+    its decimals."""
 
     def __init__(self, value: Any, lang: str) -> None:
         self._value = value
@@ -105,7 +106,9 @@ class _Fact:
 
     def __format__(self, spec: str) -> str:
         if spec != ",":
-            return format(self._value, spec)
+            shown = format(self._value, spec)
+            decimal = self._lang == "fr" and spec and isinstance(self._value, float)
+            return shown.replace(".", ",") if decimal else shown
         if not isinstance(self._value, int):  # of a server that says what it likes
             return str(self._value)
         return grouped(self._value, self._lang)

@@ -20,6 +20,7 @@ import pretrain
 import quantize
 import tui
 from edge.messages import FOLDER, LANGUAGES, translate
+from quantize.words import FOLDER as QUANTIZE
 
 STAGES = (distill, edge, images, pretrain, quantize, tui)
 FOLDERS = [Path(str(package.__file__)).parent / "locale" for package in STAGES]
@@ -98,6 +99,16 @@ def test_the_systems_reasons_are_told_in_the_readers_language() -> None:
     for other in ("Bad HTTP", None, ["ENOSPC"]):  # what nobody has foreseen stays as it is
         assert said(other, "fr").endswith(f": {other}.")
     assert full in translate("store.no-file", {"path": full}, lang="fr"), "a file may be called so"
+
+
+def test_decimals_are_set_apart_as_the_language_does() -> None:
+    def said(kld: float, lang: str) -> str:
+        facts = {"path": "a.gguf", "kld": kld, "plain": 2.0}
+        return translate("heal.worse", facts, lang=lang, folder=QUANTIZE)
+
+    assert "diverges from its source by 0.0123 nats" in said(0.01234, "en")
+    assert "diverge de sa source de 0,0123 nats, tel quel de 2." in said(0.01234, "fr")
+    assert said(0.01234, "fr").startswith("a.gguf n’a")
 
 
 def test_every_text_of_the_chat_is_said_somewhere() -> None:
