@@ -61,8 +61,8 @@ class DivergenceReport:
                     code,
                     path=str(path),
                     label=label,
-                    kld=f"{figures.kld.value:.3g}",
-                    most=f"{most:g}",
+                    kld=figures.kld.value,
+                    most=most,
                 )
 
     def require_nearer(self, path: Path, plain: DivergenceReport) -> None:

@@ -51,10 +51,11 @@ _TENSOR_TYPES = {kind.name: number for number, kind in TENSOR_TYPES.items()}
 
 _NEVER_BLIND = frozenset({"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS"})
 """Tensor types that the quantizer refuses where it does not know which inputs matter, of all
-tensors but the embedding (`tensor_requires_imatrix` in llama.cpp)."""
+tensors but the embedding and the output matrix (`tensor_requires_imatrix` in llama.cpp)."""
 NEEDS_IMATRIX = _NEVER_BLIND | {"IQ2_M", "IQ3_XS", "Q2_K_S"}
 """Mixtures that it refuses without an importance matrix: they have such tensors."""
-_EMBEDDING = "token_embd.weight"
+_BLIND = ("token_embd.weight", "output.weight")
+"""Tensors for which it does without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,8 @@ def check(options: QuantizeOptions) -> None:
             raise QuantizeUsageError(
                 "quantize.pattern", pattern=override.pattern, reason=str(error)
             ) from error
-        if options.imatrix is None and not re.search(override.pattern, _EMBEDDING):
+        spared = any(re.search(override.pattern, name) for name in _BLIND)
+        if options.imatrix is None and not spared:
             check_blind([override.type])
 
 
