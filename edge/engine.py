@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from edge.text import TextStream
+
 __all__ = [
     "AbortedError",
     "Chunk",
@@ -166,6 +168,9 @@ class Tokenizer(Protocol):
 
     def piece(self, token: int) -> bytes:
         """The bytes of one token, b"" for control tokens; may be half a UTF-8 character."""
+
+    def stream(self) -> TextStream:
+        """What turns the tokens of one answer into text."""
 
 
 class Engine(Protocol):

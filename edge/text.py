@@ -5,18 +5,28 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from edge.engine import Tokenizer
 
-__all__ = ["StopStrings", "StreamDecoder", "in_lines", "one_line"]
+__all__ = ["StopStrings", "StreamDecoder", "TextStream", "in_lines", "one_line"]
 
 _MAX_REASON = 200
 
 
+class TextStream(Protocol):
+    """Token ids to text, as they come. Never gives out half a character."""
+
+    def feed(self, token: int) -> str:
+        """The text that `token` completes; may be empty."""
+
+    def flush(self) -> str:
+        """The end of the answer: what waits is incomplete for good."""
+
+
 class StreamDecoder:
-    """Token ids to text, as they come. Never gives out half a UTF-8 character.
+    """A `TextStream` of tokens whose bytes are simply joined.
 
     A token may end in the middle of a character; its bytes wait for the rest.
     Bytes that can be no character become U+FFFD.

@@ -10,6 +10,7 @@ from typing import Any
 
 from edge.errors import EngineError
 from edge.llamacpp.native import api
+from edge.text import StreamDecoder
 
 __all__ = ["Vocab"]
 
@@ -97,6 +98,10 @@ class Vocab:
         if found is None:
             found = self._pieces[token] = self._read_piece(token)
         return found
+
+    def stream(self) -> StreamDecoder:
+        """What turns the tokens of one answer into text."""
+        return StreamDecoder(self)
 
     def _read_piece(self, token: int) -> bytes:
         size = 64

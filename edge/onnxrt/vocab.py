@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge.errors import DamagedModelError, EngineError, ModelError
 from edge.onnx_header import OnnxHeader
-from edge.text import one_line
+from edge.text import StreamDecoder, TextStream, one_line
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -105,12 +105,46 @@ class Vocab:
             found = self._pieces[token] = self._read_piece(token)
         return found
 
+    def stream(self) -> TextStream:
+        """What turns the tokens of one answer into text."""
+        return _Window(self._tokenizer) if _has_fallback(self._tokenizer) else StreamDecoder(self)
+
     def _read_piece(self, token: int) -> bytes:
         added = self._added.get(token)
         if added is not None:
             return b"" if added.special else added.content.encode()
         text = self._tokenizer.id_to_token(token)
         return b"" if text is None else self._spelling(text)
+
+
+class _Window:
+    """Text by the tokenizer’s own decoder, which may look at what stands before a token.
+
+    Lucie’s takes away the spaces that its tokenizer puts behind apostrophes and line ends. So
+    tokens are decoded behind those whose text came last; in front of all stands a letter, for
+    decoders drop a space where a text begins, and an answer goes on with one.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._begin(tokenizer.encode("a", add_special_tokens=False).ids)
+
+    def _begin(self, ids: list[int]) -> None:
+        self._ids, self._known = ids, len(ids)
+        self._shown = len(self._tokenizer.decode(ids))
+
+    def feed(self, token: int) -> str:
+        """The text that `token` completes; may be empty."""
+        self._ids.append(token)
+        text = self._tokenizer.decode(self._ids)
+        found = "" if text.endswith("\ufffd") else text[self._shown :]
+        if found:
+            self._begin(self._ids[self._known :])
+        return found
+
+    def flush(self) -> str:
+        """The end of the answer: what waits is incomplete for good."""
+        return self._tokenizer.decode(self._ids)[self._shown :]
 
 
 def _load(header: OnnxHeader) -> Tokenizer:
@@ -135,9 +169,11 @@ def _numbers(given: Iterable[Any]) -> Iterator[int]:
 
 def _spelling(tokenizer: Tokenizer) -> Any:
     """How the tokenizer's own tokens are spelt in bytes."""
-    if getattr(tokenizer.model, "byte_fallback", False):
-        return _with_fallback
-    return _byte_level
+    return _with_fallback if _has_fallback(tokenizer) else _byte_level
+
+
+def _has_fallback(tokenizer: Tokenizer) -> bool:
+    return bool(getattr(tokenizer.model, "byte_fallback", False))
 
 
 def _with_fallback(text: str) -> bytes:

@@ -10,7 +10,7 @@ from edge.engine import Sampled, Tokenizer
 from edge.errors import LucieError
 from edge.request import Event, Finished, Prefilled, Queued, Timings, Token
 from edge.server.logprobs import LogprobFormat
-from edge.text import StopStrings, StreamDecoder
+from edge.text import StopStrings
 
 __all__ = ["Answer", "timings_body", "usage_body"]
 
@@ -35,7 +35,7 @@ class Answer:
         stop: Sequence[str],
         logprobs: LogprobFormat | None,
     ) -> None:
-        self._decoder = StreamDecoder(tokenizer)
+        self._decoder = tokenizer.stream()
         self._stops = StopStrings(stop)
         self._format = logprobs
         self._tokens: list[tuple[int, Sampled]] = []  # characters before it, and the token

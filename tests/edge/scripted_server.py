@@ -21,6 +21,7 @@ from edge.server import body, mailbox, protocol, service
 from edge.server.listen import listen_tcp, listen_unix
 from edge.server.process import Life, serve
 from edge.server.service import Loaded
+from edge.text import StreamDecoder
 
 _TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
 
@@ -40,6 +41,9 @@ class Letters:
 
     def piece(self, token: int) -> bytes:
         return bytes([token]) if token < 256 else b""
+
+    def stream(self) -> StreamDecoder:
+        return StreamDecoder(self)
 
 
 class Alphabet:
