@@ -18,7 +18,7 @@ from quantize.errors import QuantizeError
 from quantize.measuring.calibration import Chunk, LabelledText, balanced
 from quantize.measuring.divergence import Figures, Positions, compare, summarise
 from quantize.measuring.readers import open_reader
-from quantize.measuring.text_reader import TextReader
+from quantize.measuring.text_reader import ReaderVocab, TextReader
 
 __all__ = ["ALL", "CHUNK", "measure"]
 
@@ -58,7 +58,8 @@ def measure(
             stack.enter_context(closing(open_reader(path, CHUNK, threads)))
             for path in (reference, *candidates)
         ]
-        pieces = balanced(texts, judge.tokens, CHUNK, chunks)
+        # Floats that judge an ONNX model may lack its tokenizer.
+        pieces = balanced(texts, (*readers, judge)[0].tokens, CHUNK, chunks)
         for path, reader in zip(candidates, readers, strict=True):
             _check_vocabulary(judge, reader, path, pieces)
         found: list[_Found] = [{} for _ in readers]
@@ -74,11 +75,19 @@ def _check_vocabulary(
 ) -> None:
     """Ids must mean the same to both."""
     seen = {token for piece in pieces for token in piece.ids}
-    same = judge.vocab.n_vocab == reader.vocab.n_vocab and all(
-        judge.vocab.piece(token) == reader.vocab.piece(token) for token in seen
+    ours, theirs = judge.vocab, reader.vocab
+    if ours.n_vocab == theirs.n_vocab and _first(ours) != _first(theirs):
+        raise QuantizeError("compare.first", path=str(path))
+    same = ours.n_vocab == theirs.n_vocab and all(
+        ours.piece(token) == theirs.piece(token) for token in seen
     )
     if not same:
         raise QuantizeError("compare.vocabulary", path=str(path))
+
+
+def _first(vocab: ReaderVocab) -> int | None:
+    """What is put before a text."""
+    return vocab.bos if vocab.add_bos else None
 
 
 def _read(judge: TextReader, readers: list[TextReader], piece: Chunk, found: list[_Found]) -> None:

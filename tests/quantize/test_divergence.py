@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from array import array
@@ -161,3 +162,16 @@ def test_models_are_read_together_as_far_as_memory_goes(
     monkeypatch.setattr(side_by_side, "budget", lambda _: int(1.9 * kept))
     with pytest.raises(QuantizeError, match=r"a\.gguf and the reference would take"):
         side_by_side.groups(tiny_gguf, candidates)
+
+
+@pytest.mark.model
+def test_another_token_before_a_text_is_refused(
+    tiny_folder: Path, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(tiny_folder, tmp_path / "other")
+    settings = json.loads((other / "tokenizer_config.json").read_text())
+    (other / "tokenizer_config.json").write_text(json.dumps(settings | {"add_bos_token": True}))
+    export(Checkpoint.open(other), tmp_path / "other.gguf", "F32")
+    with pytest.raises(QuantizeError) as caught:
+        measure(tiny_gguf, [tmp_path / "other.gguf"], [written(tmp_path / "t.txt")], chunks=1)
+    assert caught.value.code == "compare.first"
