@@ -14,6 +14,8 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from edge.errors import ModelError
@@ -23,7 +25,7 @@ from edge.gguf_tokenizer import check_tokenizer
 from edge.gguf_types import FILE_TYPES, Array, GGUFHeader, Metadata, TensorInfo, ValueType
 from edge.gguf_window import Window, printable
 
-__all__ = ["GGUFHeader", "TensorInfo", "read_header"]
+__all__ = ["GGUFHeader", "TensorInfo", "check_vocabulary", "read_header"]
 
 _GENERAL = {
     "general.architecture": ValueType.STRING,
@@ -41,6 +43,23 @@ def read_header(path: Path) -> GGUFHeader:
         ModelError: it cannot be read, is no GGUF file, or is of a kind that is not supported.
         DamagedModelError: it is cut off or contradicts itself.
     """
+    with _opened(path) as raw:
+        return _checked(raw)
+
+
+def check_vocabulary(path: Path) -> None:
+    """Check the tokenizer alone of a GGUF file, which may have no weights.
+
+    Raises:
+        ModelError: it cannot be read, is no GGUF file, or is of a kind that is not supported.
+        DamagedModelError: it is cut off or contradicts itself.
+    """
+    with _opened(path) as raw:
+        check_tokenizer(raw)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[RawFile]:
     try:
         # Opening a named pipe would else wait for somebody to write into it.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -51,7 +70,7 @@ def read_header(path: Path) -> GGUFHeader:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise ModelError("gguf.not-a-file", path=printable(path))
-        return _checked(read_raw(Window(path, fd, status.st_size)))
+        yield read_raw(Window(path, fd, status.st_size))
     finally:
         os.close(fd)
 

@@ -1,7 +1,7 @@
 """One export: from a model folder to a bundle with one GGUF file that has passed its gates.
 
-    model ──▶ floats ──▶ gate: tokens ──▶ quantizer ──▶ gate: divergence ──▶ bundle
-              gguf_export  token_gate      gguf_quantize   divergence_gate
+    model ──▶ vocabulary ──▶ gate: tokens ──▶ floats ──▶ quantizer ──▶ gate: predictions ──▶ bundle
+              ggml/export    gates/tokens     ggml/export ggml/quantizer gates/predictions
 
 Everything happens in a hidden folder beside the result, on the same disk; what fails or is
 interrupted leaves nothing.
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.bundle import Bundle
+from edge.checkpoint import Checkpoint
 from edge.gguf_header import GGUFHeader, read_header
 from edge.manifest import Manifest
 from edge.progress import Progress
@@ -27,7 +28,7 @@ from quantize.gates.predictions import DivergenceReport, compare_predictions, li
 from quantize.gates.sample_texts import texts as sample_texts
 from quantize.gates.tokens import TokenReport, compare_tokens
 from quantize.ggml import quantizer
-from quantize.ggml.export import export, widest
+from quantize.ggml.export import export, export_vocabulary, widest
 from quantize.ggml.quantizer import QuantizeOptions
 from quantize.ggml.rewrite import rewrite
 from quantize.healing.result import Healed
@@ -37,10 +38,10 @@ from quantize.measuring.calibration import LabelledText
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-__all__ = ["Stage", "export_gguf"]
+__all__ = ["Stage", "check_tokens", "export_gguf"]
 
 Stage = Callable[[str], Progress]
-"""Called as a stage begins (`verify`, `floats`, `tokens`, `quantize`, `divergence`, `greedy`);
+"""Called as a stage begins (`verify`, `tokens`, `floats`, `quantize`, `divergence`, `greedy`);
 gives what shows how far it is."""
 
 
@@ -48,7 +49,6 @@ gives what shows how far it is."""
 class _Made:
     file: Path
     header: GGUFHeader
-    tokens: TokenReport
     predictions: DivergenceReport | None
     """None: the file holds the source's own numbers, and nothing can have been lost."""
     plain: DivergenceReport | None = None
@@ -85,6 +85,9 @@ def export_gguf(
     _check(options)
     opened = open_source(source, stage("verify"))
     with workshop(out) as folder:
+        vocabulary = folder / "vocabulary.gguf"
+        export_vocabulary(opened.checkpoint, vocabulary)
+        tokens = check_tokens(opened.checkpoint, vocabulary, out, stage)
         made = _make(opened, folder / f"{out.name}.gguf", options, texts, healed, stage)
         if made.predictions is not None:
             most = limit(made.header.bits_per_weight) if most_kld is None else most_kld
@@ -98,10 +101,27 @@ def export_gguf(
                 recipe=_recipe(source, options) | dict(found_by or {}),
                 software=software("llama-cpp-python", "gguf", "safetensors", "numpy"),
                 provenance="unknown",
-                metrics=_metrics(made),
+                metrics=_metrics(made, tokens),
             )
         )
         return Bundle.write(out, manifest, {made.file.name: made.file}, move=True)
+
+
+def check_tokens(source: Checkpoint, export: Path, out: Path, stage: Stage) -> TokenReport:
+    """The first gate, which needs no weights.
+
+    Args:
+        source: the model folder.
+        export: its vocabulary as it will be; what `gates.tokens.vocabulary` takes.
+        out: what is to be made.
+        stage: told of `tokens`.
+
+    Raises:
+        QuantizeError: it reads other tokens than its source.
+    """
+    report = compare_tokens(source, export, list(sample_texts()), stage("tokens"))
+    report.require(out)
+    return report
 
 
 def _check(options: QuantizeOptions) -> None:
@@ -123,14 +143,12 @@ def _make(
     lossless = options.type if options.type == "F32" else widest(source.checkpoint)
     same = options.type == lossless
     floats = target if same else target.with_name("floats.gguf")
-    export(source.checkpoint, floats, lossless, progress=stage("floats"))
-    read_header(floats)
-    tokens = compare_tokens(source.checkpoint, floats, list(sample_texts()), stage("tokens"))
-    tokens.require(target)
+    write = partial(export, source.checkpoint, known=source.known)
+    write(floats, lossless, progress=stage("floats"))
     if same:
-        return _Made(target, read_header(target), tokens, None)
+        return _Made(target, read_header(target), None)
     if options.type in FLOATS:
-        export(source.checkpoint, target, options.type, progress=stage("floats"))
+        write(target, options.type, progress=stage("floats"))
     else:
         quantizer.quantize(floats, target, options, stage("quantize"))
     judge = partial(compare_predictions, floats, texts=texts, threads=options.threads, stage=stage)
@@ -140,7 +158,7 @@ def _make(
         rewrite(target, source.checkpoint.config, healed)
     predictions = judge(target)
     floats.unlink()
-    return _Made(target, read_header(target), tokens, predictions, plain)
+    return _Made(target, read_header(target), predictions, plain)
 
 
 def _recipe(source: Path, options: QuantizeOptions) -> dict[str, JsonValue]:
@@ -154,7 +172,7 @@ def _recipe(source: Path, options: QuantizeOptions) -> dict[str, JsonValue]:
     }
 
 
-def _metrics(made: _Made) -> dict[str, float]:
+def _metrics(made: _Made, tokens: TokenReport) -> dict[str, float]:
     header = made.header
     read = sum(t.n_bytes for t in header.tensors if t.name != "token_embd.weight")
     if header.tied_output:  # the embedding is the output matrix too
@@ -165,8 +183,8 @@ def _metrics(made: _Made) -> dict[str, float]:
         "file size": float(header.file_size),
         "bits per weight": header.bits_per_weight,
         "bytes read per token": float(read),
-        "gate: texts with equal tokens": float(made.tokens.same_ids),
-        "gate: texts tried": float(made.tokens.texts),
+        "gate: texts with equal tokens": float(tokens.same_ids),
+        "gate: texts tried": float(tokens.texts),
         **predictions,
         **{f"plain {name}": value for name, value in plain.items()},
     }

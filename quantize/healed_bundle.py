@@ -29,11 +29,10 @@ from edge.workshop import held, workshop
 from quantize.checkpoint.complete import complete
 from quantize.checkpoint.source import Source, open_source
 from quantize.errors import QuantizeError, QuantizeUsageError
-from quantize.gates.sample_texts import texts as sample_texts
-from quantize.gates.tokens import compare_tokens, vocabulary
-from quantize.ggml.export import export, widest
+from quantize.gates.tokens import vocabulary
+from quantize.ggml.export import export_vocabulary
 from quantize.ggml.quantizer import QuantizeOptions
-from quantize.gguf_bundle import Stage, export_gguf
+from quantize.gguf_bundle import Stage, check_tokens, export_gguf
 from quantize.graph.types import Q4
 from quantize.grid import BLOCK
 from quantize.healing import process
@@ -109,7 +108,7 @@ def heal(
     _check_launch(training.launch)
     opened = open_source(source, stage("verify"))
     work = _place(out, training.folder)
-    recipe, pieces = _plan(opened, out, TARGETS[target], training, measured_on, stage)
+    recipe, pieces = _plan(opened, out, target, training, measured_on, stage)
     with _taken(work, recipe, pieces):
         _train(work, opened, recipe, training, stage, note)
         healed = Healed(work.healed, recipe.bits)
@@ -159,7 +158,7 @@ def _place(out: Path, folder: Path | None) -> Work:
 def _plan(
     source: Source,
     out: Path,
-    bits: int,
+    target: str,
     training: Training,
     measured_on: Sequence[LabelledText],
     stage: Stage,
@@ -170,12 +169,14 @@ def _plan(
         if len(tensor.shape) > 1 and tensor.shape[1] % BLOCK:
             raise CheckpointError("checkpoint.no-blocks", path=str(checkpoint.path), block=BLOCK)
     with workshop(out) as folder:
-        floats = folder / "floats.gguf"
-        export(checkpoint, floats, widest(checkpoint), progress=stage("floats"))
-        compare_tokens(checkpoint, floats, list(sample_texts()), stage("tokens")).require(out)
+        place = checkpoint.path
+        if target != ONNX_Q4:
+            place = folder / "vocabulary.gguf"
+            export_vocabulary(checkpoint, place)
+        check_tokens(checkpoint, place, out, stage)
         length = Recipe.model_fields["length"].default
         wanted = training.steps * training.batch
-        with vocabulary(floats) as vocab:
+        with vocabulary(place) as vocab:
 
             def tokens(text: str) -> array[int]:
                 return array("i", vocab.encode(text, special=False, bos=True))
@@ -188,7 +189,7 @@ def _plan(
     recipe = Recipe(
         source=_identity(source),
         texts=digest(pieces),
-        bits=bits,
+        bits=TARGETS[target],
         steps=training.steps,
         batch=training.batch,
         learning_rate=training.learning_rate,

@@ -1,7 +1,7 @@
 """One export: from a model folder to a bundle with one ONNX model that has passed its gates.
 
-    model ──▶ graph and weights ──▶ gate: tokens ──▶ gate: predictions ──▶ bundle
-              graph/export          gates/tokens     gates/predictions
+    model ──▶ gate: tokens ──▶ graph and weights ──▶ gate: predictions ──▶ bundle
+              gates/tokens     graph/export          gates/predictions
 
 The judge of its predictions is llama.cpp with the source's floats: another program, another
 file format, the same model. Everything happens in a hidden folder beside the result; what
@@ -22,12 +22,11 @@ from edge.workshop import software, workshop
 from quantize.checkpoint.source import Source, open_source
 from quantize.errors import QuantizeUsageError
 from quantize.gates.predictions import DivergenceReport, compare_predictions, limit
-from quantize.gates.sample_texts import texts as sample_texts
-from quantize.gates.tokens import TokenReport, compare_tokens
+from quantize.gates.tokens import TokenReport
 from quantize.ggml.export import export as export_floats
 from quantize.ggml.export import widest
 from quantize.ggml.imatrix import ImportanceMatrix
-from quantize.gguf_bundle import Stage
+from quantize.gguf_bundle import Stage, check_tokens
 from quantize.graph.export import export
 from quantize.graph.layout import write_layout
 from quantize.graph.types import F32, INT8, Q4, Type
@@ -86,6 +85,7 @@ def export_onnx(
     opened = open_source(source, stage("verify"))
     checkpoint = opened.checkpoint
     with workshop(out) as folder:
+        tokens = check_tokens(checkpoint, checkpoint.path, out, stage)
         draft = folder / "model"
 
         def write(place: Path, weights: Healed | None) -> Path:
@@ -107,10 +107,9 @@ def export_onnx(
 
         graph = write(draft, healed)
         header = read_onnx(graph)
-        tokens = compare_tokens(checkpoint, graph, list(sample_texts()), stage("tokens"))
-        tokens.require(out)
         floats = folder / "floats.gguf"
-        export_floats(checkpoint, floats, widest(checkpoint), progress=stage("floats"))
+        kind = widest(checkpoint)
+        export_floats(checkpoint, floats, kind, exact=False, progress=stage("floats"))
         judge = partial(compare_predictions, floats, texts=texts, threads=threads, stage=stage)
         predictions = judge(graph)
         most = limit(header.bits_per_weight) if most_kld is None else most_kld

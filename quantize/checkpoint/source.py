@@ -22,6 +22,11 @@ class Source:
     bundle: Bundle | None
     """None: a plain folder, of which nothing is known."""
 
+    @property
+    def known(self) -> Manifest | None:
+        """What is said of it; None: nothing."""
+        return self.bundle.manifest if self.bundle is not None else None
+
     def inherit(self, manifest: Manifest) -> Manifest:
         """`manifest` with licence, languages and training data carried down from here."""
         if self.bundle is None:

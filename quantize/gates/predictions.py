@@ -133,7 +133,7 @@ def greedy_agreement(
         closing(open_reader(source, size, threads)) as judge,
         closing(open_reader(export, size, threads)) as reader,
     ):
-        prompts = balanced(texts, judge.tokens, _PROMPT, _PROMPTS)
+        prompts = balanced(texts, reader.tokens, _PROMPT, _PROMPTS)
         count = Count(len(prompts), progress)
         for prompt in prompts:
             answers = (each.continue_greedily(prompt.ids, _ANSWER) for each in (judge, reader))

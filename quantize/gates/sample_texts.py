@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import random
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["texts"]
+__all__ = ["around", "texts"]
 
 _SENTENCES = {
     "en": (
@@ -101,6 +101,13 @@ def texts(count: int = 10_000, seed: int = 1) -> Iterator[str]:
         dice.shuffle(parts)
         text = dice.choice(("", " ", "  ", "\n", "\n\n", "\t")).join(parts)
         yield dice.choice(_DISTURBANCES)(text, dice)
+
+
+def around(tokens: Iterable[str]) -> Iterator[str]:
+    """A text for each of a vocabulary’s added tokens: first, within words, and beside itself."""
+    for token in tokens:
+        text = "{}Le ciel{}est {} bleu,\n{}\n{}{} n’est-ce pas ?{}"
+        yield text.replace("{}", token)
 
 
 def _cut(text: str, dice: random.Random) -> str:

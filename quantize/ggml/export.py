@@ -19,6 +19,7 @@ import yaml
 
 from edge.checkpoint import Checkpoint
 from edge.errors import CheckpointError, StoreError
+from edge.manifest import DataSource, Manifest
 from edge.messages import text
 from edge.progress import Count, Progress
 from edge.weights_file import FLOAT_BYTES
@@ -30,7 +31,7 @@ from quantize.ggml.vocab import read_vocab
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["export", "widest"]
+__all__ = ["export", "export_vocabulary", "widest"]
 
 _ARCHITECTURE = "llama"
 _FILE_TYPES = {
@@ -53,6 +54,8 @@ def export(
     target: Path,
     kind: str,
     *,
+    known: Manifest | None = None,
+    exact: bool = True,
     progress: Progress | None = None,
 ) -> None:
     """Write `target`, all or nothing.
@@ -61,6 +64,9 @@ def export(
         checkpoint: the model.
         target: the file, which must not be there yet.
         kind: `F32`, `F16` or `BF16`; norms are always F32.
+        known: what the bundle says that the model is from.
+        exact: False for a file that is only to judge another, and given tokens: its tokenizer
+            may differ from the model’s.
         progress: called with bytes written.
 
     Raises:
@@ -74,7 +80,10 @@ def export(
     draft = target.with_name(f".{target.name}.part")
     writer = gguf.GGUFWriter(draft, _ARCHITECTURE)
     try:
-        _describe(writer, checkpoint, wanted, kind)
+        _add_tensors(writer, checkpoint, wanted, kind)
+        _describe(writer, checkpoint, known, exact=exact)
+        writer.add_file_type(_FILE_TYPES[kind])
+        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         _write(writer, checkpoint, wanted, kind, progress, target.parent)
         writer.close()
         draft.rename(target)
@@ -84,10 +93,25 @@ def export(
         raise
 
 
-def _describe(
+def export_vocabulary(checkpoint: Checkpoint, target: Path) -> None:
+    """Write the tokenizer alone: what `export` would write, without the weights.
+
+    Raises:
+        CheckpointError: the tokenizer has no equal in llama.cpp.
+    """
+    writer = gguf.GGUFWriter(target, _ARCHITECTURE)
+    try:
+        _describe(writer, checkpoint, None, exact=True)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+    finally:
+        writer.close()
+
+
+def _add_tensors(
     writer: gguf.GGUFWriter, checkpoint: Checkpoint, wanted: list[LlamaTensor], kind: str
 ) -> None:
-    """Everything in front of the weights."""
     factors = rope_factors(checkpoint.config)
     if factors is not None:
         writer.add_tensor_info(ROPE_FREQS, factors.shape, factors.dtype, factors.nbytes)
@@ -97,15 +121,19 @@ def _describe(
         writer.add_tensor_info(
             tensor.gguf, tensor.shape, np.dtype(np.float32), size, raw_dtype=_QUANTS[stored]
         )
-    _add_general(writer, checkpoint)
+
+
+def _describe(
+    writer: gguf.GGUFWriter, checkpoint: Checkpoint, known: Manifest | None, *, exact: bool
+) -> None:
+    """Everything in front of the weights."""
+    _add_general(writer, checkpoint, known)
     add_shape(writer, checkpoint.config)
-    writer.add_file_type(_FILE_TYPES[kind])
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    read_vocab(checkpoint).write(writer)
+    read_vocab(checkpoint, exact=exact).write(writer)
     n_vocab = checkpoint.config.vocab_size
-    gguf.SpecialVocab(checkpoint.path, load_merges=True, n_vocab=n_vocab).add_to_gguf(
-        writer, quiet=True
-    )
+    special = gguf.SpecialVocab(checkpoint.path, load_merges=True, n_vocab=n_vocab)
+    special.add_special_token.setdefault("bos", False)  # where llama.cpp would guess
+    special.add_to_gguf(writer, quiet=True)
 
 
 def _kind(tensor: LlamaTensor, kind: str) -> str:
@@ -113,12 +141,16 @@ def _kind(tensor: LlamaTensor, kind: str) -> str:
     return "F32" if len(tensor.shape) == 1 else kind
 
 
-def _add_general(writer: gguf.GGUFWriter, checkpoint: Checkpoint) -> None:
+def _add_general(writer: gguf.GGUFWriter, checkpoint: Checkpoint, known: Manifest | None) -> None:
     total, shared, expert, experts = writer.get_total_parameter_count()
     metadata = _metadata(checkpoint.path, total)
     metadata.name = metadata.name or checkpoint.path.name
     if metadata.size_label is None:
         metadata.size_label = gguf.size_label(total, shared, expert, experts)
+    if known is not None:
+        metadata.license = known.licence or metadata.license
+        metadata.languages = list(known.languages) or metadata.languages
+        metadata.datasets = [_dataset(each) for each in known.data] or metadata.datasets
     writer.add_type(gguf.GGUFType.MODEL)
     metadata.set_gguf_meta_model(writer)
 
@@ -132,6 +164,11 @@ def _metadata(folder: Path, parameters: int) -> gguf.Metadata:
         raise CheckpointError(
             "checkpoint.bad-json", path=str(folder / "README.md"), reason=reason
         ) from error
+
+
+def _dataset(data: DataSource) -> dict[str, str]:
+    facts = {"name": data.name, "description": data.licence, "url": data.url}
+    return {key: value for key, value in facts.items() if value is not None}
 
 
 def _write(

@@ -6,12 +6,15 @@ Two kinds are understood, both byte-pair encoding:
   cut by rules that have a name in llama.cpp. GGUF calls it `gpt2` and keeps the merges.
 - *with byte fallback* (Llama 2, Lucie): spaces are spelt ▁, unknown characters as bytes.
   GGUF calls it `llama`. It merges by a score for each token instead of by a list of merges;
-  the rank of the merge that makes a token, negated, gives the same order.
+  the rank of the merge that makes a token, negated, gives the same order. A space may be put
+  before a text; all else that a tokenizer does to texts (Lucie puts a space behind each
+  apostrophe and line end, and takes it away again) has no field, and is refused by its name.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -31,6 +34,21 @@ _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _SPACE = "▁"
 _LOOKS_SPECIAL = re.compile(r"<\|.*\|>|<｜.*｜>|<unused.*>|<pad>|<mask>", re.DOTALL)
 """Added tokens that are control tokens, whatever the file says (llama.cpp's converter)."""
+
+_NORMALIZERS: tuple[dict[str, Any], ...] = (
+    {"type": "Prepend", "prepend": _SPACE},
+    {"type": "Prepend", "prepend": " "},
+    {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE},
+)
+_PRE_TOKENIZERS: tuple[dict[str, Any], ...] = ({"type": "Metaspace", "replacement": _SPACE},)
+_DECODERS: tuple[dict[str, Any], ...] = (
+    {"type": "Replace", "pattern": {"String": _SPACE}, "content": " "},
+    {"type": "Metaspace", "replacement": _SPACE},
+    {"type": "ByteFallback"},
+    {"type": "Fuse"},
+    {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+)
+"""What llama.cpp does to texts with a vocabulary with byte fallback."""
 
 
 class TokenType(IntEnum):
@@ -71,8 +89,12 @@ class Vocab:
             writer.add_add_space_prefix(self.space_prefix)
 
 
-def read_vocab(checkpoint: Checkpoint) -> Vocab:
+def read_vocab(checkpoint: Checkpoint, *, exact: bool = True) -> Vocab:
     """The vocabulary of a model folder, padded to the rows of its embedding.
+
+    Args:
+        checkpoint: the model.
+        exact: refuse a tokenizer with byte fallback that does what GGUF cannot say.
 
     Raises:
         CheckpointError: there is no tokenizer.json, it is of no kind that llama.cpp has, or it
@@ -89,6 +111,9 @@ def read_vocab(checkpoint: Checkpoint) -> Vocab:
     try:
         texts, types = _tokens(given, checkpoint.config.vocab_size)
         if model.get("byte_fallback"):
+            lost = list(_lost(given)) if exact else []
+            if lost:
+                raise CheckpointError("checkpoint.gguf-tokenizer", path=path, steps="; ".join(lost))
             scores = _scores(texts, model["merges"])
             return Vocab("llama", "default", texts, types, scores, _space_prefix(given))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -147,12 +172,39 @@ def _scores(texts: list[str], merges: list[Any]) -> list[float]:
     return [-float(ranks.get(text, 0)) for text in texts]
 
 
+def _steps(given: dict[str, Any], part: str, inner: str) -> list[dict[str, Any]]:
+    """The steps of a part of the tokenizer, one after the other."""
+    whole = given.get(part) or {}
+    steps: list[dict[str, Any]] = whole.get(inner, [whole] if whole else [])
+    return steps
+
+
 def _space_prefix(given: dict[str, Any]) -> bool:
     """Whether the tokenizer puts a space before a text, which it spells ▁."""
-    normalizer, pre = given.get("normalizer") or {}, given.get("pre_tokenizer") or {}
-    steps = [*normalizer.get("normalizers", [normalizer]), *pre.get("pretokenizers", [pre])]
+    steps = (
+        *_steps(given, "normalizer", "normalizers"),
+        *_steps(given, "pre_tokenizer", "pretokenizers"),
+    )
     return any(
-        (step.get("type") == "Prepend" and step.get("prepend") == _SPACE)
+        (step.get("type") == "Prepend" and step.get("prepend") in (_SPACE, " "))
         or (step.get("type") == "Metaspace" and step.get("prepend_scheme", "always") != "never")
         for step in steps
     )
+
+
+def _lost(given: dict[str, Any]) -> Iterator[str]:
+    """What llama.cpp would not do to a text, part for part: `normalizer: NFC, Replace × 20`."""
+    for part, inner, known in (
+        ("normalizer", "normalizers", _NORMALIZERS),
+        ("pre_tokenizer", "pretokenizers", _PRE_TOKENIZERS),
+        ("decoder", "decoders", _DECODERS),
+    ):
+        steps = _steps(given, part, inner)
+        counts = Counter(str(step.get("type")) for step in steps if not _among(step, known))
+        if counts:
+            names = (f"{name} × {n}" if n > 1 else name for name, n in counts.items())
+            yield f"{part}: {', '.join(names)}"
+
+
+def _among(step: dict[str, Any], known: tuple[dict[str, Any], ...]) -> bool:
+    return any(each.items() <= step.items() for each in known)

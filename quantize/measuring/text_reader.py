@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from edge.text import TextStream
+
 __all__ = ["ReaderVocab", "TextReader"]
 
 
@@ -30,6 +32,9 @@ class ReaderVocab(Protocol):
 
     def piece(self, token: int) -> bytes:
         """The bytes of one token, b"" for control tokens."""
+
+    def stream(self) -> TextStream:
+        """What turns the tokens of one answer into text."""
 
 
 class TextReader(ABC):

@@ -23,9 +23,9 @@ from quantize.checkpoint.source import open_source
 from quantize.errors import QuantizeUsageError
 from quantize.gates.predictions import DivergenceReport, compare_predictions
 from quantize.ggml import blocks, quantizer
-from quantize.ggml.export import export, widest
+from quantize.ggml.export import export, export_vocabulary, widest
 from quantize.ggml.quantizer import NEEDS_IMATRIX, Override, QuantizeOptions
-from quantize.gguf_bundle import Stage, export_gguf
+from quantize.gguf_bundle import Stage, check_tokens, export_gguf
 from quantize.measuring.built_in_texts import MEASURE
 from quantize.measuring.calibration import LabelledText
 from quantize.search import allocation
@@ -133,6 +133,9 @@ def search(
         quantizer.check(common)
     opened = open_source(source, stage("verify"))
     with workshop(out) as folder:
+        vocabulary = folder / "vocabulary.gguf"
+        export_vocabulary(opened.checkpoint, vocabulary)
+        check_tokens(opened.checkpoint, vocabulary, out, stage)
         floats = folder / "floats.gguf"
         export(opened.checkpoint, floats, widest(opened.checkpoint), progress=stage("floats"))
         header = read_header(floats)

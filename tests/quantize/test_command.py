@@ -41,7 +41,7 @@ def test_a_folder_becomes_a_bundle_that_runs(
     lucie: Callable[..., Result], tiny_folder: Path, tmp_path: Path
 ) -> None:
     said = lucie("gguf", tiny_folder, "tiny-q4", "--type", "q4_k_m").stderr
-    assert "the same tokens as the source on all of 10000 texts" in said
+    assert "the same tokens as the source on all of 10002 texts" in said
     bundle = Bundle.open(tmp_path / "tiny-q4", verify=True)
     assert bundle.manifest.kind == "gguf"
     assert bundle.manifest.recipe["type"] == "Q4_K_M"
@@ -83,6 +83,11 @@ def test_what_is_known_of_the_source_is_carried_along(
         "Apache-2.0", ("fr", "en"), "recorded",
     )  # fmt: skip
     assert made.data == manifest.data
+    said = read_header(tmp_path / "export/export.gguf").metadata
+    assert said["general.license"] == "Apache-2.0"
+    assert said["general.languages"] == ("fr", "en")
+    assert said["general.dataset.0.name"] == "Wikipedia"
+    assert said["general.dataset.0.description"] == "CC-BY-SA-4.0"
 
 
 def test_a_damaged_source_bundle_is_not_exported(

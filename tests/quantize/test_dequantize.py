@@ -49,7 +49,7 @@ def test_comes_back_as_it_was_published(model_path: Path, smollm2: Path, tmp_pat
 
 def test_reads_the_tokens_that_the_published_file_reads(model_path: Path, smollm2: Path) -> None:
     report = compare_tokens(Checkpoint.open(smollm2), model_path, list(texts()))
-    assert (report.same_ids, report.same_text) == (report.texts, report.texts) == (10_000, 10_000)
+    assert (report.same_ids, report.same_text) == (report.texts, report.texts)
 
 
 def test_another_architecture_is_refused(tiny_gguf: Path, tmp_path: Path) -> None:

@@ -8,16 +8,18 @@ needs no torch.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+from tokenizers.pre_tokenizers import ByteLevel, Digits, Metaspace, Punctuation, Sequence
+from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 
 from quantize.gates.sample_texts import texts
@@ -100,12 +102,83 @@ def tokenizer(config: dict[str, Any]) -> Tokenizer:
     return made
 
 
-def write(folder: Path, config: dict[str, Any], content: Weights) -> Path:
-    """A Hugging Face folder."""
+def llama_2(config: dict[str, Any]) -> Tokenizer:
+    """One with byte fallback, as transformers makes it from Llama 2’s.
+
+    Every pair that makes a token is a merge, as in SentencePiece; of Lucie’s tokens only the
+    pair of which training made it.
+    """
+    made = _with_fallback(["<unk>", "<s>", "</s>"], config, complete=True)
+    made.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    made.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
+         decoders.Strip(" ", 1, 0)]
+    )  # fmt: skip
+    return made
+
+
+def lucie(config: dict[str, Any]) -> Tokenizer:
+    """One as Lucie’s: a space goes behind what opens, and the decoder takes it away."""
+    made = _with_fallback(["<s>", "</s>", "<unk>", "<pad>"], config, complete=False)
+    opening = "\n\t([{/<'’\"«“‘‚‹—–―"
+    made.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFC(),
+            normalizers.Replace(Regex(r"[\r\x00]"), ""),
+            *(
+                normalizers.Replace(Regex(rf"{re.escape(char)}(?=[ \w])"), f"{char} ")
+                for char in opening
+            ),
+            normalizers.Prepend(" "),
+            normalizers.Replace(Regex("[ \u00a0]"), "▁"),
+        ]
+    )
+    made.decoder = decoders.Sequence(
+        [decoders.ByteFallback(), decoders.Metaspace(), decoders.Fuse(),
+         *(decoders.Replace(f"{char} ", char) for char in opening)]
+    )  # fmt: skip
+    return made
+
+
+def _with_fallback(special: list[str], config: dict[str, Any], *, complete: bool) -> Tokenizer:
+    words = Tokenizer(BPE())
+    words.pre_tokenizer = Sequence([Metaspace(), Digits(individual_digits=True), Punctuation()])
+    known = [*special, *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = BpeTrainer(
+        vocab_size=config["vocab_size"] - len(known), limit_alphabet=120, show_progress=False
+    )
+    words.train_from_iterator(texts(2000), trainer)
+    trained = json.loads(words.to_str())["model"]
+    tokens = [*known, *sorted(trained["vocab"], key=trained["vocab"].__getitem__)]
+    vocab = {token: id_ for id_, token in enumerate(tokens)}
+    merges = [tuple(pair) for pair in trained["merges"]]
+    if complete:
+        merges = [
+            (token[:cut], token[cut:])
+            for token in ["".join(pair) for pair in merges]
+            for cut in range(1, len(token))
+            if token[:cut] in vocab and token[cut:] in vocab
+        ]
+    made = Tokenizer(BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    made.add_special_tokens([AddedToken(token, normalized=False) for token in special])
+    made.post_processor = TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", vocab["<s>"])]
+    )
+    return made
+
+
+def write(
+    folder: Path, config: dict[str, Any], content: Weights, words: Tokenizer | None = None
+) -> Path:
+    """A Hugging Face folder; `words` instead of the byte-level tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
-    tokenizer(config).save(str(folder / "tokenizer.json"))
+    (words or tokenizer(config)).save(str(folder / "tokenizer.json"))
     named = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "tokenizer_class": "X"}
+    if words is not None:
+        named |= {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(named))
     save_file(content, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
