@@ -172,7 +172,8 @@ def test_processes_that_share_the_work_round_no_targets(
     lucie: Command, recipe: Path, tmp_path: Path
 ) -> None:
     """The weights of 12 draws are twelfths, which bfloat16 has 0.2 % too large."""
-    settings = ["--set", "schedule.steps=3", "--set", "precision=bfloat16"]
+    # Of one step: how bfloat16 is multiplied differs from processor to processor, and adds up.
+    settings = ["--set", "schedule.steps=1", "--set", "precision=bfloat16"]
     lucie("cache", recipe, "cache", *settings)
     settings += ["--set", f"teacher.cache={tmp_path / 'cache'}"]
     lucie("train", recipe, "one", *settings)
