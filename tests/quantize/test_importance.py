@@ -29,6 +29,20 @@ def text(tmp_path: Path) -> LabelledText:
     return LabelledText("en", path)
 
 
+@pytest.fixture
+def every_chunk_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importance, "_SAVE_EVERY_S", 0.0)
+
+
+def interrupt(model: Path, text: LabelledText, out: Path, *, chunks: int, at: int) -> None:
+    def stop(done: int, _total: int | None) -> None:
+        if done == at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        collect(model, [text], out, chunks=chunks, progress=stop)
+
+
 def norm(x: Any, weight: Any) -> Any:
     return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + tiny.CONFIG["rms_norm_eps"]) * weight
 
@@ -78,18 +92,10 @@ def test_what_was_never_seen_counts_as_one() -> None:
     assert experts.means.tolist() == [1, 2, 1, 1]
 
 
-def test_goes_on_where_it_was_stopped(
-    tiny_gguf: Path, text: LabelledText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("every_chunk_is_kept")
+def test_goes_on_where_it_was_stopped(tiny_gguf: Path, text: LabelledText, tmp_path: Path) -> None:
     whole = collect(tiny_gguf, [text], tmp_path / "whole.gguf", chunks=4)
-    monkeypatch.setattr(importance, "_SAVE_EVERY_S", 0.0)
-
-    def stop(done: int, _total: int | None) -> None:
-        if done == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        collect(tiny_gguf, [text], tmp_path / "parts.gguf", chunks=4, progress=stop)
+    interrupt(tiny_gguf, text, tmp_path / "parts.gguf", chunks=4, at=3)
     assert not (tmp_path / "parts.gguf").exists()
     told: list[int] = []
     parts = collect(
@@ -105,17 +111,9 @@ def test_goes_on_where_it_was_stopped(
     assert not list(tmp_path.glob(".*unfinished"))
 
 
-def test_damaged_work_is_done_again(
-    tiny_gguf: Path, text: LabelledText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(importance, "_SAVE_EVERY_S", 0.0)
-
-    def stop(done: int, _total: int | None) -> None:
-        if done == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        collect(tiny_gguf, [text], tmp_path / "out.gguf", chunks=3, progress=stop)
+@pytest.mark.usefixtures("every_chunk_is_kept")
+def test_damaged_work_is_done_again(tiny_gguf: Path, text: LabelledText, tmp_path: Path) -> None:
+    interrupt(tiny_gguf, text, tmp_path / "out.gguf", chunks=3, at=3)
     [draft] = tmp_path.glob(".*unfinished")
     draft.write_bytes(draft.read_bytes()[:-100])
     made = collect(tiny_gguf, [text], tmp_path / "out.gguf", chunks=3)
@@ -131,17 +129,11 @@ def test_a_place_that_is_none_is_told_before_anything_is_read(
     assert caught.value.code == "imatrix.no-folder"
 
 
+@pytest.mark.usefixtures("every_chunk_is_kept")
 def test_unfinished_work_on_another_text_is_not_taken_up(
-    tiny_gguf: Path, text: LabelledText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_gguf: Path, text: LabelledText, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(importance, "_SAVE_EVERY_S", 0.0)
-
-    def stop(done: int, _total: int | None) -> None:
-        if done == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        collect(tiny_gguf, [text], tmp_path / "out.gguf", chunks=3, progress=stop)
+    interrupt(tiny_gguf, text, tmp_path / "out.gguf", chunks=3, at=2)
     text.path.write_text("Other. " + text.path.read_text("utf-8"), encoding="utf-8")
     made = collect(tiny_gguf, [text], tmp_path / "out.gguf", chunks=3)
     assert made.entries["blk.0.attn_q.weight"].counts.tolist() == [3 * 512]
