@@ -21,7 +21,7 @@ from pathlib import Path
 from edge.errors import ModelError
 from edge.gguf_architecture import check_architecture
 from edge.gguf_reader import RawFile, read_raw
-from edge.gguf_tokenizer import check_tokenizer
+from edge.gguf_tokenizer import HUGGING_FACE, check_tokenizer
 from edge.gguf_types import FILE_TYPES, Array, GGUFHeader, Metadata, TensorInfo, ValueType
 from edge.gguf_window import Window, printable
 
@@ -107,6 +107,7 @@ def _checked(raw: RawFile) -> GGUFHeader:
         n_ctx_train=hyper.n_ctx_train,
         n_vocab=n_vocab,
         n_merges=merges.count if isinstance(merges, Array) else 0,
+        has_tokenizer_json=HUGGING_FACE in raw.kinds,
         n_swa=hyper.n_swa,
         n_layer_swa=hyper.n_layer_swa,
         n_params=n_params,

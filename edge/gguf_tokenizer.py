@@ -18,11 +18,13 @@ from edge.gguf_window import printable
 if TYPE_CHECKING:
     from edge.gguf_reader import RawFile
 
-__all__ = ["MOST_TOKENS", "TOKENS", "Vocabulary", "check_tokenizer", "scan"]
+__all__ = ["HUGGING_FACE", "MOST_TOKENS", "TOKENS", "Vocabulary", "check_tokenizer", "scan"]
 
 MOST_TOKENS = 1 << 19
 _PREFIX = "tokenizer.ggml."
 TOKENS = f"{_PREFIX}tokens"
+HUGGING_FACE = "tokenizer.huggingface.json"
+"""A `tokenizer.json`, by GGUF's specification; read by the tokenizers library."""
 
 _FEWEST_TOKENS = 256  # so that the ids which llama.cpp takes by default (at most 11) exist
 _BUCKETS = 64
@@ -163,6 +165,8 @@ def _check_arrays(raw: RawFile, n_vocab: int) -> None:
 
 def _check_scalars(raw: RawFile, n_vocab: int) -> None:
     """Types of all, and that the special tokens which are used are tokens."""
+    if raw.kinds.get(HUGGING_FACE, ValueType.STRING) is not ValueType.STRING:
+        raise raw.window.damaged("key-type", key=HUGGING_FACE, expected="STRING")
     for key, kind in raw.kinds.items():
         name = key.removeprefix(_PREFIX)
         expected = ValueType.UINT32 if key.endswith("_token_id") else _SCALARS.get(name, kind)

@@ -204,6 +204,8 @@ class GGUFHeader:
     n_vocab: int
     n_merges: int
     """Merge rules of a byte-pair tokenizer; 0 for another one."""
+    has_tokenizer_json: bool
+    """Whether a `tokenizer.json` stands in the file, by which texts are read."""
     n_swa: int
     """Tokens that a layer with a sliding window attends to; 0 where no layer has one."""
     n_layer_swa: int

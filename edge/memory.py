@@ -46,7 +46,7 @@ _TABLE_BYTES = 880
 for 49,152 tokens."""
 _GRAPH_PROCESS = 84 * _MIB
 """As `_PROCESS`, with ONNX Runtime, tokenizers and llama.cpp's libraries, whose samplers choose."""
-_GRAPH_TOKEN_BYTES = 720
+_LIBRARY_TOKEN_BYTES = 720
 """Of each token in the tokenizers library: 33 MiB for 49,152 tokens with their merges."""
 _NODE_BYTES = 2048
 _NODES_PER_TENSOR = 8
@@ -130,7 +130,7 @@ def _of_graph(header: OnnxHeader, options: LoadOptions) -> MemoryEstimate:
         repacked=header.file_size,
         kv=2 * header.n_layer * kv_dim * kv_bytes * options.n_ctx,
         compute=4 * (scores + widest + 2 * options.n_seq * header.n_vocab),
-        process=_GRAPH_PROCESS + header.n_vocab * _GRAPH_TOKEN_BYTES,
+        process=_GRAPH_PROCESS + header.n_vocab * _LIBRARY_TOKEN_BYTES,
         schemas=header.n_vocab * _TABLE_BYTES,
     )
 
@@ -188,6 +188,8 @@ def _compute_bytes(header: GGUFHeader, options: LoadOptions) -> int:
 
 def _process_bytes(header: GGUFHeader) -> int:
     vocabulary = header.n_vocab * _TOKEN_BYTES + header.n_merges * _MERGE_BYTES
+    if header.has_tokenizer_json:
+        vocabulary += header.n_vocab * _LIBRARY_TOKEN_BYTES
     nodes = max(1024, _NODES_PER_TENSOR * len(header.tensors))
     return _PROCESS + vocabulary + nodes * _NODE_BYTES
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 from textwrap import fill
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from edge.engine import Tokenizer
+from typing import Protocol
 
 __all__ = ["StopStrings", "StreamDecoder", "TextStream", "in_lines", "one_line"]
 
@@ -25,6 +22,13 @@ class TextStream(Protocol):
         """The end of the answer: what waits is incomplete for good."""
 
 
+class Pieces(Protocol):
+    """What tokens are made of."""
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of one token."""
+
+
 class StreamDecoder:
     """A `TextStream` of tokens whose bytes are simply joined.
 
@@ -35,7 +39,7 @@ class StreamDecoder:
         tokenizer: whose tokens they are.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Pieces) -> None:
         self._piece = tokenizer.piece
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 

@@ -1,4 +1,4 @@
-"""`tokenizer.json`, read by the tokenizers library."""
+"""The tokenizer of a model folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edge.errors import CheckpointError
 from edge.regular_file import check_regular
-from edge.text import one_line
+from edge.tokenizer_json import parse
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -22,19 +22,17 @@ def open_tokenizer(path: Path) -> Tokenizer:
 
     Raises:
         CheckpointError: there is none, or it is damaged.
+        EngineError: the tokenizers library is not here.
     """
-    from tokenizers import Tokenizer
-
     file = path / _FILE if path.is_dir() else path
     check_regular(file)
     if not file.is_file():
         raise CheckpointError("checkpoint.no-file", path=str(file))
     try:
-        return Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise CheckpointError(
-            "checkpoint.bad-json", path=str(file), reason=one_line(error)
-        ) from error
+        return parse(file.read_bytes())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise CheckpointError("checkpoint.bad-json", path=str(file), reason=reason) from error
 
 
 def table_rows(tokenizer: Tokenizer) -> int:

@@ -109,7 +109,7 @@ def export_onnx(
         header = read_onnx(graph)
         floats = folder / "floats.gguf"
         kind = widest(checkpoint)
-        export_floats(checkpoint, floats, kind, exact=False, progress=stage("floats"))
+        export_floats(checkpoint, floats, kind, progress=stage("floats"))
         judge = partial(compare_predictions, floats, texts=texts, threads=threads, stage=stage)
         predictions = judge(graph)
         most = limit(header.bits_per_weight) if most_kld is None else most_kld

@@ -170,6 +170,7 @@ def memory_bytes(config: LlamaConfig, quantization: str, context: int, device: D
         n_ctx_train=config.max_position_embeddings,
         n_vocab=config.vocab_size,
         n_merges=config.vocab_size,
+        has_tokenizer_json=False,
         n_swa=0,
         n_layer_swa=0,
         n_params=parameters,

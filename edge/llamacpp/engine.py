@@ -36,7 +36,8 @@ class LlamaEngine:
     Raises:
         DamagedModelError: llama.cpp refuses the file.
         ModelError: it cannot be read.
-        EngineError: llama.cpp is not there, or memory for the context is not.
+        EngineError: llama.cpp, or a library that its tokenizer needs, is not there, or memory
+            for the context is not.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class LlamaEngine:
         self._model: Any = None
         try:
             self._model = self._load_model(path, options, progress)
-            self.tokenizer = Vocab(self._model)
+            self.tokenizer = Vocab(self._model, path)
             self._open_context(options)
         except LucieError:
             self.close()

@@ -1,4 +1,10 @@
-"""The tokenizer that stands in a GGUF file, as llama.cpp runs it."""
+"""The tokenizer that stands in a GGUF file, as llama.cpp runs it.
+
+What a tokenizer does beyond GGUF's own fields (Lucie’s puts spaces behind apostrophes, and
+takes them away again) stands in the file as the `tokenizer.json` that it was made from, by
+GGUF's specification `tokenizer.huggingface.json`. Texts go through that one where it is there;
+ids and control tokens are the same.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +12,14 @@ import ctypes
 import re
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from edge.errors import EngineError
+from edge.errors import DamagedModelError, EngineError
+from edge.gguf_tokenizer import HUGGING_FACE
 from edge.llamacpp.native import api
-from edge.text import StreamDecoder
+from edge.text import StreamDecoder, TextStream
+from edge.tokenizer_json import TokenizerJson
 
 __all__ = ["Vocab"]
 
@@ -26,9 +35,14 @@ class Vocab:
 
     Args:
         model: pointer to a loaded `llama_model`.
+        path: of its file.
+
+    Raises:
+        DamagedModelError: the `tokenizer.json` in it is damaged.
+        EngineError: the tokenizers library, which that needs, is not here.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, path: Path) -> None:
         self._api = api()
         self._vocab = self._api.llama_model_get_vocab(model)
         self.n_vocab: int = self._api.llama_vocab_n_tokens(self._vocab)
@@ -39,6 +53,21 @@ class Vocab:
         source = self._api.llama_model_chat_template(model, None)
         self.template: str | None = source.decode("utf-8", "replace") if source else None
         self._pieces: dict[int, bytes] = {}
+        self._whole = self._read_whole(model, path)
+
+    def _read_whole(self, model: Any, path: Path) -> TokenizerJson | None:
+        key = HUGGING_FACE.encode()
+        size: int = self._api.llama_model_meta_val_str(model, key, None, 0)
+        if size < 0:
+            return None
+        buffer = ctypes.create_string_buffer(size + 1)
+        self._api.llama_model_meta_val_str(model, key, buffer, size + 1)
+        try:
+            return TokenizerJson(buffer.raw[:size], self.n_vocab)
+        except ValueError as error:
+            raise DamagedModelError(
+                "engine.tokenizer-json", path=str(path), key=HUGGING_FACE, reason=str(error)
+            ) from error
 
     def _spelling(self, token: int) -> str:
         if token < 0:
@@ -69,10 +98,13 @@ class Vocab:
             bos: put the BOS token first, if the model wants one there.
 
         Raises:
-            EngineError: the text is too long for llama.cpp's 32-bit counts.
+            EngineError: the text is too long for llama.cpp's 32-bit counts, or the tokenizer
+                refuses it.
         """
         # llama.cpp's own flag for BOS would also append EOS, where a model has that set.
         ids = [self.bos] if bos and self.add_bos else []
+        if self._whole is not None:
+            return ids + self._whole.encode(text, special=special)
         for piece in _pieces(text):
             ids += self._encode(piece, special=special)
         return ids
@@ -99,9 +131,9 @@ class Vocab:
             found = self._pieces[token] = self._read_piece(token)
         return found
 
-    def stream(self) -> StreamDecoder:
+    def stream(self) -> TextStream:
         """What turns the tokens of one answer into text."""
-        return StreamDecoder(self)
+        return StreamDecoder(self) if self._whole is None else self._whole.stream()
 
     def _read_piece(self, token: int) -> bytes:
         size = 64

@@ -44,6 +44,8 @@ _NOT_ON_BOARD = frozenset(
     for path in paths
 )
 """What nothing on a board imports: a change of it is no reason to make a system anew."""
+_NOT_NEEDED = ("llama-cpp-python", "huggingface-hub")
+"""llama.cpp is compiled here, and tokenizers never asks the hub: its files are on the board."""
 _NOT_RUN = ("__pycache__", "README.md", "*.po")
 _TOLD = ("Summary", "Author-email", "License", "License-Expression", "Project-URL")
 """Of a package, beside its name and version."""
@@ -96,7 +98,7 @@ def _pins(name: str, extra: str = "") -> Iterator[str]:
     board = {"python_version": _PYTHON, "platform_machine": "aarch64", "extra": extra}
     for line in requires(name) or ():
         needed = Requirement(line)
-        if needed.name == "llama-cpp-python" or not (
+        if needed.name in _NOT_NEEDED or not (
             needed.marker is None or needed.marker.evaluate(board)
         ):
             continue

@@ -166,6 +166,6 @@ def vocabulary(path: Path) -> Iterator[ReaderVocab]:
     if not model:
         raise DamagedModelError("engine.model-refused", path=str(path), reason=reason())
     try:
-        yield Vocab(model)
+        yield Vocab(model, path)
     finally:
         api().llama_model_free(model)

@@ -18,10 +18,12 @@ import gguf
 import numpy as np
 
 from edge.checkpoint import checked_config
-from edge.errors import ModelError
+from edge.errors import DamagedModelError, ModelError
 from edge.gguf_header import GGUFHeader, read_header
+from edge.gguf_tokenizer import HUGGING_FACE
 from edge.llama_config import LlamaConfig
 from edge.progress import Progress
+from edge.tokenizer_json import parse
 from edge.weights_file import write_weights
 from quantize.checkpoint.llama_tensors import LlamaTensor, separate, tensors
 from quantize.errors import QuantizeError
@@ -153,11 +155,47 @@ def _shortest(number: float) -> float:
 def _tokenizer(
     source: Path, header: GGUFHeader, file: gguf.GGUFReader
 ) -> Iterator[tuple[str, Any]]:
+    model = _field(file, "tokenizer.ggml.model")
     pre = _field(file, "tokenizer.ggml.pre") or "default"
-    rules = rules_of(pre)
-    if _field(file, "tokenizer.ggml.model") != "gpt2" or rules is None:
-        raise QuantizeError("dequantize.tokenizer", path=str(source), pre=pre)
     tokens: list[str] = _field(file, "tokenizer.ggml.tokens")
+    whole = _field(file, HUGGING_FACE)
+    if whole is not None:
+        yield "tokenizer.json", _checked(source, whole)
+    elif model == "gpt2" and rules_of(pre) is not None:
+        yield "tokenizer.json", _rebuilt(source, file, pre, tokens)
+    else:
+        raise QuantizeError("dequantize.tokenizer", path=str(source), pre=pre)
+    add_bos = _field(file, "tokenizer.ggml.add_bos_token")
+    if add_bos is None:  # as llama.cpp takes it
+        add_bos = model == "llama" or pre == "llama-bpe"
+    yield "tokenizer_config.json", {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": header.n_ctx_train,
+        "clean_up_tokenization_spaces": False,
+        "add_bos_token": bool(add_bos),
+        **{
+            f"{name}_token": tokens[id_]
+            for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"),
+                              ("unk", "unknown"))
+            if (id_ := _field(file, f"tokenizer.ggml.{key}_token_id")) is not None
+        },
+    }  # fmt: skip
+    if header.template is not None:
+        yield "chat_template.jinja", header.template
+
+
+def _checked(source: Path, whole: str) -> str:
+    try:
+        parse(whole.encode())
+    except ValueError as error:
+        raise DamagedModelError(
+            "engine.tokenizer-json", path=str(source), key=HUGGING_FACE, reason=str(error)
+        ) from error
+    return whole
+
+
+def _rebuilt(source: Path, file: gguf.GGUFReader, pre: str, tokens: list[str]) -> dict[str, Any]:
+    """A byte-level `tokenizer.json` of the fields of GGUF."""
     kinds = _field(file, "tokenizer.ggml.token_type") or ()
     if not kinds or not set(kinds) <= set(TokenType):
         raise QuantizeError("dequantize.token-types", path=str(source))
@@ -167,13 +205,13 @@ def _tokenizer(
         for id_, (token, kind) in enumerate(zip(tokens, types, strict=True))
         if kind in (TokenType.CONTROL, TokenType.USER_DEFINED)
     ]
-    yield "tokenizer.json", {
+    return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": added,
         "normalizer": None,
-        "pre_tokenizer": rules,
+        "pre_tokenizer": rules_of(pre),
         "post_processor": None,
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True,
                     "use_regex": True},
@@ -190,20 +228,6 @@ def _tokenizer(
             "merges": [merge.split(" ", 1) for merge in _field(file, "tokenizer.ggml.merges")],
         },
     }  # fmt: skip
-    yield "tokenizer_config.json", {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": header.n_ctx_train,
-        "clean_up_tokenization_spaces": False,
-        "add_bos_token": bool(_field(file, "tokenizer.ggml.add_bos_token")),
-        **{
-            f"{name}_token": tokens[id_]
-            for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"),
-                              ("unk", "unknown"))
-            if (id_ := _field(file, f"tokenizer.ggml.{key}_token_id")) is not None
-        },
-    }  # fmt: skip
-    if header.template is not None:
-        yield "chat_template.jinja", header.template
 
 
 def _added(id_: int, token: str, *, special: bool) -> dict[str, Any]:

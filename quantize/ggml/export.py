@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import gguf
 import numpy as np
-import yaml
 
 from edge.checkpoint import Checkpoint
-from edge.errors import CheckpointError, StoreError
-from edge.manifest import DataSource, Manifest
-from edge.messages import text
+from edge.errors import StoreError
+from edge.manifest import Manifest
 from edge.progress import Count, Progress
 from edge.weights_file import FLOAT_BYTES
 from quantize.checkpoint.complete import complete, numbers
 from quantize.checkpoint.llama_tensors import ROPE_FREQS, LlamaTensor, interleave, rope_factors
+from quantize.ggml.general import add_general
 from quantize.ggml.shape import add_shape
 from quantize.ggml.vocab import read_vocab
 
@@ -55,7 +54,6 @@ def export(
     kind: str,
     *,
     known: Manifest | None = None,
-    exact: bool = True,
     progress: Progress | None = None,
 ) -> None:
     """Write `target`, all or nothing.
@@ -65,8 +63,6 @@ def export(
         target: the file, which must not be there yet.
         kind: `F32`, `F16` or `BF16`; norms are always F32.
         known: what the bundle says that the model is from.
-        exact: False for a file that is only to judge another, and given tokens: its tokenizer
-            may differ from the model’s.
         progress: called with bytes written.
 
     Raises:
@@ -81,7 +77,7 @@ def export(
     writer = gguf.GGUFWriter(draft, _ARCHITECTURE)
     try:
         _add_tensors(writer, checkpoint, wanted, kind)
-        _describe(writer, checkpoint, known, exact=exact)
+        _describe(writer, checkpoint, known)
         writer.add_file_type(_FILE_TYPES[kind])
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         _write(writer, checkpoint, wanted, kind, progress, target.parent)
@@ -101,7 +97,7 @@ def export_vocabulary(checkpoint: Checkpoint, target: Path) -> None:
     """
     writer = gguf.GGUFWriter(target, _ARCHITECTURE)
     try:
-        _describe(writer, checkpoint, None, exact=True)
+        _describe(writer, checkpoint, None)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
@@ -123,13 +119,11 @@ def _add_tensors(
         )
 
 
-def _describe(
-    writer: gguf.GGUFWriter, checkpoint: Checkpoint, known: Manifest | None, *, exact: bool
-) -> None:
+def _describe(writer: gguf.GGUFWriter, checkpoint: Checkpoint, known: Manifest | None) -> None:
     """Everything in front of the weights."""
-    _add_general(writer, checkpoint, known)
+    add_general(writer, checkpoint, known)
     add_shape(writer, checkpoint.config)
-    read_vocab(checkpoint, exact=exact).write(writer)
+    read_vocab(checkpoint).write(writer)
     n_vocab = checkpoint.config.vocab_size
     special = gguf.SpecialVocab(checkpoint.path, load_merges=True, n_vocab=n_vocab)
     special.add_special_token.setdefault("bos", False)  # where llama.cpp would guess
@@ -139,36 +133,6 @@ def _describe(
 def _kind(tensor: LlamaTensor, kind: str) -> str:
     """In what a tensor is stored: llama.cpp computes with norms in float32 only."""
     return "F32" if len(tensor.shape) == 1 else kind
-
-
-def _add_general(writer: gguf.GGUFWriter, checkpoint: Checkpoint, known: Manifest | None) -> None:
-    total, shared, expert, experts = writer.get_total_parameter_count()
-    metadata = _metadata(checkpoint.path, total)
-    metadata.name = metadata.name or checkpoint.path.name
-    if metadata.size_label is None:
-        metadata.size_label = gguf.size_label(total, shared, expert, experts)
-    if known is not None:
-        metadata.license = known.licence or metadata.license
-        metadata.languages = list(known.languages) or metadata.languages
-        metadata.datasets = [_dataset(each) for each in known.data] or metadata.datasets
-    writer.add_type(gguf.GGUFType.MODEL)
-    metadata.set_gguf_meta_model(writer)
-
-
-def _metadata(folder: Path, parameters: int) -> gguf.Metadata:
-    """What the folder says of its model, in the front matter of its README, too."""
-    try:
-        return gguf.Metadata.load(None, folder, None, parameters)
-    except yaml.YAMLError as error:
-        reason = text("checkpoint.no-yaml")
-        raise CheckpointError(
-            "checkpoint.bad-json", path=str(folder / "README.md"), reason=reason
-        ) from error
-
-
-def _dataset(data: DataSource) -> dict[str, str]:
-    facts = {"name": data.name, "description": data.licence, "url": data.url}
-    return {key: value for key, value in facts.items() if value is not None}
 
 
 def _write(

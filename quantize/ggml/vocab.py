@@ -8,13 +8,15 @@ Two kinds are understood, both byte-pair encoding:
   GGUF calls it `llama`. It merges by a score for each token instead of by a list of merges;
   the rank of the merge that makes a token, negated, gives the same order. A space may be put
   before a text; all else that a tokenizer does to texts (Lucie puts a space behind each
-  apostrophe and line end, and takes it away again) has no field, and is refused by its name.
+  apostrophe and line end, and takes it away again) has no field. Such a tokenizer goes into
+  the file whole, too, by GGUF's specification `tokenizer.huggingface.json`: our engine reads
+  and writes texts by that; programs that do not know it are nearly right without.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -22,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from edge.checkpoint import Checkpoint
 from edge.errors import CheckpointError
+from edge.gguf_tokenizer import HUGGING_FACE
+from edge.tokenizer_json import LOOKS_SPECIAL
 from quantize.ggml.pretokenizers import name_of
 
 if TYPE_CHECKING:
@@ -32,8 +36,6 @@ __all__ = ["TokenType", "Vocab", "read_vocab"]
 _FILE = "tokenizer.json"
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _SPACE = "▁"
-_LOOKS_SPECIAL = re.compile(r"<\|.*\|>|<｜.*｜>|<unused.*>|<pad>|<mask>", re.DOTALL)
-"""Added tokens that are control tokens, whatever the file says (llama.cpp's converter)."""
 
 _NORMALIZERS: tuple[dict[str, Any], ...] = (
     {"type": "Prepend", "prepend": _SPACE},
@@ -76,6 +78,8 @@ class Vocab:
     """Of model `llama`: the higher, the earlier it is merged."""
     space_prefix: bool | None
     """Of model `llama`: whether a space is put before a text."""
+    whole: str | None = None
+    """The document that it was read from, where the other fields do not say all of it."""
 
     def write(self, writer: GGUFWriter) -> None:
         """Add its fields to a file."""
@@ -87,14 +91,12 @@ class Vocab:
         writer.add_token_types([int(kind) for kind in self.types])
         if self.space_prefix is not None:
             writer.add_add_space_prefix(self.space_prefix)
+        if self.whole is not None:
+            writer.add_string(HUGGING_FACE, self.whole)
 
 
-def read_vocab(checkpoint: Checkpoint, *, exact: bool = True) -> Vocab:
+def read_vocab(checkpoint: Checkpoint) -> Vocab:
     """The vocabulary of a model folder, padded to the rows of its embedding.
-
-    Args:
-        checkpoint: the model.
-        exact: refuse a tokenizer with byte fallback that does what GGUF cannot say.
 
     Raises:
         CheckpointError: there is no tokenizer.json, it is of no kind that llama.cpp has, or it
@@ -111,11 +113,9 @@ def read_vocab(checkpoint: Checkpoint, *, exact: bool = True) -> Vocab:
     try:
         texts, types = _tokens(given, checkpoint.config.vocab_size)
         if model.get("byte_fallback"):
-            lost = list(_lost(given)) if exact else []
-            if lost:
-                raise CheckpointError("checkpoint.gguf-tokenizer", path=path, steps="; ".join(lost))
             scores = _scores(texts, model["merges"])
-            return Vocab("llama", "default", texts, types, scores, _space_prefix(given))
+            whole = None if _is_said(given) else json.dumps(given, separators=(",", ":"))
+            return Vocab("llama", "default", texts, types, scores, _space_prefix(given), whole)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError("checkpoint.bad-json", path=path, reason=str(error)[:200]) from error
     except IndexError:
@@ -145,7 +145,7 @@ def _entries(given: dict[str, Any]) -> Iterator[tuple[str, int, TokenType]]:
             yield text, id_, TokenType.NORMAL
     for added in given.get("added_tokens") or ():
         text, id_ = added["content"], added["id"]
-        if added.get("special") or _LOOKS_SPECIAL.fullmatch(text):
+        if added.get("special") or LOOKS_SPECIAL.fullmatch(text):
             is_unknown = given["model"].get("byte_fallback") and text == unknown
             yield text, id_, TokenType.UNKNOWN if is_unknown else TokenType.CONTROL
         else:
@@ -192,19 +192,14 @@ def _space_prefix(given: dict[str, Any]) -> bool:
     )
 
 
-def _lost(given: dict[str, Any]) -> Iterator[str]:
-    """What llama.cpp would not do to a text, part for part: `normalizer: NFC, Replace × 20`."""
-    for part, inner, known in (
-        ("normalizer", "normalizers", _NORMALIZERS),
-        ("pre_tokenizer", "pretokenizers", _PRE_TOKENIZERS),
-        ("decoder", "decoders", _DECODERS),
-    ):
-        steps = _steps(given, part, inner)
-        counts = Counter(str(step.get("type")) for step in steps if not _among(step, known))
-        if counts:
-            names = (f"{name} × {n}" if n > 1 else name for name, n in counts.items())
-            yield f"{part}: {', '.join(names)}"
-
-
-def _among(step: dict[str, Any], known: tuple[dict[str, Any], ...]) -> bool:
-    return any(each.items() <= step.items() for each in known)
+def _is_said(given: dict[str, Any]) -> bool:
+    """Whether GGUF's own fields say all that the tokenizer does to a text."""
+    return all(
+        any(each.items() <= step.items() for each in known)
+        for part, inner, known in (
+            ("normalizer", "normalizers", _NORMALIZERS),
+            ("pre_tokenizer", "pretokenizers", _PRE_TOKENIZERS),
+            ("decoder", "decoders", _DECODERS),
+        )
+        for step in _steps(given, part, inner)
+    )

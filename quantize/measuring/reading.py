@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.device import detect
-from edge.errors import DamagedModelError, EngineError
+from edge.errors import DamagedModelError, EngineError, LucieError
 from edge.gguf_header import read_header
 from edge.llamacpp.abort import AbortFlag
 from edge.llamacpp.batch import Batch
@@ -42,7 +42,8 @@ class Reader(TextReader):
 
     Raises:
         ModelError: the file is damaged or of an unknown kind.
-        EngineError: llama.cpp is not there, or memory for the context is not.
+        EngineError: llama.cpp, or a library that its tokenizer needs, is not there, or memory
+            for the context is not.
     """
 
     def __init__(
@@ -59,15 +60,15 @@ class Reader(TextReader):
         self._pool: ThreadPool | None = None
         self._model = self._load(path, rearrange)
         try:
+            self.vocab = Vocab(self._model, path)
             self._context = self._open(threads)
-        except EngineError:
+        except LucieError:
             self.close()
             raise
         self._pool = ThreadPool(threads)
         pool = self._pool.pointer
         self._api._lib.llama_attach_threadpool(self._context, pool, pool)
         self._batch = Batch(chunk)
-        self.vocab = Vocab(self._model)
         self._length = 0
 
     def _load(self, path: Path, rearrange: bool) -> Any:

@@ -15,4 +15,4 @@ def vocabulary(path: Path) -> Vocab:
     params.vocab_only = True
     model = api().llama_model_load_from_file(str(path).encode(), params)
     assert model
-    return Vocab(model)
+    return Vocab(model, path)

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 import pytest
 from click.testing import Result
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from edge.checkpoint import Checkpoint
-from edge.errors import CheckpointError
+from edge.errors import DamagedModelError, EngineError
+from edge.gguf_tokenizer import HUGGING_FACE
+from edge.llamacpp import LlamaEngine
 from quantize import gguf_bundle, onnx_bundle
 from quantize.errors import QuantizeError
 from quantize.gates import predictions
 from quantize.gates.sample_texts import texts
 from quantize.gates.tokens import compare_tokens, vocabulary
+from quantize.ggml.dequantize import write_checkpoint
+from quantize.ggml.export import export
 from quantize.search import mixture
+from tests.edge import gguf_files
+from tests.edge.engines import options, prefill
+from tests.edge.gguf_files import STRING, Value
 from tests.quantize import tiny
 
 pytestmark = pytest.mark.model
@@ -39,6 +49,12 @@ def folder(path: Path, words: Tokenizer) -> Path:
     return tiny.write(path, CONFIG, tiny.weights(CONFIG), words)
 
 
+def exported(source: Path) -> Path:
+    file = source.with_suffix(".gguf")
+    export(Checkpoint.open(source), file, "F16")
+    return file
+
+
 def spelt(file: Path, ids: list[int]) -> str:
     """What a program shows of an answer."""
     with vocabulary(file) as vocab:
@@ -54,21 +70,110 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "export", written)
 
 
-def test_llama_2_is_exported_to_gguf(
-    lucie: Callable[..., Result], tmp_path: Path, text: Path
+@pytest.mark.parametrize("manner", [tiny.llama_2, tiny.lucie])
+def test_both_are_exported_to_gguf(
+    lucie: Callable[..., Result],
+    tmp_path: Path,
+    text: Path,
+    manner: Callable[[dict[str, Any]], Tokenizer],
 ) -> None:
-    words = tiny.llama_2(CONFIG)
+    words = manner(CONFIG)
     source = folder(tmp_path / "source", words)
     lucie("gguf", source, "out", "--type", "q8_0", "--threads", "1", "--text", f"fr={text}")
     file = tmp_path / "out" / "out.gguf"
     report = compare_tokens(Checkpoint.open(source), file, list(texts(2000)))
     assert report.passed
-    assert report.source_first == (1,)
+    first = words.token_to_id("<s>")
+    assert report.source_first == (first,)
     ids = words.encode(TEXT, add_special_tokens=False).ids
     with vocabulary(file) as vocab:
-        assert vocab.encode(TEXT, special=False, bos=True) == [1, *ids]
+        assert vocab.encode(TEXT, special=False, bos=True) == [first, *ids]
     assert words.decode(ids) == TEXT
     assert spelt(file, ids) == f" {TEXT}"
+    # Llama 2’s needs nothing but GGUF's own fields, which every program reads.
+    assert (HUGGING_FACE in gguf.GGUFReader(file).fields) is (manner is tiny.lucie)
+
+
+def test_our_engine_answers_with_lucie_s_tokenizer(tmp_path: Path) -> None:
+    words = tiny.lucie(CONFIG)
+    file = exported(folder(tmp_path / "source", words))
+    engine = LlamaEngine(file, options())
+    try:
+        prompt = engine.tokenizer.encode("L'eau (« ça »)", special=False, bos=True)
+        assert prompt == words.encode("L'eau (« ça »)").ids
+        logits = prefill(engine, engine.open(), prompt)
+        assert np.isfinite(logits).all()
+        stream = engine.tokenizer.stream()
+        assert "".join(map(stream.feed, prompt[1:])) + stream.flush() == " L'eau (« ça »)"
+    finally:
+        engine.close()
+
+
+def test_the_way_back_from_gguf_has_the_same_tokenizer(tmp_path: Path) -> None:
+    words = tiny.lucie(CONFIG)
+    file = exported(folder(tmp_path / "source", words))
+    back = tmp_path / "back"
+    back.mkdir()
+    write_checkpoint(file, back)
+    assert json.loads((back / "tokenizer.json").read_text()) == json.loads(words.to_str())
+    assert compare_tokens(Checkpoint.open(back), file, list(texts(500))).passed
+
+
+def test_without_the_library_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = exported(folder(tmp_path / "source", tiny.lucie(CONFIG)))
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(EngineError, match="needs the library tokenizers: pip install tokenizers"):
+        LlamaEngine(file, options())
+
+
+def test_a_damaged_tokenizer_in_a_file_is_told(tmp_path: Path) -> None:
+    model = gguf_files.tiny("llama")
+    model.pairs[HUGGING_FACE] = Value(STRING, "{")
+    file = model.write(tmp_path / "m.gguf")
+    with (
+        pytest.raises(DamagedModelError, match=rf"m\.gguf is damaged: {HUGGING_FACE}: .*EOF"),
+        vocabulary(file),
+    ):
+        pass
+    with pytest.raises(DamagedModelError, match=HUGGING_FACE):
+        write_checkpoint(file, tmp_path)
+
+
+def test_tokens_that_the_model_has_not_are_told(tmp_path: Path) -> None:
+    model = gguf_files.tiny("llama")  # of 300 tokens
+    model.pairs[HUGGING_FACE] = Value(STRING, tiny.lucie(CONFIG).to_str())
+    with (
+        vocabulary(model.write(tmp_path / "m.gguf")) as vocab,
+        pytest.raises(EngineError, match=r"makes token \d{3,4} of this text, .* has 300 only"),
+    ):
+        vocab.encode(TEXT, special=False)
+
+
+def test_a_file_s_own_wish_to_cut_texts_is_not_followed(tmp_path: Path) -> None:
+    words = tiny.lucie(CONFIG)
+    whole = words.encode(TEXT, add_special_tokens=False).ids
+    words.enable_truncation(8)
+    words.enable_padding(length=16)
+    source = folder(tmp_path / "source", words)
+    for file in (source, exported(source)):
+        with vocabulary(file) as vocab:
+            assert vocab.encode(TEXT, special=False) == whole
+            assert len(vocab.encode("a", special=False)) < 8
+
+
+def test_what_looks_like_a_control_token_is_none_for_users(tmp_path: Path) -> None:
+    """DeepSeek’s <｜User｜> is no special token by its file, and begins a turn."""
+    words = tiny.lucie(CONFIG)
+    words.add_tokens([AddedToken("<｜User｜>", normalized=False)])
+    id_ = words.token_to_id("<｜User｜>")
+    config = CONFIG | {"vocab_size": id_ + 1}
+    source = tiny.write(tmp_path / "source", config, tiny.weights(config), words)
+    for file in (source, exported(source)):
+        with vocabulary(file) as vocab:
+            assert id_ not in vocab.encode("a <｜User｜> b", special=False)
+            assert id_ in vocab.encode("a <｜User｜> b", special=True)
+            assert "<｜User｜>" in vocab.special_texts
+            assert vocab.piece(id_) == b""
 
 
 @pytest.mark.parametrize("manner", [tiny.llama_2, tiny.lucie])
@@ -87,18 +192,6 @@ def test_both_are_exported_to_onnx(
         assert vocab.encode(TEXT, special=False, bos=True) == words.encode(TEXT).ids
     assert words.decode(ids) == TEXT
     assert spelt(file, ids) == f" {TEXT}"
-
-
-def test_what_gguf_cannot_say_of_lucie_is_named_before_weights_are_written(
-    lucie: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = folder(tmp_path / "source", tiny.lucie(CONFIG))
-    no_weights(monkeypatch)
-    for command in (("gguf",), ("search", "--like", "Q4_0")):
-        with pytest.raises(CheckpointError) as caught:
-            lucie(command[0], source, "out", *command[1:])
-        assert "normalizer: NFC, Replace × 20; decoder: Replace × 18" in str(caught.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 def test_merges_that_llama_cpp_has_otherwise_are_found_before_weights_are_written(

@@ -8,11 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 
+from edge.checkpoint import Checkpoint
 from edge.errors import CheckpointError, LucieError
 from quantize.errors import QuantizeError, QuantizeUsageError
+from quantize.ggml.export import export
 from quantize.ggml.imatrix import Importance, ImportanceMatrix
 from quantize.ggml.quantizer import Override, QuantizeOptions, check, quantize
 from quantize.gguf_bundle import export_gguf
@@ -52,6 +55,12 @@ def refused(folder: Path, match: str) -> None:
         ("tokenizer_config.json", b'{"chat_template": 5}', "chat_template"),
         ("tokenizer_config.json", b'{"chat_template": [{"name": "x"}]}', "chat_template"),
         ("generation_config.json", b"{", "generation_config.json is not"),
+        (
+            "generation_config.json",
+            b'{"top_k": 2.5}',
+            "config.json is not .* top_k = 2.5",
+        ),
+        ("generation_config.json", b'{"top_p": "x"}', "config.json is not .* top_p = x"),
         ("special_tokens_map.json", b"{", "special_tokens_map.json is not"),
     ],
 )
@@ -147,3 +156,19 @@ def test_errors_of_the_folder_are_checkpoint_errors(folder: Path) -> None:
     (folder / "README.md").write_bytes(b"\xff")
     with pytest.raises(CheckpointError):
         export_gguf(folder, folder.parent / "out", QuantizeOptions("F16"), lambda _: print)
+
+
+def test_what_yaml_takes_for_numbers_are_texts(folder: Path, tmp_path: Path) -> None:
+    expected = {
+        "license": "2",
+        "author": "A,B",
+        "languages": ["fr", "no"],
+        "tags": ["2026"],
+        "dataset.0.name": "5",
+    }
+    said = ("license: 2", "author: [A, B]", "language: [fr, no]", "tags: [2026]")
+    card = "\n".join(("---", *said, "datasets: [{name: 5}]", "---", ""))
+    (folder / "README.md").write_text(card)
+    export(Checkpoint.open(folder), tmp_path / "m.gguf", "F16")
+    fields = gguf.GGUFReader(tmp_path / "m.gguf").fields
+    assert {key: fields[f"general.{key}"].contents() for key in expected} == expected
