@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -16,6 +17,9 @@ from edge.manifest import DataSource, Manifest
 from edge.messages import text
 
 __all__ = ["add_general"]
+
+for _name in ("gguf", "metadata"):  # its doubts about documents are for logs, not for people
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 
 def add_general(writer: gguf.GGUFWriter, checkpoint: Checkpoint, known: Manifest | None) -> None:
