@@ -37,6 +37,8 @@ _BLKFLSBUF = 0x1261
 """From <linux/fs.h>: forget what is cached of a block device."""
 _BLKRRPART = 0x125F
 """From <linux/fs.h>: read the partition table again."""
+_GONE = (errno.ENOENT, errno.ENXIO, errno.ENODEV)
+"""What is said of a device that is not there."""
 
 
 class _Barrier:
@@ -106,7 +108,8 @@ class Card:
             if self.error is not None:
                 return
             if hashlib.sha256(data or b"").digest() != block.sha256:
-                self.error = ImageError("flash.differs", path=str(self.path), offset=block.offset)
+                differs = ImageError("flash.differs", path=str(self.path), offset=block.offset)
+                self.error = self._pulled_out() or differs
                 return
             told(block.size)
 
@@ -126,8 +129,24 @@ class Card:
         try:
             return work()
         except (OSError, MemoryError) as error:  # a thread that ended would have the others wait
-            self.error = _failed(self, error)
+            self.error = self._pulled_out() or _failed(self, error)
             return None
+
+    def _pulled_out(self) -> ImageError | None:
+        """Whether it is there no more: of such a card Linux says that it is full, broken, or ends.
+
+        One that is open keeps the size of what was in its reader; who opens it anew is told.
+        """
+        if not self._is_block_device():
+            return None
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            gone = error.errno in (*_GONE, errno.ENOMEDIUM)
+        else:
+            gone = os.lseek(fd, 0, os.SEEK_END) == 0
+            os.close(fd)
+        return ImageError("flash.gone", path=str(self.path)) if gone else None
 
     def _is_block_device(self) -> bool:
         return stat.S_ISBLK(os.fstat(self._fd).st_mode)
@@ -261,9 +280,7 @@ def _failed(card: Card, error: OSError | MemoryError) -> ImageError:
         errno.ENOSPC: "flash.too-small",
         errno.ENOMEDIUM: "flash.empty",
         errno.EROFS: "flash.locked",
-        errno.ENXIO: "flash.gone",
-        errno.ENODEV: "flash.gone",
-    }
+    } | dict.fromkeys(_GONE, "flash.gone")
     code, reason = "flash.failed", str(error) or type(error).__name__
     if isinstance(error, OSError):
         code, reason = codes.get(error.errno or 0, code), error.strerror or reason

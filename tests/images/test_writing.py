@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -157,6 +158,44 @@ def test_a_card_that_fails_stops_none_of_the_others(
     assert cards[1].error is None
     assert "missing" in str(cards[2].error)
     assert cards[1].path.read_bytes()[:SIZE] == content()
+
+
+@pytest.mark.parametrize("failure", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [("card", "less than the image needs|takes no more"), ("reader", "was pulled out"),
+     ("nothing", "was pulled out")],
+)  # fmt: skip
+def test_a_card_that_is_pulled_out_is_not_called_too_small_or_worn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: int, left: str, said: str
+) -> None:
+    pulled, good = cards = [card(tmp_path, "pulled"), card(tmp_path, "good")]
+    real = os.pwrite
+
+    def pwrite(fd: int, data: bytes, offset: int) -> int:
+        if Path(f"/proc/self/fd/{fd}").readlink() != pulled.path:
+            return real(fd, data, offset)
+        if left == "reader":
+            os.truncate(fd, 0)
+        elif left == "nothing":
+            pulled.path.unlink()
+        raise OSError(failure, os.strerror(failure))
+
+    monkeypatch.setattr(Card, "_is_block_device", lambda _: True)
+    monkeypatch.setattr(writing.os, "pwrite", pwrite)
+    flash(write_image(tmp_path, ".img"), cards)
+    assert re.search(said, str(pulled.error))
+    assert good.error is None
+
+
+def test_a_card_that_is_pulled_out_while_it_is_read_back_is_not_called_worn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = [card(tmp_path)]
+    monkeypatch.setattr(Card, "_is_block_device", lambda _: True)
+    monkeypatch.setattr(Card, "forget_cache", lambda self: os.truncate(self.path, 0))
+    flash(write_image(tmp_path, ".img"), cards)
+    assert str(cards[0].error) == f"{cards[0].path} was pulled out. Plug it in and write it again."
 
 
 @pytest.mark.parametrize("worn", [0, 2 << 20, SIZE - 1])
