@@ -19,6 +19,7 @@ from images.errors import ImageError, ImageUsageError
 
 if TYPE_CHECKING:
     from images.flashing.drives import Drive
+    from images.flashing.source import Image
     from images.flashing.writing import Card
 
 __all__ = ["flash"]
@@ -48,7 +49,7 @@ def flash(
         found = _table(removable())
         click.echo(found or say("flash-none"), err=True)
         raise ImageUsageError("flash.which-card")
-    drives = _chosen(devices, source.size)
+    drives = _chosen(devices, source)
     if not yes:
         _ask(drives)
     for drive in drives:
@@ -93,13 +94,13 @@ def _command(image: Path, devices: Sequence[Path], block_map: Path | None) -> st
     return shlex.join(words)
 
 
-def _chosen(devices: Sequence[Path], size: int | None) -> list[Drive]:
+def _chosen(devices: Sequence[Path], image: Image) -> list[Drive]:
     """The drives that are named, all of which will do; of others, each is told."""
     found: dict[Path, Drive] = {}
     refused: dict[str, ImageError | ImageUsageError] = {}
     for device in devices:
         try:
-            each = _fitting(device, size)
+            each = _fitting(device, image)
         except (ImageError, ImageUsageError) as error:
             refused[str(error)] = error
         else:
@@ -112,10 +113,12 @@ def _chosen(devices: Sequence[Path], size: int | None) -> list[Drive]:
     return list(found.values())
 
 
-def _fitting(device: Path, size: int | None) -> Drive:
+def _fitting(device: Path, image: Image) -> Drive:
     from images.flashing.drives import drive
 
-    each = drive(device)
+    each, size = drive(device), image.size
+    if any(image.path.resolve().is_relative_to(mount) for mount in each.mounts):
+        raise ImageUsageError("flash.holds-image", path=str(each.path), image=str(image.path))
     if size is not None and each.size < size:
         raise ImageError(
             "flash.small", path=str(each.path), size=size_text(each.size), needed=size_text(size)

@@ -215,6 +215,19 @@ def test_all_that_will_not_do_are_told_at_once(
     assert disk.startswith("lucie: /dev/sdz (Old disk) is a disk of this computer")
 
 
+def test_a_stick_is_not_written_with_an_image_that_lies_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stick = subject.Drive(Path("/dev/full"), "disk", _ROOM, "stick", True, False, (str(tmp_path),))
+    monkeypatch.setattr(subject, "drive", lambda _: stick)
+    monkeypatch.setattr(subject, "unmount", lambda _: pytest.fail("it stays open"))
+    (tmp_path / "isos").mkdir()
+    image = write_image(tmp_path / "isos", ".img.xz")
+    monkeypatch.chdir(image.parent)
+    assert main(["image", "flash", image.name, "/dev/full", "--yes"]) == 2
+    assert capsys.readouterr().err.startswith(f"lucie: /dev/full holds {image.name}, which")
+
+
 @pytest.fixture
 def cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Three cards that are files, of which the second takes nothing."""
