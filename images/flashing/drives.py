@@ -14,6 +14,8 @@ from images.errors import ImageError, ImageUsageError
 __all__ = ["Drive", "drive", "drives", "removable", "unmount"]
 
 _COLUMNS = "NAME,TYPE,SIZE,VENDOR,MODEL,TRAN,RM,HOTPLUG,RO,MOUNTPOINTS"
+_BLOCKS = Path("/sys/class/block")
+"""Where Linux tells, in `NAME/device/type`, an SD card from eMMC, which is soldered in."""
 _BY_DESKTOPS = (Path("/media"), Path("/run/media"))
 """Where desktops mount what is plugged in."""
 
@@ -144,10 +146,21 @@ def _drive(node: _Node) -> Drive:
         kind=node.type,
         size=node.size,
         name=" ".join(word for word in words if word) or transport or node.type,
-        removable=node.rm or node.hotplug or transport in ("usb", "mmc"),
+        removable=_removable(node, transport),
         read_only=node.ro,
         mounts=tuple(dict.fromkeys(_mounts(node))),
     )
+
+
+def _removable(node: _Node, transport: str) -> bool:
+    """Whether one can pull it out: to `lsblk`, eMMC is as hot-pluggable as a card.
+
+    Its parts that hold what a computer starts by have no type at all.
+    """
+    if transport != "mmc":
+        return node.rm or node.hotplug or transport == "usb"
+    kind = _BLOCKS / node.name.name / "device/type"
+    return kind.is_file() and kind.read_text(encoding="ascii").strip() == "SD"
 
 
 def _mounts(node: _Node) -> Iterator[str]:

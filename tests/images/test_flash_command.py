@@ -143,8 +143,8 @@ def test_it_asks_first(
 
 
 @pytest.fixture
-def computer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A computer with a disk, a card, a stick, a locked card and an empty reader."""
+def computer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A computer with disks, one of them eMMC, a stick, a locked card and an empty reader."""
 
     def node(name: str, **more: object) -> dict[str, object]:
         plain = {"type": "disk", "size": 32 * 10**9, "vendor": None, "model": None, "tran": None}
@@ -160,7 +160,9 @@ def computer(monkeypatch: pytest.MonkeyPatch) -> None:
         node("sda", tran="usb", vendor="SanDisk ", model="Ultra", rm=True, children=[open_]),
         node("sdc", tran="usb", model="Backup", hotplug=True, children=[backup]),
         node("sdd", tran="usb", size=0, rm=True),
-        node("mmcblk0", ro=True),
+        node("mmcblk0", tran="mmc", hotplug=True, ro=True),
+        node("mmcblk1", hotplug=True),
+        node("mmcblk1boot0", hotplug=True),
     ]
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
@@ -168,6 +170,11 @@ def computer(monkeypatch: pytest.MonkeyPatch) -> None:
         found = [each for each in nodes if not wanted or each["name"] in wanted]
         return subprocess.CompletedProcess(command, 0, json.dumps({"blockdevices": found}), "")
 
+    for name, kind in (("mmcblk0", "SD"), ("mmcblk1", "MMC")):
+        file = tmp_path / "block" / name / "device/type"
+        file.parent.mkdir(parents=True)
+        file.write_text(f"{kind}\n", encoding="ascii")
+    monkeypatch.setattr(subject, "_BLOCKS", tmp_path / "block")
     monkeypatch.setattr(subject.subprocess, "run", run)
     monkeypatch.setattr(Path, "is_block_device", lambda self: True)
 
@@ -192,6 +199,8 @@ def test_what_can_be_pulled_out_is_listed(capsys: pytest.CaptureFixture[str]) ->
         ("sdc", 2, "(Backup) is in use by this computer, at /srv/backup, and"),
         ("sdd", 1, "There is no card in /dev/sdd."),
         ("mmcblk0", 1, "is write-protected"),
+        ("mmcblk1", 2, "(mmc) is a disk of this computer"),
+        ("mmcblk1boot0", 2, "(mmc) is a disk of this computer"),
     ],
 )
 def test_other_drives_are_refused(
