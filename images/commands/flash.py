@@ -14,6 +14,7 @@ import click
 from edge.commands.paths import AnyPath
 from edge.markdown_table import markdown_table
 from edge.quantity import decimal_text, duration_text, size_text
+from images.commands.as_root import as_root
 from images.commands.words import say, stages, words
 from images.errors import ImageError, ImageUsageError
 
@@ -68,7 +69,7 @@ def flash(
         write(source, cards, stage, told)
     rate = decimal_text(rates[-1] / 1e6, 1) if rates else "?"
     _tell(cards, rate, time.monotonic() - began)
-    if failed := [card.path for card in cards if card.error is not None]:
+    if failed := [card for card in cards if card.error is not None]:
         again = _command(image, failed, block_map)
         raise ImageError("flash.some", failed=len(failed), cards=len(cards), command=again)
 
@@ -86,12 +87,14 @@ def _tell(cards: Sequence[Card], rate: str, took: float) -> None:
             click.echo(say("flash-failed", reason=card.error), err=True)
 
 
-def _command(image: Path, devices: Sequence[Path], block_map: Path | None) -> str:
+def _command(image: Path, failed: Sequence[Card], block_map: Path | None) -> str:
     """The command that writes the image on these alone, to be typed as it is."""
-    sudo = ["sudo"] if "SUDO_USER" in os.environ else []
     mapped = [] if block_map is None else ["--bmap", str(block_map)]
-    words = [*sudo, "lucie", "image", "flash", str(image), *map(str, devices), *mapped]
-    return shlex.join(words)
+    words = ["image", "flash", str(image), *(str(card.path) for card in failed), *mapped]
+    forbidden = any(card.error and card.error.code == "flash.rights" for card in failed)
+    if forbidden or "SUDO_USER" in os.environ:
+        return as_root(*words)
+    return shlex.join(["lucie", *words])
 
 
 def _chosen(devices: Sequence[Path], image: Image) -> list[Drive]:

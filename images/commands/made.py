@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge.quantity import duration_text, size_text
+from images.commands.as_root import as_root
 from images.commands.words import say
 
 if TYPE_CHECKING:
@@ -30,4 +31,5 @@ def tell_made(made: Bundle, log: Path, began: float) -> None:
         click.echo(f"{out / name}  {size_text(file.size)}")
     click.echo(imager_manifest(out))
     took = duration_text(time.monotonic() - began)
-    click.echo(say("built", time=took, image=next(out.glob("*.img.xz")), log=log), err=True)
+    flash = as_root("image", "flash", str(next(out.glob("*.img.xz"))), "/dev/sdX")
+    click.echo(say("built", time=took, command=flash, log=log), err=True)

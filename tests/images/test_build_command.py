@@ -16,6 +16,7 @@ from images.commands import image
 from images.commands.place import place
 from images.commands.words import PACKAGES
 from tests.edge.gguf_files import tiny
+from tests.images.published import image_bundle
 
 ROOT = Path(__file__).parents[2]
 
@@ -94,6 +95,18 @@ def test_who_interrupts_finds_no_empty_folder(
     assert isinstance(ended.exception, InterruptedByUserError)
     assert told in ended.stderr
     assert not (tmp_path / "a").exists()
+
+
+def test_what_is_built_is_told_with_what_flashes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = image_bundle(tmp_path / "a class/pi3", tmp_path / "work")
+    monkeypatch.setattr("images.building.build.build", lambda *_: made)
+    monkeypatch.setattr("sys.argv", ["/opt/env/bin/lucie"])
+    ended = lucie_image("build", "--model", bundle(tmp_path, "gguf"), "--output", tmp_path / "out")
+    image = made.path / "lucie.img.xz"
+    assert f"sudo /opt/env/bin/lucie image flash '{image}' /dev/sdX\n" in ended.stderr
+    assert f"{image}  " in ended.stdout
 
 
 # --- what has to be installed

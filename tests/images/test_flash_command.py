@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -14,6 +15,8 @@ import pytest
 
 from edge.cli import main
 from images.flashing import drives as subject
+from images.flashing import writing
+from images.flashing.writing import Card
 from tests.images.images import SIZE, content, loop_device, write_image
 
 _ROOM = 8 << 20
@@ -274,18 +277,30 @@ def test_of_several_those_that_failed_are_told_with_what_writes_them_alone(
     assert Path("one").read_bytes()[:SIZE] == Path("a card").read_bytes()[:SIZE] == content()
 
 
-def test_what_writes_them_alone_is_the_command_that_was_given(
+@pytest.mark.parametrize("before", ["by root", "without a right to"])
+def test_what_writes_them_alone_is_the_command_that_was_given_and_root_finds_it(
     tmp_path: Path,
     cards: list[str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    before: str,
 ) -> None:
-    monkeypatch.setenv("SUDO_USER", "anne")
+    def forbidden(card: Card) -> None:
+        raise writing._failed(card, PermissionError(errno.EACCES, "Permission denied"))
+
+    if before == "by root":
+        monkeypatch.setenv("SUDO_USER", "anne")
+    else:
+        monkeypatch.delenv("SUDO_USER", raising=False)
+        monkeypatch.setattr(Card, "open", forbidden)
+    monkeypatch.setattr("sys.argv", ["my env/bin/lucie", "image", "flash"])
     image = write_image(tmp_path, ".img", mapped=True)
     words = ["image", "flash", image.name, "/dev/full", "--yes", "--bmap", "g.img.bmap"]
     assert main(words) == 1
     told = capsys.readouterr().err.splitlines()
-    assert told[-1].endswith(": sudo lucie image flash g.img /dev/full --bmap g.img.bmap")
+    again = f"sudo '{tmp_path}/my env/bin/lucie' image flash g.img /dev/full --bmap g.img.bmap"
+    assert told[-1].endswith(f": {again}")
+    assert ("by sudo" in told[-2]) == (before == "without a right to")
     assert not [line for line in told if "taken out" in line]
 
 
