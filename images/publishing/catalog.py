@@ -41,10 +41,11 @@ def write_catalog(listed: OsList, path: Path) -> None:
     Raises:
         ImageError: it cannot be written.
     """
-    draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    place = path.absolute()  # "." alone has no name
+    draft = place.parent / f".{place.name}-{secrets.token_hex(4)}"
     try:
         draft.write_text(listed.text(), encoding="utf-8")
-        draft.replace(path)
+        draft.replace(place)
     except OSError as error:
         with suppress(OSError):
             draft.unlink()

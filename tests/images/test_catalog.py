@@ -163,12 +163,14 @@ def test_what_is_no_image_is_told(tmp_path: Path) -> None:
     assert "lucie image build" in str(ended.exception)
 
 
-@pytest.mark.parametrize("place", ["none/list.json", "file/list.json", "folder"])
+@pytest.mark.parametrize("place", ["none/list.json", "file/list.json", "folder", ".", "..", "/"])
 def test_where_nothing_can_be_written_nothing_is_left(
-    pi5: Path, tmp_path: Path, place: str
+    pi5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
-    ended = catalog(pi5, "-o", tmp_path / place)
+    monkeypatch.chdir(tmp_path)
+    ended = catalog(pi5, "-o", place)
     assert isinstance(ended.exception, ImageError)
+    assert str(ended.exception).startswith(f"Cannot write {place}: ")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "folder"]
