@@ -28,7 +28,8 @@ _CAUSES = (
     (r"Python\.h: No such file", "headers"),
     (
         r"name resolution|Network is unreachable|NewConnectionError|Connection refused"
-        r"|No matching distribution|Read timed out|ConnectTimeout|NameResolutionError",
+        r"|No matching distribution|Read timed out|ConnectTimeout|NameResolutionError"
+        r"|failure resolving|(Could not|Unable to) (connect|resolve)",  # apt
         "network",
     ),
 )

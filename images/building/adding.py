@@ -8,7 +8,6 @@ model ───────────┘
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ from pydantic import ValidationError
 
 from edge.bundle import Bundle
 from edge.manifest import MANIFEST, Manifest, Parent, least_known
-from edge.quantity import size_text
 from edge.store import Model
 from edge.workshop import software, workshop
 from images.boards import boards
@@ -25,6 +23,7 @@ from images.building import debian
 from images.building.build import Bench, checked, imager_manifest, tags
 from images.building.papers import CDX, SPDX, Told, papers_again
 from images.building.room import remove
+from images.building.space import require_space
 from images.errors import ImageError
 from images.publishing.catalog import catalog, write_catalog
 from images.publishing.imager import OS_LIST, OsList
@@ -134,11 +133,7 @@ def _read(file: Path) -> bytes:
 def _require_room(folder: Path, before: _Before, model: Bundle) -> None:
     """Room for the card and what is unpacked of it, packed twice, with the model."""
     size = sum(file.size for file in model.manifest.files.values())
-    needed = 3 * (before.told.entry.extract_size + size)
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise ImageError("add.disk-full", path=str(folder.parent), needed=size_text(needed),
-                         free=size_text(free))  # fmt: skip
+    require_space(folder.parent, 3 * (before.told.entry.extract_size + size))
 
 
 def _card(bench: Bench, order: Addition, before: _Before, model: Bundle) -> Path:

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["build"]
 
+_CARD = 1_000_000_000
+"""Bytes of a card but for its model, 0.3 GB, as it is and packed twice."""
+_KEPT = 2_500_000_000
+"""What a first build makes and keeps for the next ones: 1.8 GB, and what it takes meanwhile."""
+
 
 @click.command("build", **words("build", packages=PACKAGES))
 @click.option("--board", type=click.Choice(list(boards())), default="pi5", show_default=True,
@@ -49,12 +54,23 @@ def build(
     order = Order(boards()[board], _found(model, boards()[board]), lang or language(), trusted)
     out = output or Path(f"lucie-{board}")
     check_free(out)
+    _require_space(out, order.model)
     log = cache_dir() / "images" / "build.log"
     began = time.monotonic()
     with Parts("build", "build-interrupted") as parts, place(out):
         parts("checking")
         made = make(order, out, log, parts, parts.title)
     tell_made(made, log, began)
+
+
+def _require_space(out: Path, model: Model) -> None:
+    """Where the card is made, and where steps work before and what they make is kept."""
+    from images.building.space import require_space
+
+    card = _CARD + 3 * model.path.stat().st_size
+    require_space(out.parent, card)
+    first = not any((cache_dir() / "images").glob("root-*"))
+    require_space(cache_dir(), card + first * _KEPT)
 
 
 def _found(name: str | None, board: Board) -> Model:

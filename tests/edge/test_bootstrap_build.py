@@ -23,9 +23,17 @@ SAID = {
     "network": "NewConnectionError: [Errno -3] Temporary failure in name resolution",
     "unknown": "error: something else",
 }
+APT = (
+    "W: Failed to fetch http://deb.debian.org/x  Temporary failure resolving 'deb.debian.org'",
+    "E: Failed to fetch http://deb.debian.org/x  Could not connect to deb.debian.org:80",
+    "E: Failed to fetch http://deb.debian.org/x  Unable to connect to deb.debian.org:http:",
+)
 
 
-@pytest.mark.parametrize(("word", "line"), SAID.items())
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [*SAID.items(), *(("network", line) for line in APT)],
+)
 def test_explains_a_failure(
     word: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

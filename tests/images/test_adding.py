@@ -162,7 +162,7 @@ def test_a_full_disk_is_told_before_the_work(
     free = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     error = refused(built / "lucie.img.xz", model(tmp_path), tmp_path / "out")
-    assert error.code == "add.disk-full"
+    assert error.code == "build.disk-full"
 
 
 def test_a_bundle_that_is_there_is_not_overwritten(built: Path, tmp_path: Path) -> None:
