@@ -105,7 +105,7 @@ def _sweep(parent: Path, prefix: str) -> None:
     for left in parent.iterdir():
         if left.name.startswith(prefix) and left.is_dir() and not left.is_symlink():
             with suppress(OSError), held(left):
-                shutil.rmtree(left)
+                shutil.rmtree(left, ignore_errors=True)  # some of it may be another user's
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from edge.bootstrap.build import run
+from edge.workshop import draft_folder
 from images.errors import ImageError
 
 __all__ = ["EPOCH", "STEPS", "Room", "as_root", "remove"]
@@ -22,9 +23,11 @@ STEPS = Path(__file__).with_name("steps")
 EPOCH = "1767225600"
 """All files are of 2026-01-01, in seconds since 1970: who builds again gets the same bytes."""
 
-# Arguments: root, pairs of a source and the place where it is bound, --, program, arguments.
+# Arguments: root, pairs of a source and the place where it is bound, --, program, arguments. Modes
+# of what is made there do not depend on who builds.
 _ENTER = """
 root=$1; shift
+umask 022
 mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
@@ -109,5 +112,8 @@ class Room:
         env = {"SOURCE_DATE_EPOCH": EPOCH, "PATH": "/usr/sbin:/usr/bin", "LC_ALL": "C.UTF-8",
                "TZ": "UTC", "HOME": "/root"}  # fmt: skip
         words = ["env", "-i", *(f"{name}={value}" for name, value in env.items()), *program]
-        command = self.command(words, {"/steps": STEPS, **binds})
-        run(command, log=log, heard=heard, title=title)
+        # What a killed step has left in it goes with the next one's.
+        with draft_folder(self.root.with_name("tmp")) as tmp:
+            bound = {"/steps": STEPS, "/tmp": tmp, **binds}  # noqa: S108 - it is that of the room
+            command = self.command(words, bound)
+            run(command, log=log, heard=heard, title=title)

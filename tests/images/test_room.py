@@ -17,16 +17,19 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of this computer in a folder, which is no copy."""
     if subprocess.run([*as_root("--mount", "--net"), "true"], check=False).returncode:
         pytest.skip("no namespaces here")
-    folder = tmp_path_factory.mktemp("root")
+    folder = tmp_path_factory.mktemp("tools") / "root"
+    folder.mkdir()
     for name in ("bin", "etc", "lib", "lib64", "usr", "sbin", "proc", "dev", "tmp"):
         (folder / name).mkdir()
     return folder
 
 
+_FOLDERS = ("bin", "lib", "lib64", "usr", "sbin")
+SYSTEM = {f"/{name}": Path("/", name) for name in _FOLDERS if Path("/", name).exists()}
+
+
 def said(root: Path, script: str, **binds: Path) -> str:
-    system = {f"/{name}": Path("/", name) for name in ("bin", "lib", "lib64", "usr", "sbin")}
-    bound = {place: folder for place, folder in system.items() if folder.exists()}
-    bound |= {f"/{name}": folder for name, folder in binds.items()}
+    bound = SYSTEM | {f"/{name}": folder for name, folder in binds.items()}
     command = Room(root).command(["sh", "-c", script], bound)
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
@@ -50,6 +53,33 @@ def test_who_works_there_is_root_and_sees_no_other_process(root: Path) -> None:
 def test_what_is_written_where_something_is_bound_stays(root: Path, tmp_path: Path) -> None:
     said(root, "echo made > /out/file", out=tmp_path)
     assert (tmp_path / "file").read_text() == "made\n"
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_modes_do_not_depend_on_who_builds(root: Path, tmp_path: Path, umask: int) -> None:
+    script = "mkdir /out/folder && touch /out/file && stat -c %a /out/f*"
+    before = os.umask(umask)
+    try:
+        told = said(root, script, out=tmp_path)
+    finally:
+        os.umask(before)
+    assert told.split() == ["644", "755"]
+
+
+def test_what_a_killed_step_has_left_goes_with_the_next(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("images.building.room.STEPS", tmp_path)
+    (tmp_path / "make.sh").write_text("ls -A /tmp; touch /tmp/made; echo done\n")
+    left = root.with_name(".tmp-tmp-killed")
+    left.mkdir()
+    (left / "large").touch()
+    (root / "tmp/of-the-room").touch()
+    heard: list[str] = []
+    Room(root).run("make", binds=SYSTEM, log=tmp_path / "log", heard=heard.append)
+    assert heard == ["done"]
+    assert list(root.parent.iterdir()) == [root]
+    assert [file.name for file in (root / "tmp").iterdir()] == ["of-the-room"]
 
 
 def test_a_folder_is_removed_that_is_not_there(tmp_path: Path) -> None:
