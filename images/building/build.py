@@ -27,7 +27,7 @@ from images.boards import Board, boards
 from images.building import debian, program
 from images.building.kept import digest, kept
 from images.building.papers import papers
-from images.building.room import STEPS, Room
+from images.building.room import EPOCH, STEPS, Room
 from images.errors import ImageError
 from images.onboard.apply import told_tree
 from images.onboard.settings import read
@@ -141,7 +141,8 @@ def _root(bench: Bench, packages: Path, engine: Path, wheels: Path) -> Path:
     given = bench.folder / _SYSTEM
     shutil.copytree(debian.BOARD, given)
     program.lay_out(given / _SITE, engine, wheels)
-    made_of = [packages.parent.name, engine.name, digest(given), digest(STEPS / "root.sh")]
+    made_from = [EPOCH, bench.room.root.parent.name, packages.parent.name, engine.name]
+    made_of = [*made_from, digest(given), digest(STEPS / "root.sh")]
 
     def make(folder: Path) -> None:
         binds = {"/given": given, "/packages": packages.parent, "/out": folder}

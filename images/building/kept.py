@@ -37,10 +37,12 @@ def kept(kind: str, made_of: object, make: Callable[[Path], object]) -> Path:
 
 
 def digest(folder: Path) -> str:
-    """Hash of the names and contents of what is in a folder, or of a file."""
+    """Hash of what is in a folder, or of a file: names, contents, and what is a program."""
     found = hashlib.sha256()
     for file in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
         if file.is_file() and "__pycache__" not in file.parts:
+            program = bool(file.stat().st_mode & 0o111)
             content = file.read_bytes()
-            found.update(f"{file.relative_to(folder)}\0{len(content)}\0".encode() + content)
+            head = f"{file.relative_to(folder)}\0{program}\0{len(content)}\0"
+            found.update(head.encode() + content)
     return found.hexdigest()

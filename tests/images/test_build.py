@@ -9,7 +9,8 @@ import pytest
 
 from edge.store import Model
 from images.boards import boards
-from images.building.build import Order, _choose, imager_manifest, tags
+from images.building.build import Bench, Order, _choose, _root, imager_manifest, tags
+from images.building.room import Room
 from images.onboard.settings import read
 from tests.edge.gguf_files import U32, Value, tiny
 
@@ -37,6 +38,23 @@ def test_imager_offers_an_image_for_every_board_that_has_room_for_its_model(
 
 def test_what_imager_is_started_with_lies_beside_the_bundle(tmp_path: Path) -> None:
     assert imager_manifest(tmp_path / "v1.2") == tmp_path / "v1.2.rpi-imager-manifest"
+
+
+def test_a_system_is_made_anew_by_other_tools_and_of_another_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_of: list[object] = []
+    monkeypatch.setattr("images.building.build.kept", lambda _, of, __: made_of.append(of))
+    monkeypatch.setattr("images.building.program.lay_out", lambda target, *_: target.mkdir())
+    for number, (used, day) in enumerate((("a", "1"), ("a", "1"), ("b", "1"), ("a", "2"))):
+        monkeypatch.setattr("images.building.build.EPOCH", day)
+        folder = tmp_path / str(number)
+        bench = Bench(Room(tmp_path / f"tools-{used}/root"), folder, folder, str)
+        _root(bench, tmp_path / "packages/packages.tar", tmp_path / "engine", tmp_path)
+    first, again, *others = made_of
+    assert first == again
+    assert first not in others
+    assert others[0] != others[1]
 
 
 @pytest.mark.parametrize(

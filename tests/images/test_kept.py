@@ -57,3 +57,17 @@ def test_a_digest_is_of_names_and_contents(tmp_path: Path) -> None:
     renamed = digest(tmp_path)
     (tmp_path / "b").write_text("2")
     assert len({before, renamed, digest(tmp_path)}) == 3
+
+
+def test_a_digest_tells_what_is_a_program_and_not_whose_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    modes = (0o644, 0o600, 0o755, 0o700)
+    (plain, private, program, own) = (of_mode(tmp_path / "a", mode) for mode in modes)
+    assert plain == private
+    assert program == own
+    assert plain != program
+
+
+def of_mode(file: Path, mode: int) -> str:
+    file.chmod(mode)
+    return digest(file.parent)
