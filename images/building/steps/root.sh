@@ -19,10 +19,11 @@ say() { echo ":: $1"; }
 say unpack
 mkdir -p "$root" "$out/boot"
 tar -C "$root" --exclude-from="$in/leave-out" -xf "$packages"
+# Whatever modes they have where the card is built.
+chmod -R u=rwX,go=rX "$in/system" "$in/program"
 cp -R --no-preserve=ownership "$in/system/." "$root"
 mkdir -p "$python"
 cp -R --no-preserve=ownership "$in/program/." "$python"
-chmod -R go=u-w "$root/usr/lib/python3"
 
 say configure
 # As base-passwd and base-files do it.
