@@ -29,4 +29,4 @@ size=$(stat -c %s "$work/data.ext4")
 truncate -s $((start * 512)) "$card"
 truncate -s $((start * 512 + size)) "$card"
 echo ', +' | sfdisk -q -N 4 "$card"
-dd if="$work/data.ext4" of="$card" bs=1M oflag=seek_bytes seek=$((start * 512)) conv=notrunc,sparse status=none
+dd if="$work/data.ext4" of="$card" bs=1M oflag=seek_bytes seek=$((start * 512)) conv=notrunc status=none

@@ -27,15 +27,16 @@ find "$work/data/settings/tree-$state" -type d -exec chmod 755 {} +
 sh /steps/data.sh "$work/data" "$signature" "$work/data.ext4"
 data=$(mebibytes "$work/data.ext4")
 
-mkdir -p "$work/boot/A"
+mkdir -p "$work/boot/A" "$work/boot/EFI/BOOT" "$work/boot/loader/entries"
 cp -R "$root/boot/." "$work/boot/A"
 mv "$work/boot/A"/bootcode.bin "$work/boot/A"/start*.elf "$work/boot/A"/fixup*.dat "$work/boot"
+mv "$work/boot/A/systemd-bootaa64.efi" "$work/boot/EFI/BOOT/BOOTAA64.EFI"
+# Of all that settings and letters do not change.
+(cd "$work/boot" && find A EFI *.* -type f | LC_ALL=C sort | xargs sha256sum > SHA256SUMS)
 cp "$in/boot/config.txt" "$in/boot/lucie.toml" "$work/boot"
 words="$(cat "$in/boot/cmdline.txt") lucie.disk=$signature lucie.root=2"
 echo "$words" > "$work/boot/A/cmdline.txt"
 
-mkdir -p "$work/boot/EFI/BOOT" "$work/boot/loader/entries"
-mv "$work/boot/A/systemd-bootaa64.efi" "$work/boot/EFI/BOOT/BOOTAA64.EFI"
 cp "$in/boot/loader.conf" "$work/boot/loader"
 # Without "console=", Linux takes the screen and the serial port that the firmware tells of.
 cat > "$work/boot/loader/entries/A.conf" <<ENTRY
@@ -46,7 +47,13 @@ options $(echo "$words" | sed -E 's/console=[^ ]+ //g')
 ENTRY
 find "$work/boot" -exec touch -hd "@$SOURCE_DATE_EPOCH" {} +
 mkfs.vfat --invariant -F 32 -n LUCIE -i "$signature" -C "$work/boot.fat" $((boot * 1024)) > /dev/null
-mcopy -smi "$work/boot.fat" "$work/boot"/* ::
+# In this order, not in that in which the builder's disk lists them.
+cd "$work/boot"
+find * -type d | LC_ALL=C sort | sed 's,^,::,' | xargs mmd -i "$work/boot.fat"
+find * -type f | LC_ALL=C sort | while read -r file; do mcopy -mi "$work/boot.fat" "$file" "::$file"; done
+# What no file has come to, at its end, stays as it is on a card.
+used=$(find * -type f -printf '%s\n' | awk '{ bytes += $1 + 512 } END { print int(bytes / 1048576) }')
+truncate -s $((used + 8))M "$work/boot.fat"
 
 truncate -s $((1 + boot + 2 * slot + data))M "$out/lucie.img"
 sfdisk -q "$out/lucie.img" <<TABLE
@@ -57,7 +64,9 @@ size=${slot}MiB, type=83
 size=${slot}MiB, type=83
 type=83
 TABLE
-put() { dd if="$1" of="$out/lucie.img" bs=1M seek="$2" conv=notrunc,sparse status=none; }
+# Zeros, too: only so are they in the block map, and take the place of what a card held before, such
+# as a journal of the same file system, which Linux would replay.
+put() { dd if="$1" of="$out/lucie.img" bs=1M seek="$2" conv=notrunc status=none; }
 put "$work/boot.fat" 1
 put "$root/root.erofs" $((1 + boot))
 put "$work/data.ext4" $((1 + boot + 2 * slot))
