@@ -33,18 +33,28 @@ read_only_system() {
     [ "0x$(head -c $((blocks << block)) "$work/2" | sha256sum | cut -c1-8)" = "$(sfdisk --disk-id "$card")" ] \
         || { echo "its content has changed" && return 1; }
 }
-data_system() { e2fsck -fn "$work/4"; }
+data_system() {
+    e2fsck -fn "$work/4" && mkdir "$work/data" && sh "$(dirname "$0")/rdump.sh" "$work/4" / "$work/data"
+}
+
+# Those who are not root read all of it, and run what is a program.
+readable() { # FILE...
+    find "$@" ! -type l \( ! -perm -o=r -o -perm -u=x ! -perm -o=x \) | grep . && return 1
+    return 0
+}
 
 boot_files() {
     mkdir -p "$work/boot"
     mcopy -snoi "$work/1" '::*' "$work/boot" || return
-    for file in config.txt lucie.toml bootcode.bin start_cd.elf start4cd.elf fixup_cd.dat fixup4cd.dat \
+    for file in SHA256SUMS config.txt lucie.toml bootcode.bin start_cd.elf start4cd.elf fixup_cd.dat fixup4cd.dat \
         A/vmlinuz A/initrd A/cmdline.txt A/bcm2837-rpi-3-b.dtb A/bcm2837-rpi-3-b-plus.dtb \
         A/bcm2837-rpi-zero-2-w.dtb A/bcm2711-rpi-4-b.dtb A/bcm2711-rpi-400.dtb A/bcm2712-rpi-5-b.dtb; do
         [ -s "$work/boot/$file" ] || { echo "$file" && return 1; }
     done
     grep -q "lucie.disk=$(sfdisk --disk-id "$card" | cut -c3-) " "$work/boot/A/cmdline.txt" \
         || { echo cmdline.txt && return 1; }
+    # An update brings others.
+    [ -d "$work/boot/B" ] || (cd "$work/boot" && sha256sum --check --quiet --strict SHA256SUMS 2> /dev/null)
 }
 
 # A program of UEFI for arm64: "PE", where its header says, and the machine.
@@ -90,6 +100,9 @@ services() {
             "$root"/usr/lib/modules/*/modules.builtin || { echo "$system" && return 1; }
     done
     [ -s "$root/etc/ssh/sshd_config" ] || { echo sshd_config && return 1; }
+    # Neither the chat nor the server is root's.
+    [ -x "$root/usr/bin/lucie" ] || { echo lucie && return 1; }
+    readable "$root/usr/bin/lucie" "$root"/usr/lib/lucie-* "$root/usr/lib/python3" || return
     systemd-analyze --root="$root" --man=no verify getty@tty1.service serial-getty@ttyS0.service \
         lucie-serve.service lucie-places.service lucie-settings.service lucie-grow.service \
         lucie-class.socket lucie-class.service lucie-stick@sda1.service lucie-take.path lucie-take.service \
@@ -106,21 +119,25 @@ secrets() {
     [ -e "$root/etc/machine-id" ] && [ -s "$work/boot/lucie.toml" ] || return
     [ ! -s "$root/etc/machine-id" ] || { echo machine-id && return 1; }
     find "$root/etc/ssh" "$root/root" "$root/home" -name 'ssh_host_*' -o -name authorized_keys | grep . && return 1
-    grep -E '^ *(password|ssid|authorized_keys)' "$work/boot/lucie.toml" && return 1
+    grep -Ev '^[[:space:]]*#' "$work/boot/lucie.toml" | grep -E 'password|ssid|authorized_keys' && return 1
+    [ ! -e "$work/boot/rpi-preseed.toml" ] || { echo rpi-preseed.toml && return 1; }
+    # No conversation, no key of the board's own.
+    kept=$(ls -A "$work/data" | paste -sd, -)
+    [ "$kept" = lost+found,lucie,server,settings ] || { echo "/data: $kept" && return 1; }
+    find "$work/data/lucie" ! -type d ! -path "$work/data/lucie/data/models/*" | grep . && return 1
     # What its first start lays out knows no more than lucie.toml.
-    sh "$(dirname "$0")/rdump.sh" "$work/4" /settings "$work" || return
-    [ "$(ls "$work/settings" | grep -c '^tree-')" = "$(ls "$work/settings" | wc -l)" ] \
-        || { echo /settings && return 1; }
-    find "$work/settings" -path '*credentials*' -o -path '*wpa_supplicant*' -o -path '*sysusers*' | grep . && return 1
+    laid=$work/data/settings
+    [ "$(ls "$laid" | grep -c '^tree-')" = "$(ls "$laid" | wc -l)" ] || { echo /settings && return 1; }
+    find "$laid" -path '*credentials*' -o -path '*wpa_supplicant*' -o -path '*sysusers*' | grep . && return 1
     return 0
 }
 
 model() {
-    sh "$(dirname "$0")/rdump.sh" "$work/4" /lucie/data/models "$work" || return
-    sh "$(dirname "$0")/rdump.sh" "$work/4" /server "$work" || return
-    used=$(sed -n 's/^LUCIE_MODEL=//p' "$work/server/model")
-    [ -s "$work/models/$used/manifest.json" ] || { echo "$used" && return 1; }
-    python3 - "$work/models" <<'PYTHON'
+    models=$work/data/lucie/data/models
+    used=$(sed -n 's/^LUCIE_MODEL=//p' "$work/data/server/model")
+    [ -s "$models/$used/manifest.json" ] || { echo "$used" && return 1; }
+    readable "$models" || return
+    python3 - "$models" <<'PYTHON'
 import hashlib, json, pathlib, sys
 
 for manifest in pathlib.Path(sys.argv[1]).glob("*/manifest.json"):
