@@ -157,8 +157,8 @@ def _card(bench: Bench, root: Path, model: Bundle, order: Order) -> Path:
     shutil.copytree(debian.BOARD / "boot", given / "boot")
     _choose(given / "boot" / "lucie.toml", order)
     # As a board does when the file has changed: its first start need not read it.
-    settings, complaints = read([given / "boot" / "lucie.toml"])
-    told_tree(settings, complaints, root / "seen").write(given / "tree")
+    settings, complaints, places = read([given / "boot" / "lucie.toml"])
+    told_tree(settings, complaints, places, root / "seen").write(given / "tree")
     chosen = given / "data/server/model"
     chosen.parent.mkdir(parents=True)
     chosen.write_text(f"LUCIE_MODEL={model.manifest.name}\n", encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from images.onboard.settings import Complaint, Settings
+from images.onboard.settings import Complaint, Places, Settings
 from images.onboard.tree import File, Tree
 
 __all__ = ["account", "unheeded"]
@@ -68,12 +68,12 @@ def _let_in(settings: Settings) -> bool:
     return ssh.enabled and bool(ssh.authorized_keys or by_password)
 
 
-def unheeded(settings: Settings, root: Path, file: str) -> Iterator[Complaint]:
+def unheeded(settings: Settings, places: Places, root: Path) -> Iterator[Complaint]:
     """What of it is well written and changes nothing."""
     if settings.ssh.enabled and not _let_in(settings):
-        yield Complaint("nobody", file, field="ssh.enabled")
+        yield Complaint("nobody", *places["ssh.enabled"], "ssh.enabled")
     if _has_account(settings) and settings.user.name in _names(root):
-        yield Complaint("taken", file, field="user.name")
+        yield Complaint("taken", *places["user.name"], "user.name")
 
 
 def _names(root: Path) -> set[str]:

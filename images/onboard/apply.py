@@ -8,8 +8,12 @@ The boot waits for this, and the chat for the boot: what a board need not do is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from edge.messages import LANGUAGES, text
 from images.onboard import account
@@ -18,7 +22,7 @@ from images.onboard.network import joining, radio
 from images.onboard.news import NEWS
 from images.onboard.programs import output
 from images.onboard.secrets import kept_in, settle, without_passwords
-from images.onboard.settings import Complaint, Locale, Settings, read
+from images.onboard.settings import LASTING, Complaint, Locale, Places, Settings, read
 from images.onboard.tree import File, Link, Tree
 from images.onboard.update_file import NAMESPACE, SIGNER, SIGNERS
 from images.onboard.writing import replace
@@ -30,6 +34,9 @@ FILES = ("rpi-preseed.toml", "lucie.toml")
 """On the boot partition: that of Raspberry Pi Imager first, so that ours wins."""
 KEYMAPS = dict(zip(LANGUAGES, ("us", "fr"), strict=True))
 """The keyboard of those who name a language only."""
+_NEARLY = re.compile(r"lucie.*\.toml.*", re.IGNORECASE)
+"""Names of files that somebody may have meant to be read."""
+_LASTING = "run/lucie-settings/lasting.json"
 
 
 def tree(settings: Settings, root: Path) -> Tree:
@@ -40,9 +47,11 @@ def tree(settings: Settings, root: Path) -> Tree:
         root: of this board.
     """
     name = settings.system.hostname
+    lasting = settings.model_dump_json(include=set(LASTING), exclude_unset=True)
     system = {
         "etc/hostname": File(f"{name}\n"),
         "etc/hosts": File(f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {name}\n"),
+        _LASTING: File(f"{lasting}\n"),
     }
     return (
         Tree(system)
@@ -74,16 +83,23 @@ def _signers(settings: Settings) -> Tree:
     return Tree({SIGNERS.relative_to("/").as_posix(): File("".join(lines))} if lines else {})
 
 
-def unheeded(settings: Settings, root: Path) -> Iterator[Complaint]:
+def unheeded(settings: Settings, places: Places, root: Path) -> Iterator[Complaint]:
     """What is well written, and changes nothing on this board."""
-    locale, file = settings.locale, FILES[-1]
-    if not (root / "usr/share/zoneinfo" / locale.timezone).is_file():
-        yield Complaint("absent", file, field="locale.timezone")
-    if locale.keymap and not (root / f"usr/share/keymaps/{locale.keymap}.map.gz").is_file():
-        yield Complaint("absent", file, field="locale.keymap")
-    yield from account.unheeded(settings, root, file)
-    if settings.class_.enabled and (settings.wlan.ssid or settings.wlan.ssid_hex):
-        yield Complaint("one-radio", file, field="wlan.ssid")
+    locale, wlan = settings.locale, settings.wlan
+    if (
+        "locale.timezone" in places
+        and not (root / "usr/share/zoneinfo" / locale.timezone).is_file()
+    ):
+        yield Complaint("no-timezone", *places["locale.timezone"], "locale.timezone")
+    files = (root / "usr/share/keymaps").glob("*.map.gz")
+    keymaps = sorted(file.name.removesuffix(".map.gz") for file in files)
+    if "locale.keymap" in places and locale.keymap not in keymaps:
+        known = ", ".join(keymaps)
+        yield Complaint("no-keymap", *places["locale.keymap"], "locale.keymap", known)
+    yield from account.unheeded(settings, places, root)
+    if settings.class_.enabled and (wlan.ssid or wlan.ssid_hex):
+        field = "wlan.ssid" if wlan.ssid else "wlan.ssid_hex"
+        yield Complaint("one-radio", *places[field], field)
 
 
 def notice(settings: Settings, complaints: Iterable[Complaint]) -> str:
@@ -105,7 +121,8 @@ def main(arguments: Sequence[str]) -> int:
     draft, secrets = map(Path, arguments)
     root = Path("/")
     files = [BOOT / name for name in FILES if (BOOT / name).is_file()]
-    written, complaints = read(files)
+    written, complaints, places = read(files, _before(secrets.parent))
+    complaints += [Complaint("aside", name) for name in _aside()]
     known = kept_in(secrets)
     settings, kept = settle(written, known, _hashed)
     holding = [file for file in files if _has_password(read([file])[0])]
@@ -118,20 +135,37 @@ def main(arguments: Sequence[str]) -> int:
         complaints += left or [Complaint("unkept", FILES[-1], reason=_reason(error))]
     else:
         complaints += [each for file in holding if (each := _take_passwords_out(file, complaints))]
-    told_tree(settings, complaints, root).write(draft)
+    told_tree(settings, complaints, places, root).write(draft)
     return 0
 
 
-def told_tree(settings: Settings, complaints: Sequence[Complaint], root: Path) -> Tree:
+def told_tree(
+    settings: Settings, complaints: Sequence[Complaint], places: Places, root: Path
+) -> Tree:
     """What is laid over the root file system, and what the chat tells of it.
 
     Args:
         settings: with the passwords that hold.
         complaints: of reading them.
+        places: where they are written.
         root: of this board.
     """
-    told = File(notice(settings, [*complaints, *unheeded(settings, root)]))
+    told = File(notice(settings, [*complaints, *unheeded(settings, places, root)]))
     return tree(settings, root) | Tree({f"{NEWS.relative_to('/')}/settings": told})
+
+
+def _before(folder: Path) -> Settings:
+    """What lasts of the settings that were laid out; nothing, if that is missing or damaged."""
+    for file in folder.glob(f"tree-*/{_LASTING}"):
+        with suppress(OSError, ValidationError):
+            return Settings.model_validate_json(file.read_bytes())
+    return Settings()
+
+
+def _aside() -> list[str]:
+    """Files beside ours: Windows hides the end of a name, and gives a copy another."""
+    names = [file.name for file in BOOT.glob("*")]
+    return sorted(each for each in names if _NEARLY.fullmatch(each) and each.lower() not in FILES)
 
 
 def _has_password(written: Settings) -> bool:

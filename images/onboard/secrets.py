@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from images.onboard.settings import Complaint, Settings
+from images.onboard.settings import Complaint, Settings, as_text
 
 __all__ = ["Kept", "kept_in", "settle", "without_passwords"]
 
@@ -92,7 +92,7 @@ def without_passwords(file: Path, complaints: Iterable[Complaint]) -> bytes | No
     unheeded = {complaint.field for complaint in complaints if complaint.file == file.name}
     if "" in unheeded:  # all of it
         return None
-    document = tomlkit.parse(file.read_bytes().decode("utf-8-sig"))
+    document = tomlkit.parse(as_text(file.read_bytes()))
     tables = [
         table
         for section in _SECTIONS

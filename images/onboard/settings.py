@@ -5,16 +5,18 @@ was chosen there (`rpi-preseed.toml`): https://github.com/raspberrypi/rpi-presee
 `locale.language`, `[class]` and `[update]`: one reader serves both files, and the later one wins.
 
 A board has to start, whatever is in the file: a value that is wrong is as if it were not there,
-and a `Complaint` says where it stands and what is expected. Only where the file is no TOML is all
-of it left.
+and a `Complaint` says where it stands and what is expected. Only where a file cannot be read is all
+of it left. Of `LASTING` sections, what held before holds on: whoever mends a file reads what is
+wrong in it in the language of the board.
 """
 
 from __future__ import annotations
 
+import codecs
 import re
 import tomllib
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -28,8 +30,13 @@ from images.words import FOLDER
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-__all__ = ["Class", "Complaint", "Locale", "Settings", "Ssh", "System", "Update", "User", "Wlan",
-           "read"]  # fmt: skip
+__all__ = ["LASTING", "Class", "Complaint", "Locale", "Places", "Settings", "Ssh", "System",
+           "Update", "User", "Wlan", "as_text", "read"]  # fmt: skip
+
+Places = Mapping[str, tuple[str, int]]
+"""File and line of fields, as `wlan.country`."""
+LASTING = frozenset({"locale", "update"})
+"""Sections of which what held before holds on where what is written cannot be heeded."""
 
 _LARGEST = 1 << 14
 _IGNORED = {"config_version"}
@@ -166,16 +173,23 @@ class Settings(_Section):
     update: Update = Update()
 
 
+_SHIPPED = Settings()
+
+
 @dataclass(frozen=True, slots=True)
 class Complaint:
     """What of a file is not heeded, and why."""
 
     code: Literal[
         "unreadable",
+        "not-utf8",
         "no-toml",
+        "aside",
         "unknown",
+        "unquoted",
         "wrong",
-        "absent",
+        "no-timezone",
+        "no-keymap",
         "taken",
         "nobody",
         "one-radio",
@@ -192,42 +206,77 @@ class Complaint:
     def say(self, lang: str | None = None) -> str:
         """One line for a person."""
         expected = ""
-        if self.code == "wrong":
+        if self.code in {"unquoted", "wrong"}:
             entry = "expects-" + re.sub(r"[._]", "-", self.field)
             expected = text(f"settings.{entry}", lang=lang, folder=FOLDER)
         facts = {"file": self.file, "line": self.line, "field": self.field, "reason": self.reason}
         return text(f"settings.{self.code}", lang=lang, folder=FOLDER, expected=expected, **facts)
 
 
-def read(files: Sequence[Path]) -> tuple[Settings, list[Complaint]]:
-    """What the files say together, the later before the earlier; and what is wrong in them.
+def read(
+    files: Sequence[Path], before: Settings = _SHIPPED
+) -> tuple[Settings, list[Complaint], Places]:
+    """What the files say together, the later before the earlier; what is wrong in them; where what
+    is heeded stands.
 
     A file that is not there says nothing. Nothing is raised.
+
+    Args:
+        files: of settings.
+        before: what holds in the place of what cannot be heeded.
     """
     complaints: list[Complaint] = []
+    places: dict[str, tuple[str, int]] = {}
     together: dict[str, dict[str, Any]] = {}
+    known = before.model_dump(by_alias=True, exclude_unset=True)
     for file in files:
-        for section, values in _sound(file, complaints).items():
+        earlier = len(complaints)
+        said = _sound(file, complaints, places)
+        for section, values in (known if said is None else said).items():
             together.setdefault(section, {}).update(values)
-    return Settings.model_validate(together), complaints
+        for complaint in complaints[earlier:]:
+            section, _, name = complaint.field.partition(".")
+            if name in known.get(section, ()):
+                together.setdefault(section, {})[name] = known[section][name]
+    return Settings.model_validate(together), complaints, places
 
 
-def _sound(file: Path, complaints: list[Complaint]) -> dict[str, dict[str, Any]]:
-    """What of a file can be heeded."""
+def as_text(raw: bytes) -> str:
+    """What an editor has saved, which may have put a mark before: UTF-8, or UTF-16 with one.
+
+    Raises:
+        UnicodeDecodeError: it is neither.
+    """
+    marked = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return raw.decode("utf-16" if marked else "utf-8-sig")
+
+
+def _sound(
+    file: Path, complaints: list[Complaint], places: dict[str, tuple[str, int]]
+) -> dict[str, dict[str, Any]] | None:
+    """What of a file can be heeded; None: it cannot be read."""
     try:
         lines = _lines(file)
     except FileNotFoundError:
         return {}
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        complaints.append(Complaint("not-utf8", file.name, line))
+        return None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         complaints.append(Complaint("unreadable", file.name, reason=reason))
-        return {}
+        return None
     try:
         data = tomllib.loads("\n".join(lines))
-        return _without_faults(data, file, lines, complaints)
+        ends = _places("\n".join(lines))
+        sound = _without_faults(data, file.name, ends, complaints)
     except (ValueError, RecursionError) as error:
         complaints.append(Complaint("no-toml", file.name, _line_of(error, lines)))
-        return {}
+        return None
+    heeded = {(section, name) for section, values in sound.items() for name in values}
+    places |= {".".join(path): (file.name, end) for path, end in ends.items() if path in heeded}
+    return sound
 
 
 def _line_of(error: Exception, lines: Sequence[str]) -> int:
@@ -256,27 +305,34 @@ def _lines(file: Path) -> list[str]:
         raw = opened.read(_LARGEST + 1)
     if len(raw) > _LARGEST:
         raise ValueError(f"> {_LARGEST >> 10} KiB")
-    # Editors put a mark before, and end lines as they like.
-    return raw.decode("utf-8-sig").splitlines()
+    # Editors end lines as they like.
+    return as_text(raw).splitlines()
 
 
 def _without_faults(
-    data: dict[str, Any], file: Path, lines: Sequence[str], complaints: list[Complaint]
+    data: dict[str, Any],
+    file: str,
+    ends: Mapping[tuple[str, ...], int],
+    complaints: list[Complaint],
 ) -> dict[str, dict[str, Any]]:
     for key in _IGNORED:
         data.pop(key, None)
     try:
         Settings.model_validate(data)
     except ValidationError as error:
-        places = _places("\n".join(lines))
-        for path, kind in {_path(fault): fault["type"] for fault in error.errors()}.items():
-            whole = len(path) == 1
-            code: Literal["unknown", "wrong"] = (
-                "unknown" if whole or kind == "extra_forbidden" else "wrong"
-            )
-            complaints.append(Complaint(code, file.name, places.get(path, 0), ".".join(path)))
-            del (data if whole else data[path[0]])[path[-1]]
+        kinds: dict[tuple[str, ...], set[str]] = {}
+        for fault in error.errors():
+            kinds.setdefault(_path(fault), set()).add(fault["type"])
+        for path, kind in kinds.items():
+            complaints.append(Complaint(_code(path, kind), file, ends.get(path, 0), ".".join(path)))
+            del (data if len(path) == 1 else data[path[0]])[path[-1]]
     return data
+
+
+def _code(path: tuple[str, ...], kind: Set[str]) -> Literal["unknown", "unquoted", "wrong"]:
+    if len(path) == 1 or "extra_forbidden" in kind:
+        return "unknown"
+    return "unquoted" if "string_type" in kind else "wrong"
 
 
 def _path(fault: ErrorDetails) -> tuple[str, ...]:

@@ -14,8 +14,9 @@ import pytest
 from images.onboard import apply, boot_partition
 from images.onboard.apply import notice, tree, unheeded
 from images.onboard.network import ADDRESS
-from images.onboard.settings import Complaint, Settings
+from images.onboard.settings import Complaint, Settings, read
 from images.onboard.tree import File, Link, Tree
+from images.onboard.update_file import SIGNERS
 
 UNITS = Path("images/board/system/usr/lib/systemd/system")
 CLASS = {"class": {"enabled": True, "ssid": "Salle 12", "password": "of 8 letters"}}
@@ -44,6 +45,13 @@ def settings(sections: dict[str, dict[str, object]]) -> Settings:
 
 def made(board: Path, **sections: dict[str, object]) -> Tree:
     return tree(settings(sections), board)
+
+
+def left(board: Path, **sections: dict[str, object]) -> list[Complaint]:
+    """What is well written and changes nothing."""
+    fields = [f"{section}.{name}" for section, values in sections.items() for name in values]
+    places = dict.fromkeys(fields, ("lucie.toml", 7))
+    return list(unheeded(settings(sections), places, board))
 
 
 def content(tree: Tree, path: str) -> str:
@@ -86,19 +94,42 @@ def test_the_name_is_told_and_can_be_looked_up(board: Path) -> None:
 
 def test_what_the_board_does_not_have_is_said_and_changes_nothing(board: Path) -> None:
     chosen = {"timezone": "Europe/Nowhere", "keymap": "klingon"}
-    told = list(unheeded(settings({"locale": dict(chosen)}), board))
-    assert [(each.code, each.field) for each in told] == [
-        ("absent", "locale.timezone"),
-        ("absent", "locale.keymap"),
+    assert left(board, locale=dict(chosen)) == [
+        Complaint("no-timezone", "lucie.toml", 7, "locale.timezone"),
+        Complaint("no-keymap", "lucie.toml", 7, "locale.keymap", "de, fr, us"),
     ]
     assert "etc/localtime" not in made(board, locale=dict(chosen)).files
 
 
+def test_it_is_told_where_what_is_not_heeded_stands(board: Path) -> None:
+    """Imager writes a keyboard of any country, in a file that nobody has seen."""
+    imagers, ours = board / "rpi-preseed.toml", board / "lucie.toml"
+    imagers.write_text(
+        '[ssh]\nenabled = true\npassword_authentication = false\n[locale]\nkeymap = "dk"\n'
+    )
+    ours.write_text(
+        '[locale]\n\ntimezone = "Europe/Pari"\n[user]\nname = "root"\npassword = "clear"\n'
+    )
+    chosen, complaints, places = read([imagers, ours])
+    assert complaints == []
+    told = list(unheeded(chosen, places, board))
+    assert [(each.code, each.file, each.line) for each in told] == [
+        ("no-timezone", "lucie.toml", 3),
+        ("no-keymap", "rpi-preseed.toml", 5),
+        ("nobody", "rpi-preseed.toml", 2),
+        ("taken", "lucie.toml", 5),
+    ]
+    [line] = [each.say("fr") for each in told if each.code == "no-keymap"]
+    assert "rpi-preseed.toml, ligne 5" in line
+    assert "de, fr, us" in line
+
+
 def test_of_what_is_shipped_all_is_heeded_and_nothing_is_started(board: Path) -> None:
-    assert list(unheeded(Settings(), board)) == []
+    assert left(board) == []
     shipped = tree(Settings(), board)
     assert (shipped.units, shipped.modules) == ((), ()), "no radio, no way in"
-    assert not any("ssh" in path or "sysusers" in path for path in shipped.files)
+    for part in ("ssh", "sysusers", "network"):
+        assert not any(part in path for path in shipped.files)
     assert "run/lucie-settings/class.json" not in shipped.files
     assert notice(Settings(), []) == ""
 
@@ -151,19 +182,23 @@ def test_a_key_lets_in_and_nothing_else_does(board: Path) -> None:
         ({"password": HASH}, {"enabled": True, "password_authentication": True}, True),
         ({}, {"enabled": True, "password_authentication": True}, False),
         ({}, {"authorized_keys": [KEY]}, False),
+        ({}, {"enabled": True, "authorized_keys": [KEY]}, True),
+        ({"name": "root"}, {"enabled": True, "authorized_keys": [KEY]}, False),
     ],
 )
 def test_the_way_in_is_open_only_if_somebody_can_take_it(
     board: Path, user: dict[str, object], ssh: dict[str, object], open_: bool
 ) -> None:
-    assert ("ssh.service" in made(board, user=user, ssh=ssh).units) is open_
-    told = [each.code for each in unheeded(settings({"user": user, "ssh": ssh}), board)]
-    assert told == (["nobody"] if ssh.get("enabled") and not open_ else [])
+    units = made(board, user=user, ssh=ssh).units
+    assert ("ssh.service" in units) is open_
+    told = [each.code for each in left(board, user=user, ssh=ssh)]
+    shut = "taken" if user.get("name") else "nobody"
+    assert told == ([shut] if ssh.get("enabled") and not open_ else [])
 
 
 def test_an_account_of_the_system_is_not_given_away(board: Path) -> None:
     sections: dict[str, dict[str, object]] = {"user": {"name": "root", "password": HASH}}
-    assert [each.code for each in unheeded(settings(sections), board)] == ["taken"]
+    assert [each.code for each in left(board, **sections)] == ["taken"]
     files = made(board, **sections).files
     assert not any("root" in path or "sysusers" in path for path in files)
 
@@ -174,7 +209,7 @@ def test_an_account_of_the_system_is_not_given_away(board: Path) -> None:
 def test_a_network_that_is_named_is_joined(board: Path) -> None:
     wlan: dict[str, object] = {"ssid": "École", "password": "of 8 letters", "country": "FR"}
     joined = made(board, wlan=wlan)
-    assert list(unheeded(settings({"wlan": wlan}), board)) == []
+    assert left(board, wlan=wlan) == []
     conf = joined.files["etc/wpa_supplicant/wpa_supplicant-wlan0.conf"]
     assert isinstance(conf, File)
     assert conf.mode == 0o600
@@ -201,7 +236,9 @@ def test_a_class_has_a_network_an_address_and_a_line_on_the_screen(board: Path) 
 
 def test_there_is_one_radio(board: Path) -> None:
     both = {**CLASS, "wlan": {"ssid": "École", "password": "of 8 letters"}}
-    assert [each.code for each in unheeded(settings(both), board)] == ["one-radio"]
+    assert left(board, **both) == [Complaint("one-radio", "lucie.toml", 7, "wlan.ssid")]
+    octets = {**CLASS, "wlan": {"ssid_hex": "ff"}}
+    assert [each.field for each in left(board, **octets)] == ["wlan.ssid_hex"]
     conf = content(made(board, **both), "etc/wpa_supplicant/wpa_supplicant-wlan0.conf")
     assert "École".encode().hex() not in conf
 
@@ -287,6 +324,57 @@ def test_a_password_that_was_made_up_and_cannot_be_kept_is_told(
     reason = "(le système de fichiers est en lecture seule)"
     assert any(f"n’ont pas pu être gardés sur la carte {reason}" in line for line in lines)
     assert not any("y restent" in line for line in lines), "none is in it"
+
+
+# --- files that cannot be heeded
+
+BROKEN = "[wlan]\nssid = Lucie\n"
+
+
+def started(tmp_path: Path) -> Path:
+    """The tree of a start, where the next one finds it; that of the last is there no more."""
+    told(tmp_path)
+    for before in tmp_path.glob("secrets/tree-*"):
+        shutil.rmtree(before)
+    return (tmp_path / "draft").rename(tmp_path / "secrets/tree-0123")
+
+
+def test_a_line_that_breaks_a_file_leaves_language_and_keys_as_they_were(
+    boot: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "secrets").mkdir()
+    written = f'[locale]\nlanguage = "en"\n[update]\nkeys = ["{KEY}"]\n'
+    (boot / "lucie.toml").write_text(written)
+    started(tmp_path)
+    for _ in range(2):
+        (boot / "lucie.toml").write_text(written + BROKEN)
+        tree = started(tmp_path)
+        [line] = (tree / "run/lucie-news/settings").read_text().splitlines()
+        assert line.startswith("lucie.toml, line 6: this is not written as a setting")
+        assert (tree / "run/lucie-settings/environment").read_text() == "LUCIE_LANG=en\n"
+        assert KEY in (tree / SIGNERS.relative_to("/")).read_text()
+    (boot / "lucie.toml").write_text("")
+    assert (started(tmp_path) / "run/lucie-settings/environment").read_text() == "LUCIE_LANG=fr\n"
+
+
+def test_what_lasts_is_no_secret_and_a_damaged_one_is_none(boot: Path, tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    (boot / "lucie.toml").write_text(f'{WLAN}{OWN}[locale]\nlanguage = "en"\n')
+    lasting = started(tmp_path) / "run/lucie-settings/lasting.json"
+    assert json.loads(lasting.read_text()) == {"locale": {"language": "en"}}
+    lasting.write_text('{"locale"')
+    (boot / "lucie.toml").write_text(BROKEN)
+    assert "ligne 2" in told(tmp_path)
+
+
+def test_a_file_that_is_named_nearly_so_is_told(boot: Path, tmp_path: Path) -> None:
+    for name in ("Lucie.toml.txt", "lucie (1).toml", "._lucie.toml", "config.txt", "lucie.toml"):
+        (boot / name).write_text('[locale]\nlanguage = "en"\n')
+    lines = told(tmp_path).splitlines()
+    assert [line.partition(" is not read")[0] for line in lines] == [
+        "Lucie.toml.txt",
+        "lucie (1).toml",
+    ]
 
 
 # --- how it is laid out

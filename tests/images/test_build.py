@@ -66,7 +66,7 @@ def test_the_card_says_what_was_chosen(
     file = tmp_path / "lucie.toml"
     shutil.copy("images/board/boot/lucie.toml", file)
     _choose(file, Order(boards()["pi4"], Model("model", tmp_path, None), "en", key))
-    found, complaints = read([file])
+    found, complaints, _ = read([file])
     assert complaints == []
     assert found.locale.language == "en"
     assert found.update.keys == keys

@@ -72,6 +72,14 @@ def test_however_it_is_written(tmp_path: Path, text: str) -> None:
     assert "letters" not in left
 
 
+def test_however_it_is_saved(tmp_path: Path) -> None:
+    file = tmp_path / "lucie.toml"
+    file.write_bytes("[wlan]\r\nssid = 'École'\r\npassword = 'of 8 letters'\r\n".encode("utf-16"))
+    left = without_passwords(file, read([file])[1])
+    assert left is not None
+    assert tomllib.loads(left.decode()) == {"wlan": {"ssid": "École"}}
+
+
 def test_what_is_not_heeded_stays_where_it_can_be_mended(tmp_path: Path) -> None:
     text = '[wlan]\nssid = "a"\npassword = "short"\n'
     assert struck(tmp_path / "lucie.toml", text) is None
