@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from images.onboard.network import wired
 from images.onboard.settings import Complaint, Places, Settings
 from images.onboard.tree import File, Tree
 
@@ -59,13 +60,12 @@ def _ssh(settings: Settings) -> Tree:
         "etc/ssh/sshd_config.d/lucie.conf": File("\n".join(told) + "\n"),
         f"etc/ssh/authorized_keys.d/{name}": File("".join(f"{k}\n" for k in ssh.authorized_keys)),
     }
-    return Tree(files, units=("ssh.service",))
+    return Tree(files, units=("ssh.service",)) | wired()
 
 
 def _let_in(settings: Settings) -> bool:
-    ssh = settings.ssh
-    by_password = ssh.password_authentication and settings.user.password
-    return ssh.enabled and bool(ssh.authorized_keys or by_password)
+    """Whether somebody can over the network: by a password alone, nobody."""
+    return settings.ssh.enabled and bool(settings.ssh.authorized_keys)
 
 
 def unheeded(settings: Settings, places: Places, root: Path) -> Iterator[Complaint]:

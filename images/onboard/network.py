@@ -12,7 +12,8 @@ import json
 from images.onboard.settings import Class, Settings, Wlan
 from images.onboard.tree import File, Tree
 
-__all__ = ["ADDRESS", "access_point", "join", "joining", "networkd", "psk", "radio"]
+__all__ = ["ADDRESS", "access_point", "join", "joining", "networkd", "psk", "radio",
+           "wired"]  # fmt: skip
 
 ADDRESS = "10.42.0.1"
 """Of the board, in the network that it opens."""
@@ -20,6 +21,7 @@ _DRIVER = "brcmfmac"
 """Of the radio of every Raspberry Pi."""
 _CHANNEL_6 = 2437
 """In MHz: one that is allowed everywhere, and that the oldest devices know."""
+_ADDRESSES = ("systemd-networkd.service", "systemd-resolved.service")
 
 
 def radio(settings: Settings) -> Tree:
@@ -41,8 +43,14 @@ def radio(settings: Settings) -> Tree:
         # For the chat, which is another account's: it shows them on the screen.
         told = json.dumps(joining(settings.class_), ensure_ascii=False)
         files["run/lucie-settings/class.json"] = File(f"{told}\n")
-    units = ["wpa_supplicant@wlan0.service", "systemd-networkd.service", "systemd-resolved.service"]
+    units = ("wpa_supplicant@wlan0.service", *_ADDRESSES)
     return Tree(files, (*units, *["lucie-class.socket"] * serving), (_DRIVER,))
+
+
+def wired() -> Tree:
+    """What asks for an address over a cable."""
+    network = "[Match]\nType=ether\n\n[Network]\nDHCP=yes\nMulticastDNS=yes\n"
+    return Tree({"etc/systemd/network/20-wired.network": File(network)}, _ADDRESSES)
 
 
 def joining(class_: Class) -> dict[str, str]:

@@ -106,9 +106,9 @@ class Ssh(_Section):
     """Log in over the network."""
 
     enabled: bool = False
-    """The service runs; it takes keys only unless it is told otherwise."""
+    """The service runs where there is a key."""
     password_authentication: bool = False
-    """It takes the password, too."""
+    """It takes the password as well; there has to be a key all the same."""
     authorized_keys: tuple[Key, ...] = ()
     """Public keys, as in `~/.ssh/authorized_keys`."""
 

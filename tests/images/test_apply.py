@@ -105,7 +105,7 @@ def test_it_is_told_where_what_is_not_heeded_stands(board: Path) -> None:
     """Imager writes a keyboard of any country, in a file that nobody has seen."""
     imagers, ours = board / "rpi-preseed.toml", board / "lucie.toml"
     imagers.write_text(
-        '[ssh]\nenabled = true\npassword_authentication = false\n[locale]\nkeymap = "dk"\n'
+        '[ssh]\nenabled = true\npassword_authentication = true\n[locale]\nkeymap = "dk"\n'
     )
     ours.write_text(
         '[locale]\n\ntimezone = "Europe/Pari"\n[user]\nname = "root"\npassword = "clear"\n'
@@ -167,7 +167,7 @@ def test_systemd_makes_the_account(board: Path) -> None:
 
 def test_a_key_lets_in_and_nothing_else_does(board: Path) -> None:
     let_in = made(board, user={"name": "anne"}, ssh={"enabled": True, "authorized_keys": [KEY]})
-    assert let_in.units == ("ssh.service",)
+    assert let_in.units[0] == "ssh.service"
     assert content(let_in, "etc/ssh/authorized_keys.d/anne") == f"{KEY}\n"
     told = content(let_in, "etc/ssh/sshd_config.d/lucie.conf").splitlines()
     assert {"PasswordAuthentication no", "PermitRootLogin no", "AllowUsers anne"} <= set(told)
@@ -179,7 +179,7 @@ def test_a_key_lets_in_and_nothing_else_does(board: Path) -> None:
     [
         ({}, {"enabled": True}, False),
         ({"password": HASH}, {"enabled": True}, False),
-        ({"password": HASH}, {"enabled": True, "password_authentication": True}, True),
+        ({"password": HASH}, {"enabled": True, "password_authentication": True}, False),
         ({}, {"enabled": True, "password_authentication": True}, False),
         ({}, {"authorized_keys": [KEY]}, False),
         ({}, {"enabled": True, "authorized_keys": [KEY]}, True),
@@ -191,6 +191,7 @@ def test_the_way_in_is_open_only_if_somebody_can_take_it(
 ) -> None:
     units = made(board, user=user, ssh=ssh).units
     assert ("ssh.service" in units) is open_
+    assert ("systemd-networkd.service" in units) is open_, "no network for nothing"
     told = [each.code for each in left(board, user=user, ssh=ssh)]
     shut = "taken" if user.get("name") else "nobody"
     assert told == ([shut] if ssh.get("enabled") and not open_ else [])
@@ -204,6 +205,16 @@ def test_an_account_of_the_system_is_not_given_away(board: Path) -> None:
 
 
 # --- networks
+
+
+def test_who_may_log_in_may_do_so_over_a_cable(board: Path) -> None:
+    ssh: dict[str, object] = {"enabled": True, "authorized_keys": [KEY]}
+    wired = made(board, ssh=ssh)
+    network = content(wired, "etc/systemd/network/20-wired.network")
+    assert {"Type=ether", "DHCP=yes", "MulticastDNS=yes"} <= set(network.splitlines())
+    assert wired.units == ("ssh.service", "systemd-networkd.service", "systemd-resolved.service")
+    assert wired.modules == (), "no radio"
+    assert "etc/systemd/network/20-wlan0.network" in made(board, ssh=ssh, **CLASS).files
 
 
 def test_a_network_that_is_named_is_joined(board: Path) -> None:
