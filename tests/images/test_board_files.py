@@ -92,6 +92,61 @@ def test_settings_that_come_with_a_card_are_those_that_its_first_start_looks_for
     assert len(said[0]) == 16
 
 
+def test_a_file_of_settings_is_read_again_when_it_has_another_name(tmp_path: Path) -> None:
+    script = (BOARD / "system/usr/lib/lucie-settings").read_text()
+    state = script[script.index("state() {") : script.index("\ntree=")]
+    state = state.replace("/boot/firmware", str(tmp_path)) + "\nstate"
+
+    def seen() -> str:
+        ran = subprocess.run(["sh", "-uc", state], check=True, capture_output=True, text=True)
+        return ran.stdout
+
+    states = [seen()]
+    (tmp_path / "lucie.toml.txt").write_text("[class]\n")
+    states += [seen(), seen()]
+    assert states[1] == states[2]
+    (tmp_path / "lucie.toml.txt").rename(tmp_path / "lucie.toml")
+    states += [seen()]
+    assert len(set(states)) == 3
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_settings_of_a_full_card_are_laid_out_from_memory(full: bool, tmp_path: Path) -> None:
+    """As far as `lucie-settings` comes without a board."""
+    script = (BOARD / "system/usr/lib/lucie-settings").read_text()
+    script = script[: script.index("\n\n[ ! -s /run/lucie-news/settings ]")]
+    for name in ("data", "run/lucie-settings", "boot/firmware", "root"):
+        (tmp_path / name).mkdir(parents=True)
+    for place in ("/data/settings", "/run/lucie-settings", "/boot/firmware", "/usr/lib/lucie-read"):
+        script = script.replace(place, f"{tmp_path}{place}")
+    script = script.replace('"$tree/." / ||', f'"$tree/." {tmp_path}/root ||')
+    reads, keys = tmp_path / "usr/lib/lucie-read-settings", tmp_path / "loadkeys"
+    reads.parent.mkdir(parents=True)
+    refused = f"{tmp_path}/data/*" if full else "none"
+    reads.write_text(
+        '#!/bin/sh\nmkdir "$1" && echo salle-12 > "$1/hostname"\n'
+        f'case "$1" in {refused}) exit 1; esac\n'
+    )
+    keys.write_text("#!/bin/sh\n")
+    for program in (reads, keys):
+        program.chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    words = ["sh", "-c", f'{script}\necho "failed=$failed"']
+    ran = subprocess.run(words, env=env, check=True, capture_output=True, text=True)
+    assert ran.stdout == "failed=\n"
+    assert (tmp_path / "root/hostname").read_text() == "salle-12\n"
+    [kept] = tmp_path.glob("*/*/tree-*")
+    assert kept.parent == tmp_path / ("run/lucie-settings" if full else "data/settings")
+    assert not [*tmp_path.glob("*/*/draft")], "it would take room that there is not"
+
+
+def test_the_keyboards_of_the_file_are_those_that_a_card_has() -> None:
+    keymaps = [line.split()[0] for line in (BOARD / "keymaps").read_text().splitlines()]
+    lines = (BOARD / "boot/lucie.toml").read_text().splitlines()
+    [told] = [line for line in lines if line.startswith("# keymap = ")]
+    assert told.rpartition("# ")[2] == ", ".join(keymaps)
+
+
 @pytest.mark.skipif(shutil.which("systemd-tmpfiles") is None, reason="no systemd here")
 def test_systemd_lays_what_is_told_in_two_lines(tmp_path: Path) -> None:
     words = ["systemd-tmpfiles", f"--root={tmp_path}", "--create", "--prefix=/run/lucie-news",

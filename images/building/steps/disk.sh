@@ -20,7 +20,7 @@ say disk
 mkdir "$work/data"
 cp -R --no-preserve=ownership "$in/data/." "$work/data"
 # As lucie-settings names it.
-state=$({ printf 'lucie.disk=%s\nlucie.root=2\n' "$signature" && cat "$in/boot/lucie.toml"; } | sha256sum | cut -c1-16)
+state=$({ printf 'lucie.disk=%s\nlucie.root=2\n' "$signature" && cd "$in/boot" && sha256sum ./lucie.toml; } | sha256sum | cut -c1-16)
 mkdir -m 700 "$work/data/settings"
 cp -R --no-preserve=ownership "$in/tree" "$work/data/settings/tree-$state"
 find "$work/data/settings/tree-$state" -type d -exec chmod 755 {} +
