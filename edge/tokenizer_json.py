@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -33,13 +34,30 @@ def parse(content: bytes) -> Tokenizer:
         from tokenizers import Tokenizer
     except ImportError as error:
         raise EngineError("engine.no-tokenizers", reason=one_line(error)) from error
-    try:
+    with _refusals(ValueError):
         tokenizer = Tokenizer.from_buffer(content)
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise ValueError(one_line(error)) from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
     return tokenizer
+
+
+@contextmanager
+def _refusals(told: Callable[[str], Exception]) -> Iterator[None]:
+    """What the library raises: it has no errors of its own, and Rust's panics are no `Exception`."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:
+        raise told(one_line(error)) from error
+
+
+def _not_tokenized(reason: str) -> EngineError:
+    return EngineError("engine.not-tokenized", reason=reason)
+
+
+def _not_spelt(reason: str) -> EngineError:
+    return EngineError("engine.not-spelt", reason=reason)
 
 
 class TokenizerJson:
@@ -58,7 +76,8 @@ class TokenizerJson:
         self._tokenizer = parse(content)
         self._n_vocab = n_vocab
         self._special = threading.Lock()  # whether control tokens are read is a state of it
-        self._tokenizer.add_special_tokens(list(_control_tokens(self._tokenizer)))
+        with _refusals(ValueError):
+            self._tokenizer.add_special_tokens(list(_control_tokens(self._tokenizer)))
         self.added: dict[int, AddedToken] = self._tokenizer.get_added_tokens_decoder()
         self._falls_back = bool(getattr(self._tokenizer.model, "byte_fallback", False))
         self._spelling = _with_fallback if self._falls_back else _byte_level
@@ -76,7 +95,8 @@ class TokenizerJson:
 
     def first(self) -> list[int]:
         """What it puts before a text."""
-        return self._tokenizer.encode("").ids
+        with _refusals(_not_tokenized):
+            return self._tokenizer.encode("").ids
 
     def encode(self, text: str, *, special: bool) -> list[int]:
         """Ids of `text`, without what a model wants before it.
@@ -89,12 +109,9 @@ class TokenizerJson:
             EngineError: the tokenizer refuses it, or makes a token of it that the model has not.
         """
         clean = text.encode("utf-8", "replace").decode("utf-8")
-        with self._special:
+        with self._special, _refusals(_not_tokenized):
             self._tokenizer.encode_special_tokens = not special
-            try:
-                ids = self._tokenizer.encode(clean, add_special_tokens=False).ids
-            except Exception as error:  # tokenizers raises nothing narrower
-                raise EngineError("engine.not-tokenized", reason=one_line(error)) from error
+            ids = self._tokenizer.encode(clean, add_special_tokens=False).ids
         most = max(ids, default=0)
         if most >= self._n_vocab:
             raise EngineError("engine.unknown-token", token=most, tokens=self._n_vocab)
@@ -129,16 +146,22 @@ class _Window:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._begin(tokenizer.encode("a", add_special_tokens=False).ids)
+        with _refusals(_not_tokenized):
+            ids = tokenizer.encode("a", add_special_tokens=False).ids
+        self._begin(ids)
 
     def _begin(self, ids: list[int]) -> None:
         self._ids, self._known = ids, len(ids)
-        self._shown = len(self._tokenizer.decode(ids))
+        self._shown = len(self._decode(ids))
+
+    def _decode(self, ids: list[int]) -> str:
+        with _refusals(_not_spelt):
+            return self._tokenizer.decode(ids)
 
     def feed(self, token: int) -> str:
         """The text that `token` completes; may be empty."""
         self._ids.append(token)
-        text = self._tokenizer.decode(self._ids)
+        text = self._decode(self._ids)
         found = "" if text.endswith("\ufffd") else text[self._shown :]
         if found:
             self._begin(self._ids[self._known :])
@@ -146,7 +169,7 @@ class _Window:
 
     def flush(self) -> str:
         """The end of the answer: what waits is incomplete for good."""
-        return self._tokenizer.decode(self._ids)[self._shown :]
+        return self._decode(self._ids)[self._shown :]
 
 
 def _control_tokens(tokenizer: Tokenizer) -> Iterator[AddedToken]:

@@ -16,9 +16,10 @@ from click.testing import Result
 from tokenizers import AddedToken, Tokenizer
 
 from edge.checkpoint import Checkpoint
-from edge.errors import DamagedModelError, EngineError
+from edge.errors import CheckpointError, DamagedModelError, EngineError
 from edge.gguf_tokenizer import HUGGING_FACE
 from edge.llamacpp import LlamaEngine
+from edge.tokenizer_file import open_tokenizer
 from quantize import gguf_bundle, onnx_bundle
 from quantize.errors import QuantizeError
 from quantize.gates import predictions
@@ -137,6 +138,25 @@ def test_a_damaged_tokenizer_in_a_file_is_told(tmp_path: Path) -> None:
         pass
     with pytest.raises(DamagedModelError, match=HUGGING_FACE):
         write_checkpoint(file, tmp_path)
+
+
+def test_a_tokenizer_that_panics_is_an_error(tmp_path: Path) -> None:
+    """Panics of Rust pass every `except Exception`."""
+    given = json.loads(tiny.lucie(CONFIG).to_str())
+    source = folder(tmp_path / "source", tiny.lucie(CONFIG))
+    given["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "//////////8="}
+    (source / "tokenizer.json").write_text(json.dumps(given))
+    with pytest.raises(DamagedModelError, match="precompiled_charsmap"), vocabulary(source):
+        pass
+    with pytest.raises(CheckpointError, match="precompiled_charsmap"):
+        open_tokenizer(source)
+    given["normalizer"] = {"type": "Replace", "pattern": {"Regex": "(a|aa)+$"}, "content": "x"}
+    (source / "tokenizer.json").write_text(json.dumps(given))
+    with (
+        vocabulary(source) as vocab,
+        pytest.raises(EngineError, match="cannot be cut into tokens: Onig"),
+    ):
+        vocab.encode("a" * 60 + "b", special=False)
 
 
 def test_tokens_that_the_model_has_not_are_told(tmp_path: Path) -> None:
