@@ -88,6 +88,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     db.text_factory = lambda raw: raw.decode("utf-8", "replace")
     try:
         version = _version(db, path)
+        if version == 0:  # SQLite takes it for a new file only, and would write to others
+            db.execute("PRAGMA auto_vacuum = FULL")
         for pragma in ("foreign_keys = ON", "secure_delete = ON"):
             db.execute(f"PRAGMA {pragma}")
         db.execute("PRAGMA journal_mode = WAL").fetchall()

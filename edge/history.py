@@ -134,7 +134,7 @@ class History:
             self._changed(db.execute(query, (title_from(title), conversation)))
 
     def delete(self, conversation: int) -> None:
-        """Delete a conversation; its text is overwritten in the file."""
+        """Delete a conversation; its text is overwritten in the file, which gives its room back."""
         # Without this, each message would delete the one after it, one level deeper each time:
         # SQLite goes 1,000 levels deep.
         untie = "UPDATE messages SET parent_id = NULL WHERE conversation_id = ?"

@@ -188,8 +188,8 @@ def _is_object(text: object) -> bool:
 def _write(path: Path, conversations: dict[int, Row], messages: dict[int, Row]) -> None:
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA foreign_keys = ON")
+        for pragma in ("auto_vacuum = FULL", "synchronous = FULL", "foreign_keys = ON"):
+            db.execute(f"PRAGMA {pragma}")
         migrate(db)
         db.execute("BEGIN")
         db.executemany(

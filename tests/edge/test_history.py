@@ -172,6 +172,23 @@ def test_deleted_text_is_gone_from_the_disk(path: Path) -> None:
     history.close()
 
 
+@pytest.mark.parametrize("salvaged", [False, True])
+def test_what_is_deleted_gives_its_room_back(path: Path, salvaged: bool) -> None:
+    """Else a full card stays full, whatever is deleted."""
+    if salvaged:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"no database")
+    history = History.open(path)
+    assert (history.salvage is not None) == salvaged
+    first, kept = history.create(), history.create()
+    history.append(first, "user", "long " * 200_000, parent=None)
+    history.append(kept, "user", "kept " * 1000, parent=None)
+    history.delete(first)
+    assert path.stat().st_size < 60_000
+    assert history.load(kept)[0].content == "kept " * 1000
+    history.close()
+
+
 def test_a_long_conversation_can_be_deleted(path: Path) -> None:
     """Each message leads to the one after it; SQLite follows 1,000 of them."""
     history = History.open(path)
