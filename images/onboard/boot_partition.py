@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +19,12 @@ BOOT = Path("/boot/firmware")
 @contextmanager
 def writable(partition: Path) -> Iterator[None]:
     """Let it be written to; raises `OSError` where it cannot."""
-    output("mount", "-o", "remount,rw", str(partition))
+    try:
+        output("mount", "-o", "remount,rw", str(partition))
+    except OSError as error:
+        if "write-protected" in str(error):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS)) from error
+        raise
     try:
         yield
     finally:

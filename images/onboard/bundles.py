@@ -7,7 +7,7 @@ folders may be endless, its manifests huge, and what they say untrue.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -64,13 +64,13 @@ def candidates(stick: Path) -> list[Path]:
     return found[:_BUNDLES]
 
 
-def names(stick: Path) -> list[str]:
-    """Of what lies in the top folder, within bounds.
+def names(stick: Path, wanted: Callable[[str], bool]) -> list[str]:
+    """Of what lies in the top folder and has a name that is wanted, within bounds.
 
     Raises:
         OSError: it cannot be read.
     """
-    return [each.name for each in _entries(stick)]
+    return [each.name for each in _entries(stick, lambda each: wanted(each.name))]
 
 
 def plain_files(stick: Path) -> list[str]:
@@ -79,7 +79,7 @@ def plain_files(stick: Path) -> list[str]:
     Raises:
         OSError: it cannot be read.
     """
-    return [name for name in names(stick) if name.lower().endswith(".gguf")]
+    return names(stick, lambda name: name.lower().endswith(".gguf"))
 
 
 def judge(folder: Path, shelf: Shelf) -> Found:
@@ -163,14 +163,16 @@ def _board() -> Device:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return [Path(e.path) for e in _entries(folder) if e.is_dir(follow_symlinks=False)]
+    found = _entries(folder, lambda each: each.is_dir(follow_symlinks=False))
+    return [Path(each.path) for each in found]
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _entries(folder: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[os.DirEntry[str]]:
+    """A folder may hold thousands of photos; an endless one is ended by systemd."""
     with os.scandir(folder) as found:
         # What is no text, and what others hide, is nobody's model.
-        seen = [e for e in islice(found, _ENTRIES) if e.name.isprintable() and e.name[0] != "."]
-    return sorted(seen, key=lambda each: each.name)
+        seen = (e for e in found if e.name.isprintable() and e.name[0] != "." and wanted(e))
+        return sorted(islice(seen, _ENTRIES), key=lambda each: each.name)
 
 
 def _is_bundle(folder: Path) -> bool:

@@ -6,6 +6,9 @@ import subprocess
 
 __all__ = ["output", "run"]
 
+_POINTER = "dmesg(1) "
+"""How mount(8) ends what it says: with where to look, which nobody before a board can."""
+
 
 def output(*command: str, given: str = "") -> str:
     """What a program says, without the line end.
@@ -18,7 +21,8 @@ def output(*command: str, given: str = "") -> str:
     """
     ended = run(*command, given=given)
     if ended.returncode != 0:
-        said = ended.stderr.strip().splitlines()
+        lines = (line.strip() for line in ended.stderr.splitlines())
+        said = [line for line in lines if line and not line.startswith(_POINTER)]
         raise OSError(0, said[-1] if said else f"{command[0]}: {ended.returncode}")
     return ended.stdout.strip()
 

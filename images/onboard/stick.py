@@ -38,6 +38,8 @@ _MOUNTS = Path("/proc/self/mounts")
 _DEVICE = re.compile(r"[a-z]+[0-9]*")
 # An ext4 may ask the kernel to panic, and may have a journal that wants to be written.
 _OPTIONS = {"vfat": "", "exfat": "", "ext4": ",noload,errors=continue"}
+_AMBIVALENT = 8
+"""What blkid(8) ends with where there are traces of two."""
 _SAFE = "ro,nosuid,nodev,noexec,nosymfollow"
 _SERVER = "lucie-serve.service"
 _START = 600
@@ -79,7 +81,7 @@ def models(device: str, stick: Path) -> Iterator[str]:
 
 def updates(device: str, stick: Path) -> Iterator[str]:
     """Have updates looked at by who may write to the card; it tells what comes of them itself."""
-    if any(is_update(name) for name in names(stick)):
+    if names(stick, is_update):
         output("systemctl", "start", "--no-block", f"lucie-update@{device}.service")
         yield say("update.seen")
 
@@ -281,18 +283,38 @@ def mounted(device: str) -> Iterator[Path]:
     Raises:
         OSError: it has no file system that is known, or fails.
     """
-    kind = output("blkid", "-p", "-o", "value", "-s", "TYPE", f"/dev/{device}")
-    if kind not in _OPTIONS:
-        raise OSError(0, say("stick.no-system", kind=ascii(kind)[1:-1] or "?"))
+    kind = _kind(device)
     # Of each process its own: what is mounted on a folder goes, for all, when that is removed.
     folder = Path(tempfile.mkdtemp(dir=_RUN, prefix=f"{device}-"))
     try:
-        output("mount", "-t", kind, "-o", _SAFE + _OPTIONS[kind], f"/dev/{device}", str(folder))
+        _mount(device, kind, folder)
         yield folder
     finally:
         run("umount", "--lazy", str(folder))
         with suppress(OSError):  # nothing is left in it, and it is in memory
             folder.rmdir()
+
+
+def _kind(device: str) -> str:
+    """Of the file system of a stick: one of those that are read."""
+    found = run("blkid", "-p", "-o", "value", "-s", "TYPE", f"/dev/{device}")
+    kind = found.stdout.strip()
+    if found.returncode == _AMBIVALENT:
+        raise OSError(0, say("stick.two-kinds"))
+    if not kind:
+        raise OSError(0, say("stick.no-kind"))
+    if kind not in _OPTIONS:
+        raise OSError(0, say("stick.no-system", kind=ascii(kind)[1:-1]))
+    return kind
+
+
+def _mount(device: str, kind: str, folder: Path) -> None:
+    try:
+        output("mount", "-t", kind, "-o", _SAFE + _OPTIONS[kind], f"/dev/{device}", str(folder))
+    except OSError as error:
+        if "wrong fs type" in str(error):  # and what else it thinks of: Linux tells it no more
+            raise OSError(0, say("stick.damaged-system", kind=kind)) from error
+        raise
 
 
 @contextmanager

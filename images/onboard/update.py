@@ -78,7 +78,7 @@ def newest(stick: Path, signers: Path) -> Path:
         OSError: the stick cannot be read.
     """
     found, wrong = list[tuple[datetime, Path]](), list[ImageError]()
-    for name in sorted(filter(is_update, names(stick)))[:_MOST]:
+    for name in names(stick, is_update)[:_MOST]:
         try:
             with opened(stick / name, signers) as update:
                 found.append((update.manifest.made, stick / name))

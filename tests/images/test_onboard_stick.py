@@ -233,6 +233,20 @@ def test_of_what_a_stick_has_a_part_is_looked_at(plugged: Path) -> None:
     assert [each.name for each in bundles.candidates(plugged)] == [f"n{n:02}" for n in range(8)]
 
 
+def test_a_model_among_thousands_of_photos_is_found(
+    plugged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order that the folder has, which is nobody's."""
+    monkeypatch.setattr(bundles, "_ENTRIES", 1)
+    for number in range(100):
+        (plugged / f"photo{number}.jpg").touch()
+    (plugged / "toy").mkdir()
+    (plugged / "toy/manifest.json").touch()
+    (plugged / "toy.gguf").touch()
+    assert [each.name for each in bundles.candidates(plugged)] == ["toy"]
+    assert bundles.plain_files(plugged) == ["toy.gguf"]
+
+
 @pytest.mark.parametrize("kind", ["onnx", "corpus", "image"])
 def test_what_a_board_does_not_run_is_not_offered(kind: str, board: Path, plugged: Path) -> None:
     bundle(plugged / "toy", kind=kind)
@@ -282,15 +296,28 @@ def test_a_model_that_the_card_has_is_offered_unless_it_is_in_use_or_another(
 # --- mounting
 
 
+# As mount(8) of util-linux 2.41 says it.
+DAMAGED = """mount: /run/x: wrong fs type, bad option, bad superblock on /dev/sdb9, missing \
+codepage or helper program, or other error.
+       dmesg(1) may have more information after failed mount system call.
+"""
+KINDS = {"sdb6": (0, "BitLocker"), "sdb7": (8, ""), "sdb8": (2, ""), "sdb5": (0, "")}
+"""What blkid(8) ends with, and what it says."""
+
+
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    """Programs that were called."""
+    """Programs that were called; some devices are such that they fail."""
     called: list[tuple[str, ...]] = []
 
     def run(*command: str, **_: object) -> object:
         called.append(command)
-        fails = command[0] == "mount" and command[-2] == "/dev/sdb9"
-        facts = {"returncode": 32 * fails, "stdout": "vfat\n", "stderr": "wrong fs type"}
+        code, kind, error = 0, "vfat", ""
+        if command[0] == "mount":
+            code, error = {"sdb9": (32, DAMAGED)}.get(command[-2][5:], (0, ""))
+        elif command[0] == "blkid":
+            code, kind = KINDS.get(command[-1][5:], (0, "vfat"))
+        facts = {"returncode": code, "stdout": f"{kind}\n", "stderr": error}
         return type("Ended", (), facts)
 
     monkeypatch.setattr(programs, "run", run)
@@ -313,8 +340,16 @@ def test_who_reads_the_same_stick_reads_it_in_a_folder_of_its_own(
 
 
 @pytest.mark.usefixtures("commands")
-def test_what_cannot_be_mounted_leaves_no_folder(board: Path) -> None:
-    with pytest.raises(OSError, match="wrong fs type"), stick.mounted("sdb9"):
+@pytest.mark.parametrize(
+    ("device", "reason"),
+    [("sdb5", "it has no file system"), ("sdb8", "it has no file system"),
+     ("sdb6", "its file system is BitLocker"), ("sdb7", "it has traces of two file systems"),
+     ("sdb9", r"its file system \(vfat\) is damaged")],
+)  # fmt: skip
+def test_what_cannot_be_mounted_is_told_in_our_words_and_leaves_no_folder(
+    device: str, reason: str, board: Path
+) -> None:
+    with pytest.raises(OSError, match=reason), stick.mounted(device):
         pass
     assert [each.name for each in (board / "run").iterdir()] == ["offers"]
 
@@ -323,6 +358,8 @@ def test_what_a_program_says_of_its_failure_is_the_reason() -> None:
     with pytest.raises(OSError, match="no good") as raised:
         programs.output("sh", "-c", "echo first >&2; echo no good >&2; exit 3")
     assert raised.value.strerror == "no good"
+    with pytest.raises(OSError, match="first"):
+        programs.output("sh", "-c", "echo first >&2; echo '  dmesg(1) may have more' >&2; exit 3")
     with pytest.raises(OSError, match="sh: 3"):
         programs.output("sh", "-c", "exit 3")
     assert programs.output("cat", given="read\n") == "read"
@@ -363,9 +400,9 @@ def test_a_stick_that_is_gone_before_it_is_mounted_is_one_line(
 ) -> None:
     def fail(*_: str, **__: object) -> object:
         shutil.rmtree(board / "sys/sdb1")
-        return type("Ended", (), {"returncode": 2, "stderr": ""})
+        return type("Ended", (), {"returncode": 2, "stdout": "", "stderr": ""})
 
-    monkeypatch.setattr(programs, "run", fail)
+    monkeypatch.setattr(stick, "run", fail)
     stick.look("sdb1")
     assert told(board) == "The stick was pulled out while it was being read. Plug it in again."
 
