@@ -116,7 +116,13 @@ class Card:
         line = f"{without_a_cards_own(words)} {own}\n"
         (files / "cmdline.txt").write_text(line, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(files, folder, copy_function=_copy)
+        # Not by copytree, which makes of all errors one that has no number.
+        for source in (files, *sorted(files.rglob("*"))):
+            target = folder / source.relative_to(files)
+            if source.is_dir():
+                target.mkdir()
+            else:
+                _copy(source, target)
         for made in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
             sync_folder(made)
         self._lay_entry(slot)
@@ -199,8 +205,8 @@ def _create(file: Path, text: str) -> None:
     sync_folder(file.parent)
 
 
-def _copy(source: str, target: str) -> None:
-    with Path(source).open("rb") as reader, Path(target).open("xb") as writer:
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as reader, target.open("xb") as writer:
         shutil.copyfileobj(reader, writer)
         writer.flush()
         os.fsync(writer.fileno())

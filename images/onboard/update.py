@@ -121,7 +121,7 @@ def take(
     """
     with records.held(), opened(file, signers) as update:
         _must_follow(update.manifest, card, records)
-        record = Record.of(update.manifest, screen=has_screen())
+        record = Record.of(update.manifest, card.running.other, screen=has_screen())
         reading(record, sum(each.size for each in update.manifest.files.values()))
         if card.trial is not None:  # one that was laid and never started
             with writable(card.boot):
@@ -130,16 +130,13 @@ def take(
             _write(update, card, draft)
             records.laid(record)
             with writable(card.boot):
-                other = card.running.other
-                words = (draft / CMDLINE).read_text(encoding="utf-8")
-                card.lay_boot_files(other, draft / BOOT, words)
-                card.begin_trial(other)
+                _start_next(card, draft)
     return record
 
 
 def _must_follow(new: Manifest, card: Card, records: Records) -> None:
     root = new.files[SYSTEM].sha256
-    running, laid, trial = records.running, records.last_laid, card.trial
+    running, laid, trial = records.running_in(card.running), records.last_laid, card.trial
     if trial is not None and trial.before != card.running:
         same = laid is not None and laid.root == root
         raise ImageError("update.tries" if same else "update.on-trial", version=new.version)
@@ -165,6 +162,17 @@ def _write(update: Update, card: Card, draft: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         with place.open("xb") as opened_file:
             _must_be(expected, _copy(content, opened_file), name)
+
+
+def _start_next(card: Card, draft: Path) -> None:
+    other, words = card.running.other, (draft / CMDLINE).read_text(encoding="utf-8")
+    try:
+        card.lay_boot_files(other, draft / BOOT, words)
+        card.begin_trial(other)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise ImageError("update.boot-full") from error
+        raise
 
 
 def _write_system(content: Iterator[bytes], expected: File, card: Card) -> None:

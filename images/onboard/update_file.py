@@ -11,6 +11,7 @@ it on a stick: headers are ustar's, each read by itself, and extensions of later
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -136,7 +137,12 @@ def is_update(name: str) -> bool:
 
 def _regular(path: Path) -> int:
     """Opened, if it is a file: neither a link out of the stick nor a pipe that nobody writes to."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
+            raise ImageError("update.none", path=path.name) from None
+        raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ImageError("update.none", path=path.name)

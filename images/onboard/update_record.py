@@ -11,6 +11,7 @@ from typing import Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from images.onboard.slots import Slot
 from images.onboard.update_file import SYSTEM, Manifest
 from images.onboard.writing import replace
 
@@ -30,14 +31,17 @@ class Record(BaseModel):
     made: AwareDatetime
     screen: bool = False
     """Whether the board had one when it was laid."""
+    slot: str | None = None
+    """Letter of its place on the card; None: a version that wrote none has laid it."""
     returned: bool = False
     """It did not come as far as the chat, and the one before runs again."""
 
     @classmethod
-    def of(cls, manifest: Manifest, *, screen: bool = False) -> Self:
+    def of(cls, manifest: Manifest, slot: Slot, *, screen: bool = False) -> Self:
         """What is remembered of an update."""
         root = manifest.files[SYSTEM].sha256
-        return cls(root=root, version=manifest.version, made=manifest.made, screen=screen)
+        return cls(root=root, version=manifest.version, made=manifest.made, screen=screen,
+                   slot=slot.letter)  # fmt: skip
 
 
 class _Known(BaseModel):
@@ -65,8 +69,16 @@ class Records:
 
     @property
     def running(self) -> Record | None:
-        """The update that was the last to reach the chat; None: the card's first system runs."""
+        """The update that was the last to reach the chat; None: there was none."""
         return self._known().running
+
+    def running_in(self, slot: Slot) -> Record | None:
+        """The update that runs in that slot; None: another system does.
+
+        That is the card's first one, or the one before, whose letter somebody has written back.
+        """
+        running = self.running
+        return running if running and running.slot in (None, slot.letter) else None
 
     @property
     def last_laid(self) -> Record | None:

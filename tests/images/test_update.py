@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -288,6 +290,57 @@ def test_a_card_that_does_not_say_what_starts_is_left(
     (card.boot / "loader/loader.conf").unlink()
     assert code(updates.update(tmp_path, key), card, key, records) == "update.no-choice"
     assert card.trial is None
+
+
+def test_what_was_brought_back_by_hand_takes_the_same_update_again(
+    tmp_path: Path, key: Path, card: Card, records: Records
+) -> None:
+    file = updates.update(tmp_path, key)
+    take(file, card, updates.signers(key), records)
+    judge(started(card, "B"), Trial(2, Slot("A")), records, lambda: None)
+    assert code(file, started(card, "B"), key, records) == "update.runs"
+    (card.boot / "config.txt").write_text(updates.CONFIG)  # the letter, as README.md says
+    take(file, card, updates.signers(key), records)
+    assert "os_prefix=B/" in config(card)
+    older = updates.update(tmp_path, key, system=b"old", made=updates.MADE - timedelta(days=1))
+    take(older, card, updates.signers(key), records)
+
+
+def test_a_record_that_names_no_slot_is_of_what_runs(tmp_path: Path) -> None:
+    """A version that wrote none has laid it."""
+    record = {"root": "aa", "version": "9", "made": updates.MADE.isoformat()}
+    (tmp_path / "records.json").write_text(json.dumps({"running": record}))
+    assert Records(tmp_path).running_in(Slot("A")) == Records(tmp_path).running_in(Slot("B"))
+    assert Records(tmp_path).running_in(Slot("A")) is not None
+
+
+def test_a_full_first_partition_is_told_as_one(
+    tmp_path: Path, key: Path, card: Card, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there is not the chat's to delete."""
+    file = updates.update(tmp_path, key)
+
+    def full(*_: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(slots, "_copy", full)
+        assert code(file, card, key, records) == "update.boot-full"
+    assert config(card) == updates.CONFIG
+    assert card.trial is None
+    take(file, card, updates.signers(key), records)
+    assert (card.boot / "B/overlays/README").read_text() == "new overlays/README"
+
+
+def test_a_card_that_is_write_protected_is_told_as_one(
+    card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: str) -> str:
+        raise OSError(0, "mount: /boot: cannot remount /dev/x1 read-write, is write-protected.")
+
+    monkeypatch.setattr(boot_partition, "output", refuse)
+    with pytest.raises(OSError, match="Read-only file system"), boot_partition.writable(card.boot):
+        pass
 
 
 def _is_untouched(card: Card) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from images.errors import ImageError
+from images.onboard.update import newest
 from images.onboard.update_file import opened
 from tests.images import updates
 
@@ -120,14 +122,19 @@ def test_a_huge_beginning_is_not_read_into_memory(tmp_path: Path, key: Path) -> 
     assert code(file, key) == "update.damaged"
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/etc/hostname")])
-def test_what_is_no_file_is_not_waited_for(
+@pytest.mark.parametrize(
+    "make",
+    [os.mkfifo, lambda path: path.symlink_to("/etc/hostname"),
+     lambda path: os.mknod(path, stat.S_IFSOCK | 0o600)],
+)  # fmt: skip
+def test_what_is_no_file_is_told_and_does_not_hide_the_one_beside_it(
     tmp_path: Path, key: Path, make: Callable[[Path], None]
 ) -> None:
-    file = tmp_path / "odd.lucie-update"
-    make(file)
-    with pytest.raises((ImageError, OSError)):
-        read(file, key)
+    odd = tmp_path / "odd.lucie-update"
+    make(odd)
+    assert code(odd, key) == "update.none"
+    file = updates.update(tmp_path, key)
+    assert newest(tmp_path, updates.signers(key)) == file
 
 
 def _members(file: Path) -> dict[str, bytes]:
