@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import shlex
 import shutil
@@ -145,6 +146,22 @@ def test_the_keyboards_of_the_file_are_those_that_a_card_has() -> None:
     lines = (BOARD / "boot/lucie.toml").read_text().splitlines()
     [told] = [line for line in lines if line.startswith("# keymap = ")]
     assert told.rpartition("# ")[2] == ", ".join(keymaps)
+
+
+@pytest.mark.parametrize(("said", "now"), [(2000, "set @2000"), (500, ""), (None, "")])
+def test_time_goes_on_from_what_was_said_last(said: int | None, now: str, tmp_path: Path) -> None:
+    """A board without a clock of its own begins each day at the same hour, else."""
+    script = (BOARD / "system/usr/lib/lucie-settings").read_text()
+    part = script[script.index("said=$(") : script.index("\n\n# Of which system")]
+    for name, time in (("history.sqlite3", 100), ("history.sqlite3-wal", said)):
+        if time is not None and said is not None:
+            (tmp_path / name).touch()
+            os.utime(tmp_path / name, (time, time))
+    clock = 'date() { if [ "$1" = -s ]; then echo "set $2" >&2; else echo 1000; fi; }\n'
+    part = part.replace("/data/lucie/data", str(tmp_path))
+    ran = subprocess.run(["sh", "-uc", clock + part], check=True, capture_output=True, text=True)
+    assert ran.stderr.strip() == now
+    assert ran.stdout == ""
 
 
 @pytest.mark.skipif(shutil.which("systemd-tmpfiles") is None, reason="no systemd here")
