@@ -24,10 +24,10 @@ from images.boards import SYSTEM
 from images.onboard.news import say
 from images.onboard.store import Shelf, in_use
 
-__all__ = ["Found", "candidates", "judge", "names", "no_room", "plain_files"]
+__all__ = ["Found", "candidates", "judge", "names", "no_room", "plain_files", "shelved"]
 
 _ENTRIES = 500
-"""Of a folder that are looked at."""
+"""Of a folder that may be models or updates."""
 _BUNDLES = 8
 """That are looked into."""
 _FILES = 64
@@ -43,7 +43,7 @@ class Found:
     """A folder with a manifest, and what comes of it."""
 
     bundle: Bundle | None
-    """A whole model that may be used; None: not this one."""
+    """A model that may be used; None: not this one."""
     text: str
     """What a person is told of it."""
     title: str = ""
@@ -96,23 +96,50 @@ def judge(folder: Path, shelf: Shelf) -> Found:
         return Found(None, say("stick.too-many-files", place=name))
     try:
         bundle = Bundle.open(folder, verify=False)
-        told = bundle.manifest
-        weights = [file for file in told.files if file.endswith(".gguf") and "/" not in file]
-        if told.kind != "gguf" or len(weights) != 1:
+        if (weights := _weights(bundle)) is None:
             return Found(None, say("stick.not-runnable", place=name))
         title = _title(bundle)
         if (reason := _no_place(bundle, shelf, title)) is not None:
             return Found(None, reason)
-        plan(read_model(folder / weights[0]), _board())
+        plan(read_model(weights), _board())
         bundle = Bundle.open(folder, verify=True)
     except LucieError as error:
         if isinstance(error.__cause__, OSError):
             raise error.__cause__ from None
         reason = str(error).replace(str(folder), name)
         return Found(None, say("stick.refused", place=name, reason=reason))
+    return _found("stick.offer", bundle)
+
+
+def shelved(name: str, shelf: Shelf) -> Found | None:
+    """A model of the card that may be used, unless its content is lost: it is not read; None: none.
+
+    Args:
+        name: of its folder.
+        shelf: where the models of the board are.
+    """
+    try:
+        bundle = Bundle.open(shelf.root / name, verify=False)
+        if (weights := _weights(bundle)) is None:
+            return None
+        plan(read_model(weights), _board())
+    except LucieError:
+        return None
+    return _found("stick.card-offer", bundle)
+
+
+def _weights(bundle: Bundle) -> Path | None:
+    """The one file that a board runs; None: it has none, or several."""
+    told = bundle.manifest
+    found = [file for file in told.files if file.endswith(".gguf") and "/" not in file]
+    return bundle.path / found[0] if told.kind == "gguf" and len(found) == 1 else None
+
+
+def _found(code: str, bundle: Bundle) -> Found:
+    told, title = bundle.manifest, _title(bundle)
     size = size_text(sum(file.size for file in told.files.values()))
     languages = "".join(f", {each[:20]}" for each in told.languages[:_LANGUAGES])
-    return Found(bundle, say("stick.offer", title=title, size=size, languages=languages), title)
+    return Found(bundle, say(code, title=title, size=size, languages=languages), title)
 
 
 def _no_place(bundle: Bundle, shelf: Shelf, title: str) -> str | None:

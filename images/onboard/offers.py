@@ -1,6 +1,7 @@
-"""Models of sticks that may be used: written by root, shown by the chat, chosen there by a key.
+"""Models that may be used: written by root, shown by the chat, chosen there by a key.
 
-    /run/lucie-stick/offers/sdb1-NAME    root's; `text` of it is what the chat shows
+    /run/lucie-stick/offers/sdb1-NAME    root's; `text` of it is what the chat shows; card-NAME
+                                         is of the card itself
     /run/lucie-choice/offer              the chat's; the name of one of those files, no more
 
 The chat is trusted with a choice only: where a model is, and what it is, root has written itself.
@@ -17,9 +18,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from images.onboard.writing import remove, replace
 
-__all__ = ["CHOICE", "OFFERS", "Offer", "chosen", "make", "offers", "withdraw"]
+__all__ = ["CARD", "CHOICE", "OFFERS", "Offer", "chosen", "make", "offers", "withdraw"]
 
 OFFERS = Path("/run/lucie-stick/offers")
+CARD = "card"
+"""The device of what no stick need be there for."""
 CHOICE = Path("/run/lucie-choice/offer")
 _NAME = re.compile(r"[a-z0-9]+-[a-z0-9][a-z0-9._-]{0,95}")
 _LONGEST = 120
@@ -38,9 +41,9 @@ class Offer(BaseModel):
     name: str
     """Of the bundle, and of its folder in the store."""
     device: str
-    """By Linux's name: the part of a stick that it is on."""
+    """By Linux's name: the part of a stick that it is on; or `CARD`."""
     folder: str
-    """Where it is there, from the top."""
+    """Where it is there, from the top, or among the models of the card."""
     sha256: str
     """Of its manifest: a stick may have become another one."""
 
@@ -55,12 +58,12 @@ def make(offer: Offer) -> None:
 
 
 def offers(device: str) -> list[Path]:
-    """Those of a stick."""
+    """Those of a stick, or of the card."""
     return sorted(OFFERS.glob(f"{device}-*"))
 
 
 def withdraw(device: str) -> None:
-    """Offer nothing of that stick any more.
+    """Offer nothing any more of that stick, or of the card.
 
     Raises:
         OSError: it cannot be taken away.

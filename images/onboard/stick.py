@@ -2,6 +2,7 @@
 
     udev ──▶ lucie-stick@sdb1 ──▶ `look`: mounted for this process alone ──▶ news, offers
     chat ──▶ lucie-take       ──▶ `take`: copied, checked on the way, used ──▶ news
+    start ─▶ lucie-card       ──▶ `card`: other models of the card ──▶ offers
     pulled ─▶ lucie-stick@sdb1 stops ──▶ `gone`
     cut off ▶ lucie-take fails ──▶ `ended`
 
@@ -23,14 +24,25 @@ from pathlib import Path
 from edge.bundle import Bundle
 from edge.errors import LucieError
 from images.onboard import offers
-from images.onboard.bundles import candidates, judge, names, no_room, plain_files
+from images.onboard.bundles import candidates, judge, names, no_room, plain_files, shelved
 from images.onboard.news import forget, say, tell
 from images.onboard.programs import output, run
 from images.onboard.store import Shelf, choice, in_use, shelf, use
 from images.onboard.update_file import is_update
 from images.onboard.writing import replace
 
-__all__ = ["SEARCHES", "ended", "gone", "look", "main", "models", "mounted", "take", "updates"]
+__all__ = [
+    "SEARCHES",
+    "card",
+    "ended",
+    "gone",
+    "look",
+    "main",
+    "models",
+    "mounted",
+    "take",
+    "updates",
+]
 
 _RUN = Path("/run/lucie-stick")
 _BLOCK = Path("/sys/class/block")
@@ -148,8 +160,10 @@ def take() -> None:
         with _alone(wait=True), shelf() as ours:
             ours.clear()
             said = _take(offer, ours)
+            _offer_card(ours)
     except OSError as error:
-        said = _failed(offer, _reason(error), pulled=_pulled(offer.device))
+        pulled = offer.device != offers.CARD and _pulled(offer.device)
+        said = _failed(offer, _reason(error), pulled=pulled)
     except LucieError as error:
         said = _failed(offer, str(error), pulled=False)
     tell(_TAKING, said)
@@ -184,22 +198,68 @@ def ended() -> None:
     tell(_TAKING, say("stick.take-stopped"))
 
 
+def card() -> None:
+    """Offer the models of the card that are not in use; where the one in use is gone, use another.
+
+    A plug that was pulled while a damaged one made room for its copy leaves nothing of it.
+    """
+    with _alone(wait=True), shelf() as ours:
+        ours.clear()
+        others = _offer_card(ours)
+        if (name := in_use()) and not os.path.lexists(ours.root / name):
+            tell(_TAKING, _stand_in(name, others))
+            _offer_card(ours)
+
+
+def _offer_card(ours: Shelf) -> list[offers.Offer]:
+    offers.withdraw(offers.CARD)
+    found = [(name, shelved(name, ours)) for name in ours.names() if name != in_use()]
+    made = [
+        offers.Offer(text=each.text, title=each.title, name=name, device=offers.CARD, folder=name,
+                     sha256=each.bundle.sha256)
+        for name, each in found
+        if each is not None and each.bundle is not None
+    ]  # fmt: skip
+    for offer in made:
+        offers.make(offer)
+    return made
+
+
+def _stand_in(name: str, others: Sequence[offers.Offer]) -> str:
+    """What is told of a model that is gone, in whose place another one starts if any does."""
+    for other in others:
+        if _use(other.name):
+            return say("stick.stand-in", name=name, title=other.title)
+    return say("stick.none", title=name)
+
+
 def _take(offer: offers.Offer, ours: Shelf) -> str:
     """What is told in the end."""
+    if (reason := _bring(offer, ours)) is not None:
+        return reason
+    tell(_TAKING, say("stick.starting", title=offer.title))
+    if not _use(offer.name):
+        return say("stick.useless", title=offer.title)
+    return say("stick.chosen" if offer.device == offers.CARD else "stick.used", title=offer.title)
+
+
+def _bring(offer: offers.Offer, ours: Shelf) -> str | None:
+    """What is told where the card does not have it in the end; None: it does, whole."""
     there = ours.manifest(offer.name)
     if there is not None:
-        with _offered(offer) as bundle:
-            if there.files != bundle.manifest.files:  # of another stick, taken since it was offered
-                return say("stick.other", name=offer.name)
+        if offer.device != offers.CARD:
+            with _offered(offer) as bundle:
+                # Of another stick, taken since it was offered.
+                if there.files != bundle.manifest.files:
+                    return say("stick.other", name=offer.name)
         tell(_TAKING, say("stick.checking", title=offer.title))
-    if not ours.has(offer.name):
-        # One that is there has lost its content: a card that wears out.
-        tell(_TAKING, say("stick.copying", title=offer.title))
-        if (reason := _copy(offer, ours, lost=there is not None)) is not None:
-            return reason
-    tell(_TAKING, say("stick.starting", title=offer.title))
-    used = _use(offer.name)
-    return say("stick.used" if used else "stick.useless", title=offer.title)
+    if ours.has(offer.name):
+        return None
+    # One that is there has lost its content: a card that wears out.
+    if offer.device == offers.CARD:
+        return say("stick.lost", title=offer.title)
+    tell(_TAKING, say("stick.copying", title=offer.title))
+    return _copy(offer, ours, lost=there is not None)
 
 
 def _copy(offer: offers.Offer, ours: Shelf, *, lost: bool) -> str | None:
@@ -346,12 +406,12 @@ def _data() -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do what a unit of systemd asks for: `look DEVICE`, `gone DEVICE`, `take` or `ended`."""
+    """Do what a unit of systemd asks for: `look DEVICE`, `gone DEVICE`, `card`, `take`, `ended`."""
     what, *devices = arguments
     if any(_DEVICE.fullmatch(device) is None for device in devices):
         raise ValueError(devices)
     jobs: dict[str, Callable[..., None]] = {
-        "look": look, "gone": gone, "take": take, "ended": ended,
+        "look": look, "gone": gone, "card": card, "take": take, "ended": ended,
     }  # fmt: skip
     jobs[what](*devices)
     return 0

@@ -36,6 +36,14 @@ class Shelf:
     root: Path
     """Of the models."""
 
+    def names(self) -> list[str]:
+        """Of what lies there as a model.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return sorted(each.name for each in self.root.iterdir() if not each.name.startswith("."))
+
     def manifest(self, name: str) -> Manifest | None:
         """Of the model of that name; None: there is none, or one that is damaged."""
         try:

@@ -227,10 +227,40 @@ def test_a_stick_is_read_by_a_service_with_few_rights() -> None:
     assert "TimeoutStartSec" in look, "folders may be endless"
     assert "TimeoutStartSec" in take, "a stick may answer no more"
     assert take["ExecStopPost"] == "/usr/lib/lucie-stick ended"
-    rule = (BOARD / "system/usr/lib/udev/rules.d/91-lucie-stick.rules").read_text()
-    assert 'SYSTEMD_WANTS}+="lucie-stick@%k.service"' in rule
-    assert 'ENV{PARTN}=="|1|2|3|4", ' in rule, "a stick may have 128 partitions, a disk has none"
     assert unit(UNITS / "lucie-take.path")["Path"]["PathExists"] == str(CHOICE)
+
+
+def test_what_is_plugged_in_is_looked_at_even_where_it_cannot_be_read() -> None:
+    """Else somebody waits before the screen, and nothing is told."""
+    rule = (BOARD / "system/usr/lib/udev/rules.d/91-lucie-stick.rules").read_text()
+    lines = [line for line in rule.splitlines() if line and not line.startswith("#")]
+    at = lines.index('LABEL="stick"')
+    assert lines[at - 1] == 'GOTO="stick_end"'
+    known, twofold, unformatted = lines[2 : at - 1]
+    assert known == 'ENV{ID_FS_USAGE}=="filesystem|crypto", GOTO="stick"', "BitLocker is crypto"
+    assert twofold == 'ENV{DEVTYPE}=="partition", ENV{ID_PART_ENTRY_NUMBER}=="", GOTO="stick"'
+    for condition in ('ENV{ID_FS_USAGE}==""', 'TEST!="%k1"', 'ATTR{size}!="0"'):
+        assert f", {condition}, " in unformatted
+    assert 'SYSTEMD_WANTS}+="lucie-stick@%k.service"' in lines[at + 1]
+    assert 'SUBSYSTEMS=="usb", ' in lines[at + 1]
+    assert 'ENV{PARTN}=="|1|2|3|4", ' in lines[at + 1], "there may be 128 of them; a disk has none"
+
+
+@pytest.mark.parametrize(
+    ("models", "looked_at"),
+    [({"toy"}, False), ({"toy", "other"}, True), ({"other"}, True), (set(), True)],
+)
+def test_a_card_with_one_model_starts_no_program_to_look_at_it(
+    models: set[str], looked_at: bool, tmp_path: Path
+) -> None:
+    text = (UNITS / "lucie-card.service").read_text().replace("\\\n", "")
+    [line] = [line for line in text.splitlines() if line.startswith("ExecCondition=")]
+    (tmp_path / ".locks").mkdir()
+    for name in models:
+        (tmp_path / name).mkdir()
+    line = line.removeprefix("ExecCondition=").replace("/data/lucie/data/models", str(tmp_path))
+    env = {"PATH": "/usr/bin:/bin", "LUCIE_MODEL": "toy"}
+    assert (subprocess.run(shlex.split(line), env=env, check=False).returncode == 0) == looked_at
 
 
 def test_the_server_has_no_right_that_it_does_not_need() -> None:

@@ -875,6 +875,94 @@ def test_a_choice_that_is_no_file_is_cleared(board: Path) -> None:
     assert (board / "data/model").exists()
 
 
+# --- models of the card
+
+
+def offered(board: Path) -> list[str]:
+    return sorted(each.name for each in (board / "run/offers").iterdir())
+
+
+def test_another_model_of_the_card_is_offered_and_taken_without_a_stick(
+    board: Path, served: list[str]
+) -> None:
+    for name in ("before", "toy"):
+        bundle(board / "data/data/models" / name, name)
+    stick.main(["card"])
+    assert offered(board) == ["card-toy"]
+    text = json.loads((board / "run/offers/card-toy").read_text())["text"]
+    assert text.startswith("The card has the model toy (")
+    choose(board, "card-toy")
+    stick.take()
+    assert told(board, "stick") == "toy answers from now on."
+    assert served == ["toy"]
+    assert offered(board) == ["card-before"]
+
+
+def test_a_model_that_a_stick_has_brought_leaves_the_one_before_to_be_chosen(
+    board: Path, plugged: Path, served: list[str]
+) -> None:
+    bundle(board / "data/data/models/before", "before")
+    bundle(plugged / "toy")
+    stick.look("sdb1")
+    choose(board)
+    stick.take()
+    (board / "sys/sdb1").rmdir()
+    stick.gone("sdb1")
+    assert offered(board) == ["card-before"]
+    choose(board, "card-before")
+    stick.take()
+    assert served == ["toy", "before"]
+
+
+def test_a_model_of_the_card_that_has_lost_its_content_is_not_used(
+    board: Path, served: list[str]
+) -> None:
+    for name in ("before", "toy"):
+        bundle(board / "data/data/models" / name, name)
+    stick.card()
+    damage_content(board / "data/data/models/toy")
+    choose(board, "card-toy")
+    stick.take()
+    assert told(board, "stick").startswith("The card’s own toy is damaged: plug in a stick")
+    assert served == []
+
+
+@pytest.mark.usefixtures("served")
+def test_what_of_the_card_does_not_run_is_not_offered(
+    board: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = board / "data/data/models"
+    bundle(models / "before", "before")
+    bundle(models / "graph", "graph", kind="onnx")
+    bundle(models / "broken", "broken")
+    damage_manifest(models / "broken")
+    stick.card()
+    assert offered(board) == []
+    bundle(models / "toy")
+    monkeypatch.setattr("images.onboard.bundles.SYSTEM", 1 << 60)
+    stick.card()
+    assert offered(board) == [], "it has no room in the memory"
+
+
+def test_where_the_model_in_use_is_gone_another_stands_in(board: Path, served: list[str]) -> None:
+    """The plug was pulled while a damaged one made room for its copy."""
+    for name in ("endless", "toy"):
+        bundle(board / "data/data/models" / name, name)
+    (board / "data/data/models/.tmp-before-1234").mkdir()
+    stick.card()
+    assert served == ["endless", "before", "toy"], "one that starts"
+    assert (board / "data/model").read_text() == "LUCIE_MODEL=toy\n"
+    line = "The model before is not on the card any more, and toy answers in its place."
+    assert told(board, "stick").startswith(line)
+    assert offered(board) == ["card-endless"]
+
+
+def test_that_no_model_is_left_is_told_at_each_start(board: Path, served: list[str]) -> None:
+    stick.card()
+    assert told(board, "stick").startswith("The card’s own before was damaged, and is gone: ")
+    assert served == []
+
+
 # --- the store
 
 

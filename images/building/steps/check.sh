@@ -87,7 +87,8 @@ services() {
     for unit in getty.target.wants/getty@tty1.service multi-user.target.wants/lucie-serve.service \
         multi-user.target.wants/lucie-settings.service multi-user.target.wants/lucie-trial.service \
         sysinit.target.wants/lucie-trial.timer multi-user.target.wants/lucie-take.path \
-        multi-user.target.wants/lucie-grow.service multi-user.target.wants/lucie-places.service; do
+        multi-user.target.wants/lucie-grow.service multi-user.target.wants/lucie-places.service \
+        multi-user.target.wants/lucie-card.service; do
         [ -h "$root/etc/systemd/system/$unit" ] || { echo "$unit" && return 1; }
     done
     for unit in ssh systemd-networkd systemd-resolved wpa_supplicant@; do # by lucie.toml
@@ -104,7 +105,7 @@ services() {
     [ -x "$root/usr/bin/lucie" ] || { echo lucie && return 1; }
     readable "$root/usr/bin/lucie" "$root"/usr/lib/lucie-* "$root/usr/lib/python3" || return
     systemd-analyze --root="$root" --man=no verify getty@tty1.service serial-getty@ttyS0.service \
-        lucie-serve.service lucie-places.service lucie-settings.service lucie-grow.service \
+        lucie-serve.service lucie-places.service lucie-settings.service lucie-grow.service lucie-card.service \
         lucie-class.socket lucie-class.service lucie-stick@sda1.service lucie-take.path lucie-take.service \
         lucie-trial.service lucie-trial.timer lucie-update@sda1.service
 }

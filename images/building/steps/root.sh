@@ -45,8 +45,8 @@ ln -sf ../usr/share/zoneinfo/Europe/Paris "$root/etc/localtime"
 mkdir -p "$root/boot/firmware" "$root/data" "$root/var/lib/systemd"
 
 # What else there is starts when lucie.toml asks for it.
-systemctl --root="$root" --quiet enable getty@tty1 lucie-grow lucie-places lucie-serve lucie-settings lucie-take.path \
-    lucie-trial.service lucie-trial.timer
+systemctl --root="$root" --quiet enable getty@tty1 lucie-card lucie-grow lucie-places lucie-serve lucie-settings \
+    lucie-take.path lucie-trial.service lucie-trial.timer
 # What nothing here uses, and what the chat would wait for: each is a program to start.
 systemctl --root="$root" --quiet mask tmp.mount dev-hugepages.mount dev-mqueue.mount run-lock.mount \
     sys-fs-fuse-connections.mount sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount \
