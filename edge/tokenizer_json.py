@@ -43,7 +43,7 @@ def parse(content: bytes) -> Tokenizer:
 
 @contextmanager
 def _refusals(told: Callable[[str], Exception]) -> Iterator[None]:
-    """What the library raises: it has no errors of its own, and Rust's panics are no `Exception`."""
+    """What the library raises: no errors of its own, and Rust’s panics are no `Exception`."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, MemoryError):
