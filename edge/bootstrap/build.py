@@ -33,6 +33,8 @@ _CAUSES = (
         "network",
     ),
 )
+_ENGLISH = {"LC_ALL": "C.UTF-8", "LANGUAGE": "C"}
+"""Compilers and apt say these things in the language of their environment."""
 _SHOWN = 12
 """Lines of a failed build that are worth a reader's time."""
 
@@ -84,7 +86,7 @@ def run(
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
-            env={**os.environ, **(env or {})},
+            env={**os.environ, **_ENGLISH, **(env or {})},
             process_group=0,
         ) as child,
     ):

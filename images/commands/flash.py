@@ -51,6 +51,8 @@ def flash(
         click.echo(found or say("flash-none"), err=True)
         raise ImageUsageError("flash.which-card")
     drives = _chosen(devices, source)
+    if not all(os.access(drive.path, os.W_OK) for drive in drives):
+        raise ImageError("flash.needs-root", command=as_root(*_words(image, devices, block_map)))
     if not yes:
         _ask(drives)
     for drive in drives:
@@ -70,8 +72,9 @@ def flash(
     rate = decimal_text(rates[-1] / 1e6, 1) if rates else "?"
     _tell(cards, rate, time.monotonic() - began)
     if failed := [card for card in cards if card.error is not None]:
-        again = _command(image, failed, block_map)
-        raise ImageError("flash.some", failed=len(failed), cards=len(cards), command=again)
+        again = _words(image, [card.path for card in failed], block_map)
+        command = as_root(*again) if "SUDO_USER" in os.environ else shlex.join(["lucie", *again])
+        raise ImageError("flash.some", failed=len(failed), cards=len(cards), command=command)
 
 
 def _tell(cards: Sequence[Card], rate: str, took: float) -> None:
@@ -87,14 +90,10 @@ def _tell(cards: Sequence[Card], rate: str, took: float) -> None:
             click.echo(say("flash-failed", reason=card.error), err=True)
 
 
-def _command(image: Path, failed: Sequence[Card], block_map: Path | None) -> str:
+def _words(image: Path, devices: Sequence[Path], block_map: Path | None) -> list[str]:
     """The command that writes the image on these alone, to be typed as it is."""
     mapped = [] if block_map is None else ["--bmap", str(block_map)]
-    words = ["image", "flash", str(image), *(str(card.path) for card in failed), *mapped]
-    forbidden = any(card.error and card.error.code == "flash.rights" for card in failed)
-    if forbidden or "SUDO_USER" in os.environ:
-        return as_root(*words)
-    return shlex.join(["lucie", *words])
+    return ["image", "flash", str(image), *map(str, devices), *mapped]
 
 
 def _chosen(devices: Sequence[Path], image: Image) -> list[Drive]:

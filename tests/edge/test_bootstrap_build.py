@@ -47,6 +47,20 @@ def test_explains_a_failure(
     assert line in log.read_text(encoding="utf-8")
 
 
+def test_programs_say_in_english_why_they_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gcc on a full disk, in French: « Aucun espace disponible »."""
+    for name in ("LANG", "LC_ALL", "LC_MESSAGES", "LANGUAGE"):
+        monkeypatch.setenv(name, "fr_FR.UTF-8")
+    heard: list[str] = []
+    shown = 'echo "$LC_ALL $LANGUAGE"'
+    build.run(["sh", "-c", shown], log=tmp_path / "log", heard=heard.append)
+    assert heard == ["C.UTF-8 C"]
+    build.run(["sh", "-c", shown], log=tmp_path / "log", env={"LC_ALL": "C"}, heard=heard.append)
+    assert heard[1:] == ["C C"]
+
+
 def test_shows_progress_and_keeps_the_log(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
