@@ -155,15 +155,32 @@ class _Vocabulary:
         self.special_token_ids = [token for token, piece in enumerate(pieces) if not piece]
         # 0xFF begins no UTF-8 text; llguidance takes it as the mark of a control token.
         self.tokens = [piece or b"\xff<%d>" % token for token, piece in enumerate(pieces)]
+        self._ids = {piece: token for token, piece in enumerate(pieces) if piece}
+        self._longest = max(map(len, self._ids))
         self._tokenizer = weakref.ref(tokenizer)
 
     def __call__(self, text: str | bytes) -> list[int]:
         tokenizer = self._tokenizer()
         if tokenizer is None:
             raise ReferenceError("the tokenizer is gone")
-        if isinstance(text, bytes):
-            text = text.decode("utf-8", "replace")
-        return tokenizer.encode(text, special=False)
+        raw = text.encode() if isinstance(text, str) else text
+        ids = tokenizer.encode(raw.decode("utf-8", "replace"), special=False)
+        # Llama 2's puts a space before a text, and Lucie's one behind brackets, too.
+        as_it_is = b"".join(self.tokens[token] for token in ids) == raw
+        return ids if as_it_is else self._spelt(raw)
+
+    def _spelt(self, raw: bytes) -> list[int]:
+        """Tokens that say these bytes and no more, each as long as there is one."""
+        ids: list[int] = []
+        at = 0
+        while at < len(raw):
+            ends = range(min(len(raw), at + self._longest), at, -1)
+            end = next((end for end in ends if raw[at:end] in self._ids), None)
+            if end is None:  # no token has this byte, so no answer has it either
+                break
+            ids.append(self._ids[raw[at:end]])
+            at = end
+        return ids
 
 
 def _trie(tokenizer: Tokenizer) -> LLTokenizer:

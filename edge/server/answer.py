@@ -10,7 +10,7 @@ from edge.engine import Sampled, Tokenizer
 from edge.errors import LucieError
 from edge.request import Event, Finished, Prefilled, Queued, Timings, Token
 from edge.server.logprobs import LogprobFormat
-from edge.text import StopStrings
+from edge.text import StopStrings, StreamDecoder
 
 __all__ = ["Answer", "timings_body", "usage_body"]
 
@@ -26,6 +26,8 @@ class Answer:
         n_prompt: length of the prompt, in tokens.
         stop: strings that end the answer.
         logprobs: how to tell log-probabilities, where they were asked for.
+        constrained: it keeps to a constraint, which has seen the bytes of the tokens: they are the
+            text, whatever spaces the tokenizer would take away.
     """
 
     def __init__(
@@ -34,8 +36,10 @@ class Answer:
         n_prompt: int,
         stop: Sequence[str],
         logprobs: LogprobFormat | None,
+        *,
+        constrained: bool = False,
     ) -> None:
-        self._decoder = tokenizer.stream()
+        self._decoder = StreamDecoder(tokenizer) if constrained else tokenizer.stream()
         self._stops = StopStrings(stop)
         self._format = logprobs
         self._tokens: list[tuple[int, Sampled]] = []  # characters before it, and the token

@@ -53,7 +53,11 @@ class Reply(ABC):
         self._job = job
         self._lang = lang
         self._answer = Answer(
-            loaded.engine.tokenizer, len(job.request.prompt), job.stop, job.logprobs
+            loaded.engine.tokenizer,
+            len(job.request.prompt),
+            job.stop,
+            job.logprobs,
+            constrained=job.request.constraint is not None,
         )
         self._id = ("chatcmpl-" if job.chat else "cmpl-") + secrets.token_hex(12)
         self._created = int(time.time())

@@ -181,13 +181,13 @@ async def test_a_server_that_dies_is_an_engine_error(tmp_path: Path, kill: bool)
 async def test_a_server_that_hangs_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_client, "_SILENCE_S", 0.4)
-    with scripted(tmp_path, "--step-ms", "700", "--silence", "0.1") as server:
+    monkeypatch.setattr(http_client, "_SILENCE_S", 2)
+    with scripted(tmp_path, "--step-ms", "3000", "--silence", "0.1") as server:
         client = HttpClient(server.address)
         # A step longer than the patience is no reason to give up: the server says it is alive.
         assert said(await ask(client, max_tokens=1)) == "a"
         await client.aclose()
-    with scripted(tmp_path, "--step-ms", "700") as server:
+    with scripted(tmp_path, "--step-ms", "4000") as server:
         client = HttpClient(server.address)
         with pytest.raises(EngineError, match="silent"):
             await ask(client, max_tokens=1)

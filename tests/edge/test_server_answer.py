@@ -18,6 +18,7 @@ from edge.server.answer import Answer, timings_body, usage_body
 from edge.server.logprobs import ChatLogprobs, LegacyLogprobs
 from edge.server.mailbox import EventStream, Mailbox
 from edge.server.sse import ChunkWriter
+from edge.text import StreamDecoder, TextStream
 from edge.ticket import Ticket
 from tests.edge.scripted_server import Letters
 
@@ -52,6 +53,25 @@ def test_a_character_that_stays_incomplete_is_told_at_the_end() -> None:
     growing = answer()
     growing.feed([*tokens(b"a\xc3"), finished()])
     assert growing.take() == ("a\ufffd", None)
+
+
+class _Spaces(Letters):
+    """A tokenizer that takes spaces away that it had put there."""
+
+    def stream(self) -> TextStream:
+        return StreamDecoder(_NoSpaces())
+
+
+class _NoSpaces(Letters):
+    def piece(self, token: int) -> bytes:
+        return super().piece(token).replace(b" ", b"")
+
+
+def test_the_text_of_a_constrained_answer_is_what_the_constraint_has_seen() -> None:
+    for constrained, text in ((False, '["«ça»"]'), (True, '["« ça »"]')):
+        growing = Answer(_Spaces(), 3, (), None, constrained=constrained)
+        growing.feed([*tokens('["« ça »"]'), finished()])
+        assert growing.take()[0] == text
 
 
 def test_a_stop_string_over_several_tokens_is_not_shown_and_ends_the_answer() -> None:

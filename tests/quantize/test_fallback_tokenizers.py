@@ -16,9 +16,11 @@ from click.testing import Result
 from tokenizers import AddedToken, Tokenizer
 
 from edge.checkpoint import Checkpoint
+from edge.constraint import compile_schema
 from edge.errors import CheckpointError, DamagedModelError, EngineError
 from edge.gguf_tokenizer import HUGGING_FACE
 from edge.llamacpp import LlamaEngine
+from edge.text import StreamDecoder
 from edge.tokenizer_file import open_tokenizer
 from quantize import gguf_bundle, onnx_bundle
 from quantize.errors import QuantizeError
@@ -108,6 +110,34 @@ def test_our_engine_answers_with_lucie_s_tokenizer(tmp_path: Path) -> None:
         assert "".join(map(stream.feed, prompt[1:])) + stream.flush() == " L'eau (« ça »)"
     finally:
         engine.close()
+
+
+@pytest.mark.parametrize("manner", [tiny.llama_2, tiny.lucie])
+def test_answers_keep_to_a_schema_though_the_tokenizer_adds_spaces(
+    tmp_path: Path, manner: Callable[[dict[str, Any]], Tokenizer]
+) -> None:
+    sizes = {"type": "array", "items": {"enum": ["petit", "L'eau (« ça »)"]}, "maxItems": 3}
+    schema = {
+        "type": "object",
+        "properties": {"nom": {"type": "string", "maxLength": 6}, "taille": sizes},
+        "required": ["nom", "taille"],
+        "additionalProperties": False,
+    }
+    rng = np.random.default_rng(0)
+    with vocabulary(exported(folder(tmp_path / "source", manner(CONFIG)))) as vocab:
+        for _ in range(5):
+            constraint = compile_schema(schema, vocab)
+            stream, text = StreamDecoder(vocab), ""  # as the server does, see `Answer`
+            while not constraint.finished():
+                logits = rng.normal(size=vocab.n_vocab).astype(np.float32)
+                constraint.apply(logits)
+                token = int(logits.argmax())
+                constraint.accept(token)
+                if token not in vocab.eog:
+                    text += stream.feed(token)
+            answer = json.loads(text + stream.flush())
+            assert set(answer) == {"nom", "taille"}
+            assert set(answer["taille"]) <= set(sizes["items"]["enum"])
 
 
 def test_the_way_back_from_gguf_has_the_same_tokenizer(tmp_path: Path) -> None:
