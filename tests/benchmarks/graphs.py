@@ -48,8 +48,9 @@ def graphs(_: Referee, model: Path, runs: int) -> list[Row]:
         built = Path(place) / "built"
         built.mkdir()
         subprocess.run([*peers, "build", folder, built], check=True, capture_output=True)
-        ours, theirs, theirs_built = interleave(
+        ours, runs_alone, theirs, theirs_built = interleave(
             lambda: run_json(engine_command(small)),
+            lambda: run_json([*peers, "bare", str(small)]),
             lambda: run_json([*peers, "genai", str(small.parent.parent)]),
             lambda: run_json([*peers, "genai", str(built)]),
             runs=runs,
@@ -61,6 +62,7 @@ def graphs(_: Referee, model: Path, runs: int) -> list[Row]:
             [run[name] for run in peer], by, target)
         for what, name, peer, by, target in (
             ("decode", "tg", theirs, same, bound),
+            ("decode", "tg", runs_alone, "ONNX Runtime's run of them, nothing else", None),
             ("prefill", "pp", theirs, same, bound),
             ("decode, output matrix of 8 bits (builder: 4)", "tg", theirs_built, its, None),
             ("prefill, output matrix of 8 bits (builder: 4)", "pp", theirs_built, its, None),

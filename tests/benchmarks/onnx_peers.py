@@ -2,6 +2,7 @@
 
 python onnx_peers.py logits FOLDER STEPS OUT.npy     torch's logits, a token at a time
 python onnx_peers.py genai FOLDER                    onnxruntime-genai's tokens a second
+python onnx_peers.py bare GRAPH                      those of ONNX Runtime's run by itself
 python onnx_peers.py build FOLDER OUT                its builder's int4 model
 """
 
@@ -11,6 +12,7 @@ import json
 import random
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,45 @@ def genai(folder: str) -> None:
     sys.stdout.write(json.dumps(rates) + "\n")
 
 
+def bare(graph: str) -> None:
+    """Decode with nothing but the run of a graph: no token is chosen, none is looked at."""
+    import numpy as np
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = _THREADS
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    binding = session.io_binding()
+    kept = []
+
+    def bind(name: str, array: Any, to: Any) -> None:
+        kept.append(onnxruntime.OrtValue.ortvalue_from_numpy(array))
+        to(name, kept[-1])
+
+    token, mask = np.ones((1, 1), np.int64), np.zeros((1, _WINDOW), np.int64)
+    bind("input_ids", token, binding.bind_ortvalue_input)
+    bind("attention_mask", mask, binding.bind_ortvalue_input)
+    for given in session.get_inputs():
+        if given.name.startswith("past"):
+            shape = (1, given.shape[1], _WINDOW, given.shape[3])
+            bind(given.name, np.zeros(shape, np.float32), binding.bind_ortvalue_input)
+            present = given.name.replace("past_key_values", "present")
+            binding.bind_ortvalue_output(present, kept[-1])
+    n_vocab = session.get_outputs()[0].shape[2]
+    bind("logits", np.zeros((1, 1, n_vocab), np.float32), binding.bind_ortvalue_output)
+
+    def run(n_gen: int) -> float:
+        mask[:] = 0
+        began = time.perf_counter()
+        for place in range(n_gen):
+            mask[0, place] = 1
+            session.run_with_iobinding(binding)
+        return n_gen / (time.perf_counter() - began)
+
+    run(2)
+    sys.stdout.write(json.dumps({"tg": run(_ANSWER)}) + "\n")
+
+
 def build(folder: str, out: str) -> None:
     """The builder's int4 for CPUs: blocks of 32, symmetric."""
     import onnxruntime_genai.models  # noqa: F401 - makes the builder importable
@@ -74,4 +115,7 @@ def build(folder: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    {"logits": logits, "genai": genai, "build": build}[sys.argv[1]](*sys.argv[2:])
+    commands: dict[str, Callable[..., None]] = {
+        "logits": logits, "genai": genai, "bare": bare, "build": build,
+    }  # fmt: skip
+    commands[sys.argv[1]](*sys.argv[2:])
