@@ -28,4 +28,6 @@ def test_the_wider_model_computes_the_same(tmp_path: Path) -> None:
     made = load_file(tmp_path / "wide/model.safetensors")
     expected = tiny.logits(config, weights, _IDS)
     assert expected.std() > 1
-    np.testing.assert_allclose(tiny.logits({**config, **wider}, made, _IDS), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        tiny.logits({**config, **wider}, made, _IDS), expected, rtol=0, atol=1e-5
+    )
