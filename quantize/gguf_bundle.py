@@ -22,6 +22,7 @@ from edge.manifest import Manifest
 from edge.progress import Progress
 from edge.workshop import software, workshop
 from quantize.checkpoint.floats import FLOATS
+from quantize.checkpoint.llama_tensors import tensors
 from quantize.checkpoint.source import Source, open_source
 from quantize.errors import QuantizeUsageError
 from quantize.gates.predictions import DivergenceReport, compare_predictions, limit
@@ -84,6 +85,8 @@ def export_gguf(
     """
     _check(options)
     opened = open_source(source, stage("verify"))
+    columns = {tensor.gguf: tensor.shape[-1] for tensor in tensors(opened.checkpoint.config)}
+    quantizer.check_tensors(options, columns)
     with workshop(out) as folder:
         vocabulary = folder / "vocabulary.gguf"
         export_vocabulary(opened.checkpoint, vocabulary)

@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ __all__ = [
     "QuantizeOptions",
     "check",
     "check_blind",
+    "check_tensors",
     "quantize",
 ]
 
@@ -163,12 +164,24 @@ def _check_files(source: Path, target: Path, options: QuantizeOptions) -> None:
     done = sorted({tensor.type for tensor in header.tensors} - _FLOATS)
     if done:
         raise QuantizeUsageError("quantize.already", path=str(source), type=", ".join(done))
+    check_tensors(options, {tensor.name: tensor.shape[0] for tensor in header.tensors})
+
+
+def check_tensors(options: QuantizeOptions, widths: Mapping[str, int]) -> None:
+    """See that patterns and the importance matrix are about this model; llama.cpp would not tell.
+
+    Args:
+        options: how it is to be quantized.
+        widths: columns of each of its tensors.
+
+    Raises:
+        QuantizeUsageError: a pattern is found in no name.
+        LucieError: the importance matrix cannot be read, or is another model's.
+    """
     for override in options.overrides:
-        if not any(re.search(override.pattern, tensor.name) for tensor in header.tensors):
+        if not any(re.search(override.pattern, name) for name in widths):
             raise QuantizeUsageError("quantize.no-match", pattern=override.pattern)
     if options.imatrix is not None:
-        # llama.cpp would name neither it nor the model.
-        widths = {tensor.name: tensor.shape[0] for tensor in header.tensors}
         ImportanceMatrix.read(options.imatrix).require(widths)
 
 

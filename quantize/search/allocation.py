@@ -6,7 +6,7 @@ of their sizes within the budget; solved as an integer program by HiGHS.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -16,7 +16,7 @@ from quantize.errors import QuantizeError
 from quantize.ggml import blocks
 from quantize.search.notes import Sensitivity
 
-__all__ = ["allocate", "least_size", "size_of"]
+__all__ = ["allocate", "least_size", "require_room", "size_of"]
 
 _GAP = 1e-4
 """Relative distance from the best that is good enough."""
@@ -39,9 +39,7 @@ def allocate(
     places = {name: n for n, name in enumerate(tensors)}
     sizes = np.array([blocks.size(kind, tensors[name].shape) for name, kind in choices])
     costs = np.array([tensors[name].cost(kind) for name, kind in choices])
-    least = least_size(tensors, types)
-    if least > budget:
-        raise QuantizeError("search.too-small", budget=budget, least=least)
+    require_room([one.shape for one in tensors.values()], types, budget)
     rows = np.array([places[name] for name, _ in choices])
     one_each = coo_array(
         (np.ones(len(choices)), (rows, np.arange(len(choices)))), (len(places), len(choices))
@@ -73,11 +71,23 @@ def size_of(tensors: Mapping[str, Sensitivity], chosen: Mapping[str, str]) -> in
     return sum(blocks.size(kind, tensors[name].shape) for name, kind in chosen.items())
 
 
-def least_size(tensors: Mapping[str, Sensitivity], types: tuple[str, ...]) -> int:
-    """Bytes of all matrices, each in its smallest type."""
+def least_size(shapes: Iterable[tuple[int, int]], types: tuple[str, ...]) -> int:
+    """Bytes of all matrices [out, in], each in its smallest type."""
     return sum(
-        min(blocks.size(kind, one.shape) for kind in _types(one, types)) for one in tensors.values()
+        min(blocks.size(kind, shape) for kind in types if blocks.fits(kind, shape[1]))
+        for shape in shapes
     )
+
+
+def require_room(shapes: Iterable[tuple[int, int]], types: tuple[str, ...], budget: int) -> None:
+    """See that matrices [out, in] can be made as small as a budget.
+
+    Raises:
+        QuantizeError: the smallest types take more.
+    """
+    least = least_size(shapes, types)
+    if least > budget:
+        raise QuantizeError("search.too-small", budget=budget, least=least)
 
 
 def _types(tensor: Sensitivity, types: tuple[str, ...]) -> list[str]:

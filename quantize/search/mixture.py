@@ -35,6 +35,8 @@ from quantize.search.sensitivity import LEAST_ERROR, Settings, is_matrix, measur
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+    from edge.gguf_types import TensorInfo
+
 __all__ = ["TYPES", "Budget", "Found", "Stock", "search"]
 
 TYPES = (
@@ -141,11 +143,13 @@ def search(
         header = read_header(floats)
         _check_types(header, settings.types)
         stock = _stock(floats, common, measured_on, stage) if budget.like is not None else None
+        room = _room(budget, stock, header)
+        shapes = [(t.shape[1], t.shape[0]) for t in _matrices(header)]
+        allocation.require_room(shapes, settings.types, room)  # before hours of measuring
         beside = out.absolute().parent
         tensors = measure_sensitivity(
             floats, settings, beside, source.absolute().name, stage("sensitivity")
         )
-    room = _room(budget, stock, header, tensors)
     chosen = allocation.allocate(tensors, settings.types, room)
     predicted = sum(tensors[name].cost(kind) for name, kind in chosen.items())
     overrides = tuple(Override(f"^{re.escape(name)}$", kind) for name, kind in chosen.items())
@@ -168,12 +172,16 @@ def search(
 
 def _check_types(header: GGUFHeader, types: tuple[str, ...]) -> None:
     """Before hours of measuring: every matrix has a type."""
-    for tensor in header.tensors:
-        if is_matrix(tensor.shape) and not any(blocks.fits(t, tensor.shape[0]) for t in types):
+    for tensor in _matrices(header):
+        if not any(blocks.fits(kind, tensor.shape[0]) for kind in types):
             raise QuantizeUsageError(
                 "search.no-type",
                 types=", ".join(types), tensor=tensor.name, columns=tensor.shape[0],
             )  # fmt: skip
+
+
+def _matrices(header: GGUFHeader) -> list[TensorInfo]:
+    return [tensor for tensor in header.tensors if is_matrix(tensor.shape)]
 
 
 def _grid(tensors: Mapping[str, Sensitivity]) -> str | None:
@@ -199,11 +207,9 @@ def _stock(
     return Stock(options.type, size, report)
 
 
-def _room(
-    budget: Budget, stock: Stock | None, header: GGUFHeader, tensors: Mapping[str, Sensitivity]
-) -> int:
+def _room(budget: Budget, stock: Stock | None, header: GGUFHeader) -> int:
     """Bytes that the weight matrices may take: the budget without all else that is in a file."""
-    matrices = sum(t.n_bytes for t in header.tensors if t.name in tensors)
+    matrices = sum(t.n_bytes for t in _matrices(header))
     weights = sum(t.n_bytes for t in header.tensors)
     rest = header.file_size - matrices + _SLACK + _ALIGNMENT * len(header.tensors)
     if budget.bits_per_weight is not None:

@@ -32,10 +32,14 @@ def tensors(seed: int) -> dict[str, Sensitivity]:
     return made
 
 
+def shapes(given: dict[str, Sensitivity]) -> list[tuple[int, int]]:
+    return [one.shape for one in given.values()]
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_nothing_within_the_budget_costs_less(seed: int) -> None:
     given = tensors(seed)
-    least = least_size(given, TYPES)
+    least = least_size(shapes(given), TYPES)
     budget = int(least * (1 + 0.8 * np.random.default_rng(seed).random()))
 
     def cost(chosen: dict[str, str]) -> float:
@@ -51,7 +55,7 @@ def test_nothing_within_the_budget_costs_less(seed: int) -> None:
 
 def test_the_smallest_types_just_fit() -> None:
     given = tensors(1)
-    least = least_size(given, TYPES)
+    least = least_size(shapes(given), TYPES)
     assert size_of(given, allocate(given, TYPES, least)) == least
     with pytest.raises(QuantizeError, match="in their smallest types"):
         allocate(given, TYPES, least - 1)
@@ -72,7 +76,7 @@ def test_costs_of_many_orders_of_magnitude_among_many_matrices() -> None:
         )
         for n in range(200)
     }
-    budget = int(1.4 * least_size(given, TYPES))
+    budget = int(1.4 * least_size(shapes(given), TYPES))
     found = allocate(given, TYPES, budget)
     assert size_of(given, found) <= budget
     # Alike but for what they cost: none that costs more may have the coarser type.

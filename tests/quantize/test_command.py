@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -24,6 +25,7 @@ from edge.store import Store
 from quantize import gguf_bundle
 from quantize.commands import quantize
 from quantize.errors import QuantizeError, QuantizeUsageError
+from quantize.ggml.imatrix import Importance, ImportanceMatrix
 from quantize.measuring import side_by_side
 from tests.namespaces import UNSHARE, namespaces
 from tests.quantize import tiny
@@ -291,6 +293,30 @@ def test_a_search_that_cannot_be_is_one_line(
         lucie("search", tiny_folder, "best", *arguments)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "best").exists()
+
+
+def test_a_budget_that_nothing_meets_is_refused_before_measuring(
+    lucie: Callable[..., Result], tiny_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(QuantizeError, match="in their smallest types"):
+        lucie("search", tiny_folder, "best", "--budget-mb", "0.1")
+    assert left(tmp_path) == []
+
+
+def test_options_of_another_model_are_refused_before_the_texts_are_compared(
+    lucie: Callable[..., Result],
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gguf_bundle, "check_tokens", lambda *_: pytest.fail("too late"))
+    with pytest.raises(QuantizeUsageError, match="nosuchtensor"):
+        lucie("gguf", tiny_folder, "q8", "--type", "q8_0", "--tensor-type", "nosuchtensor=q4_0")
+    entry = Importance(np.ones(64, np.float32), np.ones(1, np.float32))
+    other = ImportanceMatrix({"blk.0.attn_q.weight": entry}, (), 1, 512)
+    other.write(tmp_path / "other.gguf")
+    with pytest.raises(QuantizeError, match="attn_q"):
+        lucie("gguf", tiny_folder, "q8", "--type", "q8_0", "--imatrix", "other.gguf")
 
 
 def test_what_a_killed_export_left_is_cleared_and_what_is_at_work_is_not(
