@@ -23,7 +23,7 @@ from tui.words import number, say
 if TYPE_CHECKING:
     from edge.client import Message
 
-__all__ = ["Answering", "connect"]
+__all__ = ["Answering", "connect", "may_come"]
 
 _CODE = re.compile(r"[a-z-]+\.[a-z-]+")
 _TOO_LONG = ("engine.prompt-too-long", "prompt.context-full", "server.prompt-too-long")
@@ -193,16 +193,22 @@ async def connect(
 
     try:
         await source.connect(report)
-    except LucieError:
+    except LucieError as error:
         if idle():
             line.status = (
-                replace(line.status, state=say("status.connecting"), mood="busy") if patient
+                replace(line.status, state=say("status.connecting"), mood="busy")
+                if patient and may_come(error)
                 else replace(line.status, state=say("status.unreachable"), mood="fault")
             )  # fmt: skip
         raise
     if source.info is not None and idle():
         ready = replace(line.status, state=say("status.ready"), mood="ready")
         line.status = _known(ready, source.info)
+
+
+def may_come(error: LucieError) -> bool:
+    """Whether a server that failed so may be there later: one that has another model is there."""
+    return error.code != "server.no-such-model"
 
 
 def _known(status: Status, info: ModelInfo) -> Status:

@@ -230,7 +230,7 @@ class ChatScreen(Screen[None]):
             self.run_worker(self._connect(), group="connect")
 
     async def _connect(self) -> None:
-        from tui.answering import connect
+        from tui.answering import connect, may_come
 
         self._tried += 1
         patient = self._tried < self._tries
@@ -240,6 +240,8 @@ class ChatScreen(Screen[None]):
             )
             self._tried = self._tries  # from now on its answers tell
         except LucieError as error:
+            if not may_come(error):
+                self._tried = max(self._tried, self._tries)
             if self._answering is None and self._tried == self._tries:  # which else tells it itself
                 self._tell(str(error), ".error")
         if self._about is not None and self._source.info is not None:

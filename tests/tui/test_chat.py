@@ -269,6 +269,16 @@ async def test_a_server_of_others_that_does_not_come_is_told_once(chatting: Chat
         await chat.until(lambda: chat.state == "ready")
 
 
+async def test_a_server_with_another_model_is_not_waited_for(chatting: Chatting) -> None:
+    error = ServerError("server.no-such-model", address="http://x", model="a", names="other-model")
+    server = ScriptedServer(connects=[[error] for _ in range(4)])
+    async with chatting(server, again_s=0.02, tries=60) as chat:
+        await chat.until(lambda: "other-model" in chat.text and chat.state == "no model")
+        told = chat.text
+        await chat.until(lambda: server.connections > 3)
+        assert chat.text == told, "once"
+
+
 @pytest.mark.parametrize(
     "error",
     [
