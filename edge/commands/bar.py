@@ -1,4 +1,4 @@
-"""A bar on stderr that shows how far work is; nothing where stderr is no terminal."""
+"""A bar on stderr that shows how far work is; where stderr is no terminal, a line each minute."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from edge.quantity import duration_text, size_text
 __all__ = ["Bar"]
 
 _EVERY_S = 0.1
+_LINE_EVERY_S = 60.0
+"""In a file of what was said; short work leaves nothing there."""
 _WIDTH, _LEAST = 24, 4
 """Characters of the bar itself; where there is less room, there is none."""
 _TOLD_AFTER_S = 10.0
@@ -33,8 +35,9 @@ class Bar:
     def __init__(self, label: str, amount: Callable[[int], str] = size_text) -> None:
         self._label = label
         self._amount = amount
-        self._shown = sys.stderr.isatty()
-        self._last = 0.0
+        self._terminal = sys.stderr.isatty()
+        self._every = _EVERY_S if self._terminal else _LINE_EVERY_S
+        self._last = 0.0 if self._terminal else time.monotonic()
         self._began: tuple[float, int] | None = None
         """When and where something was done first; work that is taken up begins in its middle."""
         self.figures = ""
@@ -49,7 +52,7 @@ class Bar:
     def __call__(self, done: int, total: int | None) -> None:
         """Show that `done` of `total` are done, if the last time is some while ago."""
         now = time.monotonic()
-        if self._shown and (now - self._last >= _EVERY_S or done == total):
+        if now - self._last >= self._every or (self._terminal and done == total):
             self._last = now
             figures = f" · {self.figures}" if self.figures else ""
             self._write(self._line(done, total, figures + self._rest(now, done, total)))
@@ -72,18 +75,21 @@ class Bar:
         share = text("quantity.of", share=100 * done // total, total=self._amount(total))
         room = _columns() - len(f"{self._label} [] {share}{figures}")
         width = min(_WIDTH, room)
-        if width < _LEAST:
+        if not self._terminal or width < _LEAST:
             return f"{self._label} {share}{figures}"
         full = width * done // total
         return f"{self._label} [{'#' * full}{'-' * (width - full)}] {share}{figures}"
 
     def clear(self) -> None:
         """Take the line away, before other text is written."""
-        if self._shown and self._last:
+        if self._terminal and self._last:
             self._write("")
 
     def _write(self, line: str) -> None:
-        click.echo(f"\r{line[: _columns()]}\x1b[K", err=True, nl=False)
+        if self._terminal:
+            click.echo(f"\r{line[: _columns()]}\x1b[K", err=True, nl=False)
+        else:
+            click.echo(line, err=True)
 
 
 def _columns() -> int:
