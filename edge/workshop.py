@@ -15,9 +15,27 @@ from pathlib import Path
 from edge import __version__
 from edge.bundle import DRAFT_PREFIX
 from edge.errors import StoreError, UsageError
+from edge.quantity import size_text
 from edge.store import NAME
 
-__all__ = ["check_free", "draft_folder", "held", "is_at", "link_or_copy", "software", "workshop"]
+__all__ = [
+    "check_free",
+    "check_room",
+    "draft_folder",
+    "held",
+    "is_at",
+    "link_or_copy",
+    "software",
+    "workshop",
+]
+
+
+class _NoRoomError(OSError):
+    """A disk that will be full."""
+
+    def __init__(self, needed: int, free: int) -> None:
+        super().__init__(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.sizes = {"needed": size_text(needed), "free": size_text(free)}
 
 
 def check_free(out: Path) -> None:
@@ -33,6 +51,17 @@ def check_free(out: Path) -> None:
         raise StoreError("bundle.exists", path=str(out))
 
 
+def check_room(folder: Path, size: int) -> None:
+    """Refuse to write more than there is room for, before the disk is full.
+
+    Raises:
+        OSError: the disk of `folder` has less than `size` bytes left.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise _NoRoomError(size, free)
+
+
 @contextmanager
 def workshop(out: Path) -> Iterator[Path]:
     """A folder to make the bundle `out` in; it is removed at the end, whatever happens.
@@ -45,6 +74,8 @@ def workshop(out: Path) -> Iterator[Path]:
     try:
         with draft_folder(out) as folder:
             yield folder
+    except _NoRoomError as error:
+        raise StoreError("workshop.no-room", path=str(out.parent), **error.sizes) from error
     except OSError as error:
         code = "workshop.full" if error.errno == errno.ENOSPC else "workshop.unwritable"
         reason = error.strerror or str(error)

@@ -21,6 +21,7 @@ from edge.errors import StoreError
 from edge.manifest import Manifest
 from edge.progress import Count, Progress
 from edge.weights_file import FLOAT_BYTES
+from edge.workshop import check_room
 from quantize.checkpoint.complete import complete, numbers
 from quantize.checkpoint.llama_tensors import ROPE_FREQS, LlamaTensor, interleave, rope_factors
 from quantize.ggml.general import add_general
@@ -68,7 +69,8 @@ def export(
     Raises:
         CheckpointError: tensors are missing, too many, of wrong shape or not finite; the
             tokenizer has no equal in llama.cpp; the README is damaged.
-        StoreError: `target` is there already, or cannot be written.
+        StoreError: `target` is there already.
+        OSError: the disk has no room for it.
     """
     if target.exists():
         raise StoreError("bundle.exists", path=str(target))
@@ -77,6 +79,8 @@ def export(
     writer = gguf.GGUFWriter(draft, _ARCHITECTURE)
     try:
         _add_tensors(writer, checkpoint, wanted, kind)
+        infos = [info for part in writer.tensors for info in part.values()]
+        check_room(target.parent, sum(info.nbytes for info in infos))
         _describe(writer, checkpoint, known)
         writer.add_file_type(_FILE_TYPES[kind])
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)

@@ -19,6 +19,7 @@ from edge.checkpoint import Checkpoint
 from edge.errors import CheckpointError
 from edge.progress import Count, Progress
 from edge.weights_file import FLOAT_BYTES
+from edge.workshop import check_room
 from quantize.checkpoint.complete import complete, numbers
 from quantize.checkpoint.llama_tensors import LlamaTensor
 from quantize.ggml.imatrix import ImportanceMatrix
@@ -69,7 +70,7 @@ def export(
     Raises:
         CheckpointError: tensors are missing, too many, of wrong shape or not finite; heads or the
             window are not what the operators take.
-        OSError: it cannot be written.
+        OSError: it cannot be written; the disk has no room for it.
     """
     inputs = _inputs(complete(checkpoint), importance)
     _check_widths(checkpoint, wanted)
@@ -185,6 +186,7 @@ def _external(part: Part, offset: int, length: int, data: str) -> TensorProto:
 
 def _write_data(net: Network, target: Path, progress: Progress | None) -> None:
     count = Count(sum(part.n_bytes for part in net.parts()), progress)
+    check_room(target.parent, count.total)
     with target.open("xb") as file:
         for weight in net.weights.values():
             for part, array in zip(weight.parts, _made(weight), strict=True):
