@@ -13,8 +13,9 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,8 @@ def check(options: QuantizeOptions) -> None:
     """See that options can be met, before anything is done.
 
     Raises:
-        QuantizeUsageError: an unknown type, or one that cannot be had without an importance matrix.
+        QuantizeUsageError: an unknown type, or one that cannot be had without an importance
+            matrix; a wrong pattern.
     """
     if options.type not in TYPES:
         raise QuantizeUsageError("quantize.unknown-type", type=options.type, known=_names())
@@ -141,9 +143,6 @@ def check(options: QuantizeOptions) -> None:
             raise QuantizeUsageError(
                 "quantize.pattern", pattern=override.pattern, reason=str(error)
             ) from error
-        spared = any(re.search(override.pattern, name) for name in _BLIND)
-        if options.imatrix is None and not spared:
-            check_blind([override.type])
 
 
 def check_blind(types: Iterable[str]) -> None:
@@ -168,14 +167,17 @@ def _check_files(source: Path, target: Path, options: QuantizeOptions) -> None:
 
 
 def check_tensors(options: QuantizeOptions, widths: Mapping[str, int]) -> None:
-    """See that patterns and the importance matrix are about this model; llama.cpp would not tell.
+    """See that patterns and the importance matrix are about this model.
+
+    llama.cpp would not tell, or only when it comes to the tensor.
 
     Args:
         options: how it is to be quantized.
         widths: columns of each of its tensors.
 
     Raises:
-        QuantizeUsageError: a pattern is found in no name.
+        QuantizeUsageError: a pattern is found in no name, or asks for a type that its tensors
+            cannot have without an importance matrix.
         LucieError: the importance matrix cannot be read, or is another model's.
     """
     for override in options.overrides:
@@ -183,6 +185,15 @@ def check_tensors(options: QuantizeOptions, widths: Mapping[str, int]) -> None:
             raise QuantizeUsageError("quantize.no-match", pattern=override.pattern)
     if options.imatrix is not None:
         ImportanceMatrix.read(options.imatrix).require(widths)
+    else:
+        check_blind(_overridden(options, (name for name in widths if name not in _BLIND)))
+
+
+def _overridden(options: QuantizeOptions, names: Iterable[str]) -> Iterator[str]:
+    """The types that overrides give to these tensors."""
+    for name in names:
+        first = (each.type for each in options.overrides if re.search(each.pattern, name))
+        yield from islice(first, 1)
 
 
 def _names() -> str:

@@ -1,6 +1,6 @@
 """Collecting an importance matrix: reading a calibration text and summing what goes in.
 
-The work is saved every minute beside its result, and goes on there when it is called again
+The work is saved every few seconds beside its result, and goes on there when it is called again
 with the same model and texts.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -35,7 +36,7 @@ __all__ = ["CHUNK", "collect"]
 
 CHUNK = 512
 """Tokens that are read together; llama-imatrix's default."""
-_SAVE_EVERY_S = 60.0
+_SAVE_EVERY_S = 5.0
 
 
 @dataclass
@@ -123,6 +124,8 @@ def _check_place(out: Path) -> None:
     """Nothing but an older matrix is overwritten: a model is a GGUF file, too."""
     if not out.parent.is_dir():
         raise QuantizeError("imatrix.no-folder", path=str(out.parent))
+    if not os.access(out.parent, os.W_OK | os.X_OK):
+        raise QuantizeError("imatrix.read-only", path=str(out.parent))
     if not out.exists():
         return
     try:

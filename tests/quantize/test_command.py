@@ -178,24 +178,35 @@ def test_ctrl_c_at_any_stage_leaves_nothing(
 
 
 @namespaces
-@pytest.mark.parametrize(("kind", "size"), [("f32", "3m"), ("q8_0", "7m")])  # the floats take 6.6
-def test_a_disk_that_fills_up_is_one_line(
-    tiny_folder: Path, tmp_path: Path, kind: str, size: str
+@pytest.mark.parametrize(
+    ("command", "size", "said"),
+    [
+        (("gguf", "--type", "f32"), "3m", "7 MB are to be written on the disk"),
+        (("gguf", "--type", "q8_0"), "7m", "There is no room left on the disk"),  # after floats
+        (("onnx", "--bits", "32"), "3m", "MB are to be written on the disk"),
+    ],
+)
+def test_a_disk_that_is_too_small_is_one_line(
+    tiny_folder: Path, tmp_path: Path, command: tuple[str, ...], size: str, said: str
 ) -> None:
     code = """
         import subprocess, sys
         from edge.cli import main
-        folder, source, kind, size = sys.argv[1:]
+        folder, source, size, command, *options = sys.argv[1:]
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder], check=True)
-        code = main(["quantize", "gguf", source, folder + "/export", "--type", kind])
+        code = main(["quantize", command, source, folder + "/export", *options])
         import os
         print(code, os.listdir(folder))
     """
-    given = [str(tmp_path), str(tiny_folder), kind, size]
-    command = [*UNSHARE, sys.executable, "-c", textwrap.dedent(code), *given]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    given = [str(tmp_path), str(tiny_folder), size, *command]
+    ran = subprocess.run(
+        [*UNSHARE, sys.executable, "-c", textwrap.dedent(code), *given],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
     assert ran.stdout == "1 []\n", ran.stderr
-    assert ran.stderr.startswith("lucie: There is no room left on the disk")
+    assert ran.stderr.startswith("lucie: ")
+    assert said in ran.stderr
+    assert re.search(rf"disk of {re.escape(str(tmp_path))}[.,]", ran.stderr)
     assert ran.stderr.count("\n") == 1
 
 
@@ -312,6 +323,8 @@ def test_options_of_another_model_are_refused_before_the_texts_are_compared(
     monkeypatch.setattr(gguf_bundle, "check_tokens", lambda *_: pytest.fail("too late"))
     with pytest.raises(QuantizeUsageError, match="nosuchtensor"):
         lucie("gguf", tiny_folder, "q8", "--type", "q8_0", "--tensor-type", "nosuchtensor=q4_0")
+    with pytest.raises(QuantizeUsageError, match="IQ3_XXS"):
+        lucie("gguf", tiny_folder, "q8", "--type", "q8_0", "--tensor-type", "output=iq3_xxs")
     entry = Importance(np.ones(64, np.float32), np.ones(1, np.float32))
     other = ImportanceMatrix({"blk.0.attn_q.weight": entry}, (), 1, 512)
     other.write(tmp_path / "other.gguf")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from quantize.ggml.imatrix import Importance, ImportanceMatrix
 from quantize.measuring import importance
 from quantize.measuring.calibration import LabelledText, parse
 from quantize.measuring.importance import collect
+from tests.namespaces import UNSHARE, namespaces
 from tests.quantize import tiny
 from tests.quantize.tiny import prose
 
@@ -127,6 +131,29 @@ def test_a_place_that_is_none_is_told_before_anything_is_read(
     with pytest.raises(QuantizeError) as caught:
         collect(tiny_gguf, [nothing], tmp_path / "nowhere" / "out.gguf")
     assert caught.value.code == "imatrix.no-folder"
+
+
+@namespaces
+def test_a_disk_that_takes_nothing_is_told_before_anything_is_read(
+    tiny_gguf: Path, tmp_path: Path
+) -> None:
+    code = """
+        import subprocess, sys
+        from edge.cli import main
+        folder, model = sys.argv[1:]
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", folder], check=True)
+        texts = ["fr=none", "en=none"]
+        sys.exit(main(["quantize", "imatrix", model, *texts, "-o", folder + "/m.gguf"]))
+    """
+    given = [str(tmp_path), str(tiny_gguf)]
+    ran = subprocess.run(
+        [*UNSHARE, sys.executable, "-c", textwrap.dedent(code), *given],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert (
+        ran.stderr == f"lucie: Nothing can be written in {tmp_path}. Give another place with -o.\n"
+    )
+    assert ran.returncode == 1
 
 
 @pytest.mark.usefixtures("every_chunk_is_kept")
