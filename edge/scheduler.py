@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Literal
 
+from edge.batching import Batching
 from edge.engine import AbortedError, Chunk, Engine, Sampled
 from edge.errors import (
     ContextFullError,
@@ -42,10 +43,6 @@ __all__ = ["Scheduler"]
 _SAVE_AFTER_S = 5.0
 # Cells that each answer should find free when one more request joins.
 _GROWTH = 64
-_SHARED_STEP_S = 0.2
-"""How long a step may take in which a prompt is read beside streams: five tokens a second."""
-_LEAST_SHARED = 8
-"""Fewer tokens of a prompt than this would hardly make a step shorter."""
 _MOST_OVERTAKEN = 8
 """So many may begin before one that came earlier, which waits for more cells than they need."""
 
@@ -73,9 +70,7 @@ class Scheduler:
     ) -> None:
         self._engine = engine
         self._parallel = parallel
-        # While others stream, a long prompt takes so many tokens of a step: at first an
-        # eighth of a full one, and fewer on a slow board.
-        self._shared_chunk = self._most_shared = max(16, engine.spec.n_batch // 8)
+        self._batching = Batching(engine.spec.n_batch)
         self._sequences = Sequences(engine, store, swap_bytes)
         self._changed = threading.Condition()
         self._inbox: deque[Ticket] = deque()
@@ -250,11 +245,11 @@ class Scheduler:
 
     def _step(self) -> None:
         """Evaluate one batch for all active requests, and choose their next tokens."""
-        batch = self._plan()
+        batch = self._batching.plan(self._active)
         while not self._sequences.make_room(sum(len(chunk.ids) for _, chunk in batch)):
             if not self._give_way():
                 return
-            batch = self._plan()
+            batch = self._batching.plan(self._active)
         began = self._step_began = time.perf_counter()
         try:
             steady = any(not running.ticket.request.reuse for running, _ in batch)
@@ -269,31 +264,10 @@ class Scheduler:
             return
         finally:
             self._step_began = None
-        self._pace(sum(len(chunk.ids) for _, chunk in batch), time.perf_counter() - began)
+        tokens = sum(len(chunk.ids) for _, chunk in batch)
+        self._batching.took(tokens, time.perf_counter() - began)
         for (running, chunk), row in zip(batch, rows, strict=True):
             self._advance(running, chunk, row)
-
-    def _pace(self, tokens: int, seconds: float) -> None:
-        """Let prompts take so much of a step that streams beside them go on flowing."""
-        if tokens >= _LEAST_SHARED:
-            wanted = int(_SHARED_STEP_S * tokens / max(seconds, 1e-6))
-            self._shared_chunk = max(_LEAST_SHARED, min(self._most_shared, wanted))
-
-    def _plan(self) -> list[tuple[Running, Chunk]]:
-        """The next batch: one token for each that decodes, the rest shared among prompts."""
-        batch = [(r, r.chunk(1)) for r in self._active if r.missing == 1]
-        room = self._engine.spec.n_batch - len(batch)
-        if batch:
-            room = min(room, self._shared_chunk)
-        # Equal shares, from the shortest on: a question does not wait for a long text.
-        prompts = sorted((r for r in self._active if r.missing > 1), key=lambda r: r.missing)
-        for n, running in enumerate(prompts):
-            share = -(-room // (len(prompts) - n))
-            if share > 0:
-                chunk = running.chunk(share)
-                room -= len(chunk.ids)
-                batch.append((running, chunk))
-        return batch
 
     def _give_way(self) -> bool:
         """Too few cells for all: the newest waits again; one that is alone is at its end."""

@@ -14,22 +14,20 @@ from __future__ import annotations
 
 import logging
 from array import array
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import count
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
 from edge.engine import Engine
 from edge.errors import EngineError
+from edge.held import Held
 from edge.kvstore import KVStore
 from edge.prefixes import longest_shared
+from edge.saving import WORTH_A_FILE, Saver
 from edge.swap_space import Swapped, SwapSpace
 
-__all__ = ["Held", "Sequences"]
+__all__ = ["Sequences"]
 
 _log = logging.getLogger(__name__)
-# Fewer tokens than this are evaluated sooner than a file is read and checked.
-_WORTH_A_FILE = 32
 # So few are evaluated sooner than a state is copied, or kept for their sake.
 _FEW = 4
 # Copying a token's state costs less than this part of evaluating it.
@@ -37,23 +35,6 @@ _COPY = 1 / 64
 # A prompt that leaves more than this part of what it shares behind, and more than a few
 # tokens, is another conversation: the sequence stays as it is.
 _BRANCH = 1 / 8
-
-
-@dataclass(eq=False, slots=True)
-class Held:
-    """One sequence of the engine and the tokens whose KV state it holds."""
-
-    seq: int
-    tokens: array[int] = field(default_factory=lambda: array("i"))
-    pinned: int = 0
-    """Length of its system prompt, in tokens."""
-    busy: bool = True
-    saved: bool = False
-    """Whether the disk holds all of it."""
-    doomed: bool = False
-    """Whether nothing of it is kept when its request is done."""
-    used: int = 0
-    """When it was last used, as a running number."""
 
 
 def _goes_on(tokens: array[int], shared: int) -> bool:
@@ -73,6 +54,7 @@ class Sequences:
     def __init__(self, engine: Engine, store: KVStore | None, swap_bytes: int) -> None:
         self._engine = engine
         self._store = store
+        self._saver = None if store is None else Saver(engine, store)
         self._swap = SwapSpace(swap_bytes)
         self._held: list[Held] = []
         self._clock = count(1)
@@ -155,7 +137,7 @@ class Sequences:
         saved, shared = self._store.best(prompt)
         in_memory = longest_shared(self._held, prompt)[1]
         elsewhere = max(in_memory, longest_shared(self._swap, prompt, _COPY)[1])
-        if saved is None or shared < elsewhere + _WORTH_A_FILE:
+        if saved is None or shared < elsewhere + WORTH_A_FILE:
             return None
         self._rest()
         n = len(saved.tokens)
@@ -289,13 +271,13 @@ class Sequences:
         Where the disk was to forget since, so do the cells and RAM: a text that was deleted may
         be in any sequence.
         """
-        if self._store is None:
+        if self._store is None or self._saver is None:
             return None
         if self._store.forgotten():
             self._forget()
         resting: list[Held | Swapped] = [*self._swap]
         resting += self._idle()
-        return next((one for one in resting if self._worth_saving(one)), None)
+        return next(filter(self._saver.lacks, resting), None)
 
     def _forget(self) -> None:
         for held in self._idle():
@@ -305,62 +287,12 @@ class Sequences:
         for held in self._held:
             held.doomed = True
 
-    def _worth_saving(self, one: Held | Swapped) -> bool:
-        return not one.saved and len(one.tokens) >= _WORTH_A_FILE
-
     def save(self, one: Held | Swapped) -> None:
-        """Write a sequence, and its system prompt by itself where there is room for that, to disk.
-
-        It is tried once: a full disk is not asked again until there is more to save.
-        """
-        if self._store is None or not self._worth_saving(one):
-            return
-        one.saved = True
-        try:
-            self._save_pinned(one, self._store)
-            if isinstance(one, Held):
-                written = self._write(one.seq, one.tokens, self._store)
-            else:
-                written = self._store.save(one.tokens, len(one.state), _copying(one.state))
-        except EngineError as error:
-            _log.warning("KV state not kept: %s", error)
-            return
-        if written:
-            self._store.drop_prefixes(one.tokens, longer_than=one.pinned)
-
-    def _save_pinned(self, one: Held | Swapped, store: KVStore) -> None:
-        prefix = one.tokens[: one.pinned]
-        if not _WORTH_A_FILE <= len(prefix) < len(one.tokens) or store.covers(prefix):
-            return
-        if len(self._held) >= self._engine.spec.n_seq:
-            return
-        if isinstance(one, Held):
-            seq = self._engine.fork(one.seq, one.pinned)
-        elif self._engine.free_cells() >= len(one.tokens):
-            seq = self._engine.open()
-        else:
-            return
-        try:
-            if isinstance(one, Swapped):
-                with memoryview(one.state) as state:
-                    self._engine.load(seq, state, len(one.tokens))
-                self._engine.trim(seq, one.pinned)
-            self._write(seq, prefix, store)
-        finally:
-            self._engine.close_seq(seq)
-
-    def _write(self, seq: int, tokens: array[int], store: KVStore) -> bool:
-        size = self._engine.state_size(seq)
-        return store.save(tokens[:], size, lambda out: self._engine.save(seq, out))
+        """Write a sequence to disk, where there is one."""
+        if self._saver is not None:
+            self._saver.save(one, spare=len(self._held) < self._engine.spec.n_seq)
 
     def save_all(self) -> None:
         """Write every idle sequence to disk."""
         while (one := self.unsaved()) is not None:
             self.save(one)
-
-
-def _copying(state: mmap) -> Callable[[memoryview], None]:
-    def copy(out: memoryview) -> None:
-        out[:] = state
-
-    return copy

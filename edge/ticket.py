@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from edge.engine import Chunk, Sampler
+from edge.held import Held
 from edge.request import Event, Finished, Prefilled, Queued, Request, Timings
-from edge.sequences import Held
 
 __all__ = ["Running", "Ticket"]
 

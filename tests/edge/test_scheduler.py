@@ -106,7 +106,7 @@ def test_a_long_prefill_does_not_stop_the_others(
     pieces: int,
 ) -> None:
     """On a board where a step takes long, prompts are read in smaller pieces."""
-    monkeypatch.setattr("edge.scheduler._SHARED_STEP_S", step_s)
+    monkeypatch.setattr("edge.batching._SHARED_STEP_S", step_s)
     scheduler, engine = shared
     events: queue.SimpleQueue[tuple[str, Event]] = queue.SimpleQueue()
 

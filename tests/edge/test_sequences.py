@@ -13,9 +13,10 @@ import pytest
 
 from edge.engine import Engine
 from edge.errors import EngineError
+from edge.held import Held
 from edge.kvstore import KVStore, forget, kv_store_dir
 from edge.llamacpp.cells import CellCount
-from edge.sequences import Held, Sequences
+from edge.sequences import Sequences
 
 _TOKEN = 100
 """Bytes of a token's state."""
