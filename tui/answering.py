@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from edge.client import Delta, Done, ModelInfo, Notice, Progress, Queued, Reply, Starting
+from edge.client import Delta, Done, Notice, Progress, Queued, Reply, Starting
 from edge.errors import LucieError, UsageError
 from edge.messages import text
 from tui.dialogue import Dialogue, Turn
 from tui.entries import Answer, Remark
 from tui.pace import Pace
 from tui.source import Source
-from tui.status import Status, StatusLine
+from tui.status import Status, StatusLine, described, starting
 from tui.transcript import Transcript
 from tui.words import number, say
 
 if TYPE_CHECKING:
     from edge.client import Message
 
-__all__ = ["Answering", "connect", "may_come"]
+__all__ = ["Answering"]
 
 _CODE = re.compile(r"[a-z-]+\.[a-z-]+")
 _TOO_LONG = ("engine.prompt-too-long", "prompt.context-full", "server.prompt-too-long")
@@ -117,7 +116,7 @@ class Answering:
         what = say("chat.queued", what=say(f"chat.{report.stage}"))
         self.entry.doing(what, report.fraction)
         self._transcript.changed()
-        self._show(_starting(self._status_line.status, report))
+        self._show(starting(self._status_line.status, report))
 
     def _reading(self, progress: Progress) -> None:
         self._pace.prompt = progress.total
@@ -168,52 +167,10 @@ class Answering:
     def _told(self) -> Status:
         """The status with what the server told of itself."""
         status = self._status_line.status
-        return status if self._source.info is None else _known(status, self._source.info)
+        return status if self._source.info is None else described(status, self._source.info)
 
     def _show(self, status: Status) -> None:
         self._status_line.status = status
-
-
-async def connect(
-    source: Source, line: StatusLine, idle: Callable[[], bool], *, patient: bool = False
-) -> None:
-    """Reach the server before anything is asked of it.
-
-    Args:
-        idle: whether the status line is ours; an answer that waits for the same server
-            writes to it too.
-        patient: one that is not there yet is waited for.
-
-    Raises:
-        LucieError: there is no server.
-    """
-
-    def report(now: Starting) -> None:
-        line.status = _starting(line.status, now)
-
-    try:
-        await source.connect(report)
-    except LucieError as error:
-        if idle():
-            line.status = (
-                replace(line.status, state=say("status.connecting"), mood="busy")
-                if patient and may_come(error)
-                else replace(line.status, state=say("status.unreachable"), mood="fault")
-            )  # fmt: skip
-        raise
-    if source.info is not None and idle():
-        ready = replace(line.status, state=say("status.ready"), mood="ready")
-        line.status = _known(ready, source.info)
-
-
-def may_come(error: LucieError) -> bool:
-    """Whether a server that failed so may be there later: one that has another model is there."""
-    return error.code != "server.no-such-model"
-
-
-def _known(status: Status, info: ModelInfo) -> Status:
-    memory = info.memory_bytes if status.memory is None else status.memory
-    return replace(status, model=info.name, window=info.n_ctx, memory=memory)
 
 
 def _note(reason: str) -> str:
@@ -221,11 +178,6 @@ def _note(reason: str) -> str:
     if reason == "length":
         return text("talk.length")
     return say("chat.filtered") if reason == "content_filter" else ""
-
-
-def _starting(status: Status, report: Starting) -> Status:
-    percent = round(report.fraction * 100)
-    return replace(status, state=say(f"status.{report.stage}", percent=percent), mood="busy")
 
 
 def _notice(code: str, facts: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from textual.screen import Screen
 from textual.widgets import Static
 from textual.worker import Worker, WorkerError
 
-from edge.errors import HistoryError, LucieError
+from edge.errors import HistoryError
 from edge.messages import text
 from tui.archive import Archive
 from tui.board import Board
@@ -30,6 +30,7 @@ from tui.entries import Answer, Entry, Remark, Said
 from tui.hints import hints
 from tui.keeping import Keeping
 from tui.prompt import Prompt
+from tui.reaching import Reaching
 from tui.reopened import entries_of
 from tui.sizes import fit
 from tui.source import Source
@@ -106,12 +107,11 @@ class ChatScreen(Screen[None]):
         self._source = source
         self._archive = archive
         self._keeping = Keeping(archive, self._tell)
+        self._reaching = Reaching(source, self.status_line, self._idle, self._tell, tries)
         self._describe = describe
         self._system = system
         self._url = url
         self._again_s = again_s
-        self._tries = tries
-        self._tried = 0
         self._board = board or Board()
         self._resuming = resume
         self.prompt.free = not resume
@@ -225,25 +225,15 @@ class ChatScreen(Screen[None]):
             self._keep_soon()
             self._update_lines()
 
+    def _idle(self) -> bool:
+        return self._answering is None
+
     def _reach_again(self) -> None:
-        if self._answering is None and self._source.idle:
+        if self._idle() and self._source.idle:
             self.run_worker(self._connect(), group="connect")
 
     async def _connect(self) -> None:
-        from tui.answering import connect, may_come
-
-        self._tried += 1
-        patient = self._tried < self._tries
-        try:
-            await connect(
-                self._source, self.status_line, lambda: self._answering is None, patient=patient
-            )
-            self._tried = self._tries  # from now on its answers tell
-        except LucieError as error:
-            if not may_come(error):
-                self._tried = max(self._tried, self._tries)
-            if self._answering is None and self._tried == self._tries:  # which else tells it itself
-                self._tell(str(error), ".error")
+        await self._reaching.reach()
         if self._about is not None and self._source.info is not None:
             self._about.tell(self._source.info)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from textual.content import Content
@@ -16,7 +16,9 @@ from tui.words import decimal, mebibytes, number, say
 if TYPE_CHECKING:
     from textual.app import RenderResult
 
-__all__ = ["KeyLine", "Status", "StatusLine"]
+    from edge.client import ModelInfo, Starting
+
+__all__ = ["KeyLine", "Status", "StatusLine", "described", "starting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,18 @@ class Status:
     """Tokens per second of the answer, prompt not counted."""
     memory: int | None = None
     """Bytes of memory of the engine."""
+
+
+def starting(status: Status, report: Starting) -> Status:
+    """While the server comes up."""
+    percent = round(report.fraction * 100)
+    return replace(status, state=say(f"status.{report.stage}", percent=percent), mood="busy")
+
+
+def described(status: Status, info: ModelInfo) -> Status:
+    """With what the server told of itself."""
+    memory = info.memory_bytes if status.memory is None else status.memory
+    return replace(status, model=info.name, window=info.n_ctx, memory=memory)
 
 
 class StatusLine(Widget):
