@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -95,10 +95,10 @@ def chat(home: Path, model_path: Path) -> Iterator[Callable[..., Tmux]]:
     """Open the chat in a terminal."""
     opened: list[Tmux] = []
 
-    def start(*options: str) -> Tmux:
+    def start(*options: str, within: Sequence[str] = ()) -> Tmux:
         for tmux in opened:
             tmux.close()
-        opened[:] = [Tmux(home, LUCIE, "chat", "--model", str(model_path), *options)]
+        opened[:] = [Tmux(home, *within, LUCIE, "chat", "--model", str(model_path), *options)]
         return opened[0]
 
     yield start
@@ -119,6 +119,15 @@ def answer(screen: str) -> str:
     """What stands between the question and the prompt."""
     lines = screen.partition(STORY)[2].partition("──────")[0]
     return " ".join(lines.split())
+
+
+@pytest.mark.netns
+def test_where_there_is_no_network_it_answers(chat: Callable[..., Tmux]) -> None:
+    """In a network of its own, whose one device, loopback, is down."""
+    tmux = chat(within=["unshare", "-rn"])
+    in_mid_answer(tmux)
+    devices = Path(f"/proc/{tmux.pid}/net/dev").read_text().splitlines()[2:]
+    assert [line.split(":")[0].strip() for line in devices] == ["lo"]
 
 
 def test_a_conversation_from_the_first_key_to_the_next_day(
