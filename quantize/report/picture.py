@@ -71,6 +71,8 @@ def draw(rows: Sequence[Compared], path: Path) -> None:
 
 
 def _fill(axes: Axes, panel: _Panel) -> None:
+    from adjustText import adjust_text
+
     axes.set_yscale("log")
     axes.set_xlabel(panel.title)
     axes.set_ylabel(say("compare.kld-axis"))
@@ -79,11 +81,14 @@ def _fill(axes: Axes, panel: _Panel) -> None:
     axes.plot([panel.x[n] for n in best], [panel.kld[n] for n in best], color=LINE, lw=1,
               zorder=1, label=say("compare.front"))  # fmt: skip
     axes.errorbar(panel.x, panel.kld, yerr=panel.error, fmt="o", color=INK, ms=4, capsize=2)
-    for name, x, y in zip(panel.names, panel.x, panel.kld, strict=True):
-        axes.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points",
-                      fontsize=8, parse_math=False)  # fmt: skip
     axes.margins(x=0.14, y=0.12)
-    axes.legend(frameon=False)
+    legend = axes.legend(frameon=False)
+    names = [
+        axes.text(x, y, name, fontsize=8, parse_math=False)
+        for name, x, y in zip(panel.names, panel.x, panel.kld, strict=True)
+    ]
+    adjust_text(names, ax=axes, objects=[legend], expand=(1.2, 1.7), max_move=None, iter_lim=500,
+                arrowprops={"arrowstyle": "-", "lw": 0.5})  # fmt: skip
 
 
 def draw_in_terminal(rows: Sequence[Compared], width: int, height: int = 14) -> str:
@@ -118,13 +123,19 @@ def _panels(rows: Sequence[Compared]) -> list[_Panel]:
     return panels
 
 
+def _short(paths: list[str]) -> list[str]:
+    """Without their folders, where that tells them apart."""
+    names = [Path(path).name for path in paths]
+    return names if len(set(names)) == len(names) else paths
+
+
 def _panel(
     title: str, rows: Sequence[Compared], x: list[float], *, more_is_better: bool = False
 ) -> _Panel:
     estimates = [row.kld for row in rows if row.kld]
     return _Panel(
         say(f"compare.{title}"),
-        [one_line(row.name).removeprefix("./") for row in rows],
+        _short([one_line(row.name) for row in rows]),
         x,
         [each.value for each in estimates],
         [each.error for each in estimates],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from itertools import combinations
 from math import inf
 from pathlib import Path
 
@@ -60,6 +62,28 @@ def test_the_same_figures_give_the_same_picture(
     assert first == second
     assert first.startswith({".svg": b"<?xml", ".png": b"\x89PNG", ".pdf": b"%PDF"}[suffix])
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"a{suffix}", f"b{suffix}"]
+
+
+def test_names_of_models_that_are_alike_can_be_read(rows: list[Compared], tmp_path: Path) -> None:
+    draw(
+        [*rows, *(replace(rows[1], name=name) for name in ("q4-again", "q4-too"))],
+        tmp_path / "p.svg",
+    )
+    svg = (tmp_path / "p.svg").read_text(encoding="utf-8")
+    found = re.findall(r'x="([\d.]+)" y="([\d.]+)"[^>]*>(q4[^<]*)<', svg)
+    assert len(found) == 6
+    for (x, y, _), (other_x, other_y, _) in combinations(found, 2):
+        apart = abs(float(x) - float(other_x)), abs(float(y) - float(other_y))
+        assert apart[0] > 30 or apart[1] > 7, "letters are 8 points high"
+
+
+def test_models_are_called_by_their_folder_where_that_tells_them_apart(
+    rows: list[Compared],
+) -> None:
+    far = [replace(row, name=f"/srv/models/{row.name}") for row in rows]
+    assert "A q4  B q8  C q5" in draw_in_terminal(far, 60)
+    alike = [*rows[:2], replace(rows[2], name="other/q4")]
+    assert "A q4  B other/q4" in draw_in_terminal(alike, 60)
 
 
 def test_every_candidate_is_named_in_both_languages(
