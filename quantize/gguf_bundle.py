@@ -85,7 +85,8 @@ def export_gguf(
     """
     _check(options)
     opened = open_source(source, stage("verify"))
-    columns = {tensor.gguf: tensor.shape[-1] for tensor in tensors(opened.checkpoint.config)}
+    wanted = tensors(opened.checkpoint.config)
+    columns = {each.gguf: each.shape[-1] for each in wanted if len(each.shape) > 1}
     quantizer.check_tensors(options, columns)
     with workshop(out) as folder:
         vocabulary = folder / "vocabulary.gguf"

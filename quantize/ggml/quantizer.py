@@ -7,26 +7,23 @@ written.
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import logging
 import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from edge.errors import StoreError
 from edge.gguf_header import read_header
 from edge.gguf_types import FILE_TYPES, TENSOR_TYPES
-from edge.llamacpp.native import api, forget_errors, reason
 from edge.progress import Progress
 from quantize.errors import QuantizeError, QuantizeUsageError
 from quantize.ggml.imatrix import ImportanceMatrix
-from quantize.own_process import DiedError, Tell, in_own_process
+from quantize.ggml.native_quantizer import Order, quantize_file
+from quantize.own_process import DiedError, in_own_process
 
 __all__ = [
     "NEEDS_IMATRIX",
@@ -40,9 +37,8 @@ __all__ = [
 ]
 
 _FLOATS = frozenset({"F32", "F16", "BF16"})
-_STEP = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
-_KEY_BYTES = _TEXT_BYTES = 128  # llama_model_kv_override
-_TEXT, _INT = 3, 0  # llama_model_kv_override_type
+_NOT_CPP = r"\(\?[^:=!]"
+"""What Python's regular expressions have, and C++'s (ECMAScript of 1999) have not."""
 _NO_ROOM = 1 << 20
 """Bytes; a disk that has no more is full, whatever the file system keeps for itself."""
 
@@ -109,7 +105,7 @@ def quantize(
     _check_files(source, target, options)
     draft = target.with_name(f".{target.name}.part")
     try:
-        in_own_process(_quantize, source, draft, options, told=progress)
+        in_own_process(quantize_file, source, draft, _order(options), told=progress)
         draft.rename(target)
     except DiedError as error:
         raise QuantizeError("quantize.died", path=str(source), how=error.how) from error
@@ -137,6 +133,8 @@ def check(options: QuantizeOptions) -> None:
         if override.type not in _TENSOR_TYPES:
             known = ", ".join(_TENSOR_TYPES)
             raise QuantizeUsageError("quantize.unknown-type", type=override.type, known=known)
+        if re.search(_NOT_CPP, override.pattern):
+            raise QuantizeUsageError("quantize.dialect", pattern=override.pattern)
         try:
             re.compile(override.pattern)
         except re.error as error:
@@ -163,7 +161,8 @@ def _check_files(source: Path, target: Path, options: QuantizeOptions) -> None:
     done = sorted({tensor.type for tensor in header.tensors} - _FLOATS)
     if done:
         raise QuantizeUsageError("quantize.already", path=str(source), type=", ".join(done))
-    check_tensors(options, {tensor.name: tensor.shape[0] for tensor in header.tensors})
+    matrices = (tensor for tensor in header.tensors if len(tensor.shape) > 1)
+    check_tensors(options, {tensor.name: tensor.shape[0] for tensor in matrices})
 
 
 def check_tensors(options: QuantizeOptions, widths: Mapping[str, int]) -> None:
@@ -173,7 +172,7 @@ def check_tensors(options: QuantizeOptions, widths: Mapping[str, int]) -> None:
 
     Args:
         options: how it is to be quantized.
-        widths: columns of each of its tensors.
+        widths: columns of each of its matrices; what is no matrix stays as it is.
 
     Raises:
         QuantizeUsageError: a pattern is found in no name, or asks for a type that its tensors
@@ -200,78 +199,23 @@ def _names() -> str:
     return ", ".join(TYPES)
 
 
-# --- in the worker --------------------------------------------------------------------------
+def _order(options: QuantizeOptions) -> Order:
+    """The options in numbers and bytes."""
+    overrides = tuple((each.pattern, _TENSOR_TYPES[each.type]) for each in options.overrides)
+    order = Order(TYPES[options.type], options.pure, options.threads, overrides)
+    if options.imatrix is None:
+        return order
+    matrix = ImportanceMatrix.read(options.imatrix)
+    means = {name: entry.means.tobytes() for name, entry in matrix.entries.items()}
+    return replace(order, means=means, origin=_origin(options.imatrix.name, matrix))
 
 
-class _Steps(logging.Handler):
-    """Reads progress from llama.cpp's log, the only place where it is told."""
-
-    def __init__(self, tell: Tell) -> None:
-        super().__init__(logging.DEBUG)
-        self._tell = tell
-
-    def emit(self, record: logging.LogRecord) -> None:
-        found = _STEP.match(record.getMessage().strip())
-        if found:
-            self._tell(int(found[1]), int(found[2]))
-
-
-def _quantize(tell: Tell, source: Path, draft: Path, options: QuantizeOptions) -> None:
-    native = api()
-    log = logging.getLogger("edge.llamacpp")
-    log.setLevel(logging.DEBUG)
-    log.addHandler(_Steps(tell))
-    params = native.llama_model_quantize_default_params()
-    params.nthread = options.threads
-    params.ftype = TYPES[options.type]
-    params.pure = options.pure
-    keep: list[Any] = []  # what the structure points to
-    if options.overrides:
-        params.tt_overrides = _overrides(native, options.overrides)
-    if options.imatrix is not None:
-        matrix = ImportanceMatrix.read(options.imatrix)
-        params.imatrix = _entries(native, matrix, keep)
-        params.kv_overrides = _origin(native, options.imatrix.name, matrix)
-    forget_errors()
-    path = os.fsencode(source), os.fsencode(draft)
-    if native.llama_model_quantize(*path, ctypes.byref(params)) != 0:
-        raise QuantizeError("quantize.refused", path=str(source), reason=reason())
-
-
-def _overrides(native: Any, overrides: tuple[Override, ...]) -> Any:
-    array = (native.llama_model_tensor_override * (len(overrides) + 1))()
-    for place, override in zip(array, overrides, strict=False):
-        place.pattern = override.pattern.encode()
-        place.type = _TENSOR_TYPES[override.type]
-    return array
-
-
-def _entries(native: Any, matrix: ImportanceMatrix, keep: list[Any]) -> Any:
-    array = (native.llama_model_imatrix_data * (len(matrix.entries) + 1))()
-    for place, (name, entry) in zip(array, matrix.entries.items(), strict=False):
-        means = entry.means
-        keep.append(means)
-        place.name = name.encode()
-        place.data = means.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-        place.size = means.size
-    return array
-
-
-def _origin(native: Any, file: str, matrix: ImportanceMatrix) -> Any:
+def _origin(file: str, matrix: ImportanceMatrix) -> dict[str, str | int]:
     """What the quantized file says of its importance matrix, as llama-quantize writes it."""
-    texts = {"file": file}
+    facts: dict[str, str | int] = {"file": file}
     if matrix.datasets:
-        texts["dataset"] = matrix.datasets[0]
-    numbers = {"entries_count": len(matrix.entries)}
+        facts["dataset"] = matrix.datasets[0]
+    facts["entries_count"] = len(matrix.entries)
     if matrix.chunk_count > 0:
-        numbers["chunks_count"] = matrix.chunk_count
-    array = (native.llama_model_kv_override * (len(texts) + len(numbers) + 1))()
-    for place, (name, value) in zip(array, (texts | numbers).items(), strict=False):
-        place.key = f"quantize.imatrix.{name}".encode()
-        if isinstance(value, str):
-            place.tag = _TEXT
-            place.value.val_str = value.encode()[: _TEXT_BYTES - 1]
-        else:
-            place.tag = _INT
-            place.value.val_i64 = value
-    return array
+        facts["chunks_count"] = matrix.chunk_count
+    return facts

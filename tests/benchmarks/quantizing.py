@@ -44,6 +44,16 @@ from edge.checkpoint import Checkpoint
 from quantize.ggml.export import export
 export(Checkpoint.open(Path(sys.argv[1])), Path(sys.argv[2]), "F16")
 """
+_QUANTIZE = """
+import sys, time
+from pathlib import Path
+from quantize.ggml.quantizer import QuantizeOptions, quantize
+source, target, kind, matrix = sys.argv[1:]
+began = time.perf_counter()
+quantize(Path(source), Path(target), QuantizeOptions(kind, Path(matrix), threads=2))
+print(time.perf_counter() - began)
+"""
+"""In a program like `lucie`: its process for llama.cpp imports that once more, and it is small."""
 _SMALL = """
 import resource, subprocess, sys
 status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
@@ -135,12 +145,16 @@ def _quantized(programs: Referee, floats: Path, matrix: Path, kind: str, runs: i
 
     def mine() -> float:
         ours.unlink(missing_ok=True)
+        return float(_run([sys.executable, "-c", _QUANTIZE, floats, ours, kind, matrix]))
+
+    def peer() -> float:
+        theirs.unlink(missing_ok=True)
+        command = [programs.quantize, "--imatrix", matrix.name, floats, theirs, kind, "2"]
         began = time.perf_counter()
-        quantize(floats, ours, QuantizeOptions(kind, matrix, threads=2))
+        _run(command, folder=matrix.parent)
         return time.perf_counter() - began
 
-    command = [programs.quantize, "--imatrix", matrix.name, floats, theirs, kind, "2"]
-    found = interleave(mine, lambda: _timed(command, theirs, folder=matrix.parent)[0], runs=runs)
+    found = interleave(mine, peer, runs=runs)
     same = [float(ours.read_bytes() != theirs.read_bytes())]
     by = f"llama-quantize --imatrix M F16 OUT {kind} 2"
     return [
@@ -160,21 +174,21 @@ def _workplace(model: Path) -> Iterator[tuple[Path, Path]]:
         yield folder, floats
 
 
-def _timed(command: Sequence[Any], made: Path, folder: Path | None = None) -> tuple[float, float]:
+def _timed(command: Sequence[Any], made: Path) -> tuple[float, float]:
     """Seconds and peak MiB of a program that makes a file."""
     made.unlink(missing_ok=True)
     began = time.perf_counter()
     words = [sys.executable, "-c", _SMALL, *(str(word) for word in command)]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     took = time.perf_counter() - began
     if done.returncode != 0:
         raise SystemExit(f"{command[0]} ended with {done.returncode}\n{done.stderr[-2000:]}")
     return took, int(done.stdout) / 1024
 
 
-def _run(command: Sequence[Any]) -> str:
+def _run(command: Sequence[Any], folder: Path | None = None) -> str:
     words = [str(word) for word in command]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"{words[0]} ended with {done.returncode}\n{done.stderr[-2000:]}")
     return done.stdout + done.stderr

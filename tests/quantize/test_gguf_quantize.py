@@ -122,6 +122,9 @@ def test_tells_how_far_it_is(tiny_gguf: Path, tmp_path: Path) -> None:
             "quantize.needs-imatrix",
         ),
         (QuantizeOptions("Q4_0", overrides=(Override("x", "Q9"),)), "quantize.unknown-type"),
+        (QuantizeOptions("Q4_0", overrides=(Override("(?i)FFN", "Q8_0"),)), "quantize.dialect"),
+        (QuantizeOptions("Q4_0", overrides=(Override("(?<=x)y", "Q8_0"),)), "quantize.dialect"),
+        (QuantizeOptions("Q4_0", overrides=(Override("attn_norm", "Q8_0"),)), "quantize.no-match"),
     ],
 )
 def test_wrong_use(tiny_gguf: Path, tmp_path: Path, options: QuantizeOptions, code: str) -> None:
