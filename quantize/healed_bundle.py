@@ -26,7 +26,7 @@ from edge.checkpoint import Checkpoint
 from edge.errors import CheckpointError
 from edge.text import one_line
 from edge.workshop import held, workshop
-from quantize.checkpoint.complete import complete
+from quantize.checkpoint.complete import check_numbers, complete
 from quantize.checkpoint.source import Source, open_source
 from quantize.errors import QuantizeError, QuantizeUsageError
 from quantize.gates.tokens import vocabulary
@@ -168,6 +168,7 @@ def _plan(
     for tensor in complete(checkpoint):
         if len(tensor.shape) > 1 and tensor.shape[1] % BLOCK:
             raise CheckpointError("checkpoint.no-blocks", path=str(checkpoint.path), block=BLOCK)
+    check_numbers(checkpoint, stage("verify"))
     with workshop(out) as folder:
         place = checkpoint.path
         if target != ONNX_Q4:

@@ -8,6 +8,7 @@ import numpy as np
 
 from edge.checkpoint import Checkpoint
 from edge.errors import CheckpointError
+from edge.progress import Count, Progress
 from quantize.checkpoint.floats import NotFiniteError, convert, dtype
 from quantize.checkpoint.llama_tensors import LlamaTensor, tensors
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["complete", "numbers"]
+__all__ = ["check_numbers", "complete", "numbers"]
 
 
 def complete(checkpoint: Checkpoint) -> list[LlamaTensor]:
@@ -34,6 +35,23 @@ def complete(checkpoint: Checkpoint) -> list[LlamaTensor]:
             raise checkpoint.misshapen(tensor.hf, tensor.shape)
     checkpoint.check_names({tensor.hf for tensor in wanted})
     return wanted
+
+
+def check_numbers(checkpoint: Checkpoint, progress: Progress | None = None) -> None:
+    """Read all of it once.
+
+    Args:
+        checkpoint: the model.
+        progress: called with bytes read.
+
+    Raises:
+        CheckpointError: it is not complete; a tensor cannot be read; a number is not finite.
+    """
+    names = [tensor.hf for tensor in complete(checkpoint)]
+    count = Count(sum(checkpoint.tensors[name].n_bytes for name in names), progress)
+    for name in names:
+        numbers(checkpoint, name, "F32")
+        count.add(checkpoint.tensors[name].n_bytes)
 
 
 def numbers(

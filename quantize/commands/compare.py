@@ -100,6 +100,7 @@ def _check(picture: Path) -> None:
     for wrong, number in (
         (picture.is_dir(), errno.EISDIR),
         (not picture.parent.is_dir(), errno.ENOENT),
+        (not os.access(picture.parent, os.W_OK | os.X_OK), errno.EACCES),
     ):
         if wrong:
             reason = os.strerror(number)

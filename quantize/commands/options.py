@@ -8,7 +8,7 @@ import click
 
 from edge.commands.numbers import Whole
 from quantize.commands.words import say
-from quantize.measuring.calibration import LabelledText, parse
+from quantize.measuring.calibration import LabelledText, check_there, parse
 
 __all__ = ["calibration_or", "chunks", "texts", "texts_or", "threads"]
 
@@ -20,8 +20,12 @@ texts = click.option(
 
 
 def texts_or(given: Sequence[str], otherwise: Sequence[LabelledText]) -> Sequence[LabelledText]:
-    """The texts that are named, or those that come with the project."""
-    return parse(given) if given else otherwise
+    """The texts that are named, which have to be there, or those that come with the project."""
+    if not given:
+        return otherwise
+    texts = parse(given)
+    check_there(texts)
+    return texts
 
 
 def calibration_or(

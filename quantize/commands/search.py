@@ -57,7 +57,9 @@ def search(
     from quantize.search.sensitivity import Settings
 
     budget = Budget(
-        None if budget_mb is None else int(budget_mb * 1e6), bpw, like.upper() if like else None
+        None if budget_mb is None else max(1, int(budget_mb * 1e6)),
+        bpw,
+        like.upper() if like else None,
     )
     settings = Settings(
         options.calibration_or(calibration, CALIBRATION),

@@ -17,6 +17,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ class DivergenceReport:
     """A share, 0 to 1."""
 
     def require(self, path: Path, most: float, code: str = "gate.divergence") -> None:
-        """Raise `QuantizeError` if the mean KL divergence in any language is above `most`.
+        """Raise `QuantizeError` if the mean KL divergence in any language is above `most`, or none.
 
         Args:
             path: what is not published then.
@@ -56,7 +57,9 @@ class DivergenceReport:
             code: of the error, whose text says what to do.
         """
         for label, figures in self.figures.items():
-            if not figures.kld.value <= most:  # NaN is not
+            if not isfinite(figures.kld.value):
+                raise QuantizeError("gate.no-numbers", path=str(path), label=label)
+            if figures.kld.value > most:
                 raise QuantizeError(
                     code,
                     path=str(path),

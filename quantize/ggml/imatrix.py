@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from edge.errors import DamagedModelError
 from edge.gguf_types import Array
 from quantize.errors import QuantizeError
 from quantize.ggml.tensors import GGUFTensors
@@ -69,10 +70,13 @@ class ImportanceMatrix:
         """Read a file that we or `llama-imatrix` wrote.
 
         Raises:
-            ModelError: it is no GGUF file (as the older `.dat` is not), or is damaged.
-            QuantizeError: it is a GGUF file of another kind, or incomplete.
+            ModelError: it is no GGUF file (as the older `.dat` is not), or cannot be read.
+            QuantizeError: it is damaged, a GGUF file of another kind, or incomplete.
         """
-        file = GGUFTensors.open(path)
+        try:
+            file = GGUFTensors.open(path)
+        except DamagedModelError as error:
+            raise QuantizeError("imatrix.damaged", path=str(path)) from error
         if file.scalar("general.type") != _TYPE:
             raise QuantizeError("imatrix.not-one", path=str(path))
         names = [name.removesuffix(_SUMS) for name in file.tensors if name.endswith(_SUMS)]

@@ -6,7 +6,9 @@ matters to another, and a matrix or a figure made of English alone says nothing 
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from pathlib import Path
 
 from quantize.errors import QuantizeError, QuantizeUsageError
 
-__all__ = ["Chunk", "LabelledText", "balanced", "digest", "parse"]
+__all__ = ["Chunk", "LabelledText", "balanced", "check_there", "digest", "parse"]
 
 _MOST_BYTES = 256 << 20
 _PART = 4 << 20
@@ -52,6 +54,23 @@ def parse(given: Sequence[str]) -> list[LabelledText]:
             raise QuantizeUsageError("calibration.none")
         texts.append(LabelledText(label if known else Path(file).name, Path(file)))
     return texts
+
+
+def check_there(texts: Sequence[LabelledText]) -> None:
+    """See that texts can be read, before anything is done; they may be pipes, as of <(…).
+
+    Raises:
+        QuantizeError: one is missing, a folder, or somebody else's.
+    """
+    for path in (text.path for text in texts):
+        for wrong, number in (
+            (not path.exists(), errno.ENOENT),
+            (path.is_dir(), errno.EISDIR),
+            (not os.access(path, os.R_OK), errno.EACCES),
+        ):
+            if wrong:
+                reason = os.strerror(number)
+                raise QuantizeError("calibration.unreadable", path=str(path), reason=reason)
 
 
 def balanced(

@@ -28,7 +28,7 @@ def prepared(name: str, pins: Sequence[str], title: str) -> Path:
     Args:
         name: of the environment.
         pins: what is installed, each with its version.
-        title: entry of edge's locale/bootstrap.toml that says what is being done.
+        title: says what is being done.
 
     Raises:
         BuildError: it cannot be installed; the reason has been shown.

@@ -14,6 +14,7 @@ from typing import Any
 
 from edge.bootstrap.build import run
 from edge.checkpoint import Checkpoint
+from edge.messages import text
 from edge.weights_file import INDEX
 from quantize.checkpoint.complete import complete
 from quantize.peers.environment import prepared
@@ -51,14 +52,15 @@ def export(checkpoint: Checkpoint, folder: Path) -> Path:
         BuildError: optimum cannot be installed, or fails; the reason has been shown.
     """
     complete(checkpoint)
-    programs = prepared("optimum", PINS, "optimum")
+    programs = prepared("optimum", PINS, text("bootstrap.optimum"))
     readable, out = folder / "readable", folder / "optimum"
     write_readable(checkpoint, readable)
     command = [
         str(programs / "optimum-cli"), "export", "onnx",
         "--model", str(readable), "--task", _TASK, "--dtype", "fp32", str(out),
     ]  # fmt: skip
-    run(command, log=programs.parent.with_suffix(".log"), title="optimum-export", env=_OFFLINE)
+    title = text("bootstrap.optimum-export")
+    run(command, log=programs.parent.with_suffix(".log"), title=title, env=_OFFLINE)
     for file in out.iterdir():
         if file.name.startswith("model.onnx"):
             file.rename(folder / file.name)

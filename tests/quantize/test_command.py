@@ -290,6 +290,7 @@ def test_a_mixture_is_found_that_loses_less_at_the_same_size(
         (("--bpw", "5", "--types", "iq2_xxs"), "IQ2_XXS"),
         (("--bpw", "5", "--types", "iq3_xxs,q8_0"), "IQ3_XXS needs an importance matrix"),
         (("--bpw", "2"), "in their smallest types"),
+        (("--budget-mb", "0.0000001"), "in their smallest types"),
         (("--bpw", "5", "--max-kld", "1e-9"), "is not published"),
     ],
 )
@@ -370,6 +371,16 @@ def test_one_language_only_is_said_before_anything_is_done(
     ran = CliRunner().invoke(quantize, arguments, standalone_mode=False)
     assert isinstance(ran.exception, LucieError)
     assert ("All of the text is of one language" in ran.stderr) == (languages == ("fr",))
+
+
+@pytest.mark.parametrize("command", ["gguf", "onnx", "search", "heal"])
+@pytest.mark.parametrize("missing", ["nowhere.txt", "."])
+def test_a_text_that_cannot_be_read_is_told_before_anything_is_done(
+    lucie: Callable[..., Result], tmp_path: Path, command: str, missing: str
+) -> None:
+    with pytest.raises(QuantizeError, match="cannot be read"):
+        lucie(command, "no-such-folder", "out", "--text", f"en={missing}")
+    assert left(tmp_path) == []
 
 
 def test_help_speaks_both_languages(monkeypatch: pytest.MonkeyPatch) -> None:

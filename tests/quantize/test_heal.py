@@ -267,6 +267,17 @@ def test_rows_that_make_no_blocks_are_refused_before_anything_is_done(
     assert not (tmp_path / "work").exists()
 
 
+def test_weights_that_are_no_numbers_are_named_before_anything_is_done(
+    lucie: Callable[..., Result], prose: Path, tmp_path: Path
+) -> None:
+    weights = tiny.weights(tiny.CONFIG)
+    weights["model.layers.1.mlp.up_proj.weight"][3, 4] = np.nan
+    source = tiny.write(tmp_path / "nan", tiny.CONFIG, weights)
+    with pytest.raises(CheckpointError, match=r"up_proj\.weight"):
+        lucie(*arguments(source, prose))
+    assert not (tmp_path / "work").exists()
+
+
 def test_without_torch_it_says_what_to_install(
     lucie: Callable[..., Result], tiny_folder: Path, prose: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
