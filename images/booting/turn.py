@@ -6,6 +6,7 @@ last lines (`tui/status.py`), whatever the language.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ __all__ = ["Console", "Talk", "Turn", "talk"]
 COLUMNS, ROWS = 80, 24
 _READY, _BUSY = "green", "brown"
 _EVERY_S = 0.2
+_DRAWN_S = 1.0
+"""A serial line draws a line in pieces: what it says is known when it has stood so long."""
 _TOLD_APART = 40
 """Letters of a question that fit on the first of its lines."""
 
@@ -106,6 +109,10 @@ class Console:
                     return str(self.screen.buffer[row][column].fg)
         return None
 
+    def has(self, question: str) -> bool:
+        """Whether a question is on the screen; a long answer moves it away."""
+        return self._after(question) is not None
+
     def below(self, question: str) -> str:
         """The first line below a question: what is waited for, then its answer."""
         return next(filter(None, self._after(question) or ()), "")
@@ -175,20 +182,44 @@ def talk(
         console.close()
 
 
+class _FirstWord:
+    """Tells when an answer began: in its place it says first that it waits, and how far it is."""
+
+    def __init__(self, console: Console, question: str) -> None:
+        self._console = console
+        self._question = question
+        self._shown: float | None = None
+        self._waiting = ""
+        self.since = math.inf
+        """When it was there."""
+
+    def seen(self) -> bool:
+        """Whether there is a word of it, or its end."""
+        now = time.monotonic()
+        gone = self._shown is not None and not self._console.has(self._question)
+        if gone or self._console.mood() == _READY:
+            self.since = min(self.since, now)
+            return True
+        line = self._console.below(self._question)
+        if line and self._shown is None:
+            self._shown = now
+        fresh = self._shown is not None and now - self._shown < _DRAWN_S
+        if fresh and "/" not in line and line.startswith(self._waiting):
+            self._waiting = line
+        if "/" in line or line in ("", self._waiting):  # a counter; no counter
+            self.since = math.inf
+            return False
+        self.since = min(self.since, now)
+        return now - self.since >= _DRAWN_S
+
+
 def _turn(console: Console, question: str, most_words: int | None) -> Turn:
     console.wait_anew()
     asked = time.monotonic()
     console.type(question)
     console.until(lambda: console.mood() == _BUSY, "question")
-    remarks = {""}
-
-    def answered() -> bool:
-        line = console.below(question)
-        if "/" not in line and len(remarks) == 1:  # no counter: it says that it waits
-            remarks.add(line)
-        return console.mood() == _READY or not ("/" in line or line in remarks)
-
-    first = console.until(answered, "first token")
+    first_word = _FirstWord(console, question)
+    console.until(first_word.seen, "first token")
 
     def ended() -> bool:
         return console.mood() == _READY
@@ -201,4 +232,4 @@ def _turn(console: Console, question: str, most_words: int | None) -> Turn:
     if stopped:
         console.send("\x1b")
     done = console.until(ended, "answer")
-    return Turn(first - asked, done - asked, words, stopped)
+    return Turn(first_word.since - asked, done - asked, words, stopped)

@@ -24,7 +24,7 @@ from tests.images.shell import Shell
 
 pytestmark = [
     pytest.mark.long("images/board/*", "images/building/*", "images/onboard", "images/booting",
-                     "edge/server"),
+                     "edge/server", "tests/images/shell.py", "tests/images/radio.py"),
     pytest.mark.usefixtures("kept"),
 ]  # fmt: skip
 
