@@ -373,13 +373,13 @@ def test_one_language_only_is_said_before_anything_is_done(
     assert ("All of the text is of one language" in ran.stderr) == (languages == ("fr",))
 
 
-@pytest.mark.parametrize("command", ["gguf", "onnx", "search", "heal"])
+@pytest.mark.parametrize("command", [("gguf",), ("onnx",), ("search", "--bpw", "5"), ("heal",)])
 @pytest.mark.parametrize("missing", ["nowhere.txt", "."])
 def test_a_text_that_cannot_be_read_is_told_before_anything_is_done(
-    lucie: Callable[..., Result], tmp_path: Path, command: str, missing: str
+    lucie: Callable[..., Result], tmp_path: Path, command: tuple[str, ...], missing: str
 ) -> None:
     with pytest.raises(QuantizeError, match="cannot be read"):
-        lucie(command, "no-such-folder", "out", "--text", f"en={missing}")
+        lucie(*command, "no-such-folder", "out", "--text", f"en={missing}")
     assert left(tmp_path) == []
 
 

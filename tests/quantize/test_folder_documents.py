@@ -131,7 +131,7 @@ def test_a_matrix_never_takes_the_place_of_a_model(tiny_gguf: Path, tmp_path: Pa
 def test_overrides_that_mean_nothing_are_told(tiny_gguf: Path, tmp_path: Path) -> None:
     out = tmp_path / "q.gguf"
     unknown = QuantizeOptions("Q4_0", overrides=(Override("zzz", "Q8_0"),))
-    with pytest.raises(QuantizeUsageError, match="No tensor’s name matches zzz"):
+    with pytest.raises(QuantizeUsageError, match="No matrix’s name matches zzz"):
         quantize(tiny_gguf, out, unknown)
     with pytest.raises(QuantizeUsageError, match="is no regular expression"):
         check(QuantizeOptions("Q4_0", overrides=(Override("[", "Q8_0"),)))
