@@ -10,6 +10,7 @@ interrupted leaves nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -132,7 +133,7 @@ def _check(options: QuantizeOptions) -> None:
     """Before anything is done."""
     if options.type not in FLOATS:
         quantizer.check(options)
-    elif options.imatrix or options.overrides or options.pure:
+    elif options.imatrix is not None or options.overrides or options.pure:
         raise QuantizeUsageError("quantize.floats", type=options.type)
 
 
@@ -148,13 +149,14 @@ def _make(
     same = options.type == lossless
     floats = target if same else target.with_name("floats.gguf")
     write = partial(export, source.checkpoint, known=source.known)
-    write(floats, lossless, progress=stage("floats"))
-    if same:
-        return _Made(target, read_header(target), None)
-    if options.type in FLOATS:
-        write(target, options.type, progress=stage("floats"))
-    else:
-        quantizer.quantize(floats, target, options, stage("quantize"))
+    with nullcontext() if options.type in FLOATS else quantizer.start() as process:
+        write(floats, lossless, progress=stage("floats"))
+        if same:
+            return _Made(target, read_header(target), None)
+        if process is None:
+            write(target, options.type, progress=stage("floats"))
+        else:
+            quantizer.quantize(floats, target, options, stage("quantize"), process)
     judge = partial(compare_predictions, floats, texts=texts, threads=options.threads, stage=stage)
     plain = None
     if healed is not None:
@@ -170,7 +172,7 @@ def _recipe(source: Path, options: QuantizeOptions) -> dict[str, JsonValue]:
         "step": "quantize.gguf",
         "source": source.resolve().name,
         "type": options.type,
-        "imatrix": options.imatrix.name if options.imatrix else None,
+        "imatrix": None if options.imatrix is None else options.imatrix.file,
         "overrides": [[each.pattern, each.type] for each in options.overrides],
         "pure": options.pure,
     }

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Self
 
-from edge.attended import how_ended
 from edge.errors import LucieError
+from edge.exit_status import how_ended
 
-__all__ = ["DiedError", "Tell", "in_own_process"]
+__all__ = ["DiedError", "OwnProcess", "Tell", "in_own_process"]
 
 Tell = Callable[..., None]
 """Sends its arguments to whoever waits."""
@@ -44,35 +44,86 @@ def in_own_process(
         LucieError: which `work` raised.
         DiedError: the process was killed, ended itself, or could not begin.
     """
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    context = multiprocessing.get_context("spawn")
-    worker = context.Process(target=_work, args=(sender, work, arguments), daemon=True)
-    try:
+    with OwnProcess(work) as process:
+        process.begin(*arguments)
+        return process.result(told)
+
+
+class OwnProcess:
+    """`in_own_process` in steps: it starts, and imports what the work needs, while we go on.
+
+    Args:
+        work: a function of a module, called once.
+        prepare: another, called in that process before the arguments are there.
+    """
+
+    def __init__(
+        self, work: Callable[..., Any], prepare: Callable[[], object] | None = None
+    ) -> None:
+        self._ours, theirs = multiprocessing.Pipe()
+        context = multiprocessing.get_context("spawn")
+        self._worker = context.Process(target=_work, args=(theirs, work, prepare), daemon=True)
+        self._not_started = ""
         try:
             with _deaf_to_ctrl_c():
-                worker.start()
+                self._worker.start()
         except OSError as error:  # most often for want of memory
-            raise DiedError(error.strerror or str(error)) from error
+            self._not_started = error.strerror or str(error)
         finally:
-            sender.close()
+            theirs.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def begin(self, *arguments: Any) -> None:
+        """Let the work begin, with arguments as they can be sent to another process.
+
+        Raises:
+            DiedError: the process could not begin, or was killed.
+        """
+        with self._understood():
+            self._ours.send(arguments)
+
+    def result(self, told: Callable[..., object] | None = None) -> Any:
+        """Wait for what the work returns.
+
+        Args:
+            told: called with what it tells on the way.
+
+        Raises:
+            LucieError: which it raised.
+            DiedError: the process was killed, or ended itself.
+        """
         while True:
-            message = receiver.recv()
+            with self._understood():
+                message = self._ours.recv()
             if isinstance(message, _Told):
                 if told is not None:
                     told(*message.arguments)
             elif isinstance(message, _Failed):
                 raise message.kind(message.code, **message.facts)
             else:
-                worker.join()
                 return message.result
-    except (EOFError, OSError):  # the latter in the middle of a message
-        worker.join()
-        raise DiedError(how_ended(worker.exitcode or 0)) from None
-    finally:
-        if worker.pid is not None:
-            worker.kill()
-            worker.join()
-        receiver.close()
+
+    def end(self) -> None:
+        """Kill it, also when all is done: it has nothing more to say."""
+        if self._worker.pid is not None:
+            self._worker.kill()
+            self._worker.join()
+        self._ours.close()
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        if self._not_started:
+            raise DiedError(self._not_started)
+        try:
+            yield
+        except (EOFError, OSError):  # the latter in the middle of a message
+            self._worker.join()
+            raise DiedError(how_ended(self._worker.exitcode or 0)) from None
 
 
 @contextmanager
@@ -107,10 +158,16 @@ class _Failed:
     facts: dict[str, Any]
 
 
-def _work(sender: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _work(ours: Connection, work: Callable[..., Any], prepare: Callable[[], object] | None) -> None:
     try:
-        result = work(lambda *told: sender.send(_Told(told)), *arguments)
+        if prepare is not None:
+            prepare()
+        try:
+            arguments = ours.recv()
+        except EOFError:  # nobody waits any more
+            return
+        result = work(lambda *told: ours.send(_Told(told)), *arguments)
     except LucieError as error:
-        sender.send(_Failed(type(error), error.code, error.facts))
+        ours.send(_Failed(type(error), error.code, error.facts))
     else:
-        sender.send(_Done(result))
+        ours.send(_Done(result))

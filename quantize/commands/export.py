@@ -44,12 +44,17 @@ def gguf(
     threads: int,
 ) -> None:
     """Export a model as GGUF."""
+    from quantize.ggml.imatrix import ImportanceMatrix
     from quantize.ggml.quantizer import QuantizeOptions
     from quantize.gguf_bundle import export_gguf
     from quantize.measuring.built_in_texts import MEASURE
 
     chosen = QuantizeOptions(
-        kind.upper(), imatrix, tuple(_override(each) for each in overrides), pure, threads
+        kind.upper(),
+        ImportanceMatrix.read(imatrix) if imatrix else None,
+        tuple(_override(each) for each in overrides),
+        pure,
+        threads,
     )
     measured_on = options.texts_or(texts, MEASURE)
     with stages() as stage:

@@ -71,7 +71,7 @@ def search(
     with stages("search-interrupted") as stage:
         found = find(
             source, out, budget, settings, stage,
-            imatrix=imatrix, most_kld=max_kld, measured_on=options.texts_or(texts, MEASURE),
+            most_kld=max_kld, measured_on=options.texts_or(texts, MEASURE),
         )  # fmt: skip
     _report(found)
 

@@ -64,6 +64,8 @@ class ImportanceMatrix:
     """Tokens of each."""
     text_sha256: str = ""
     """SHA-256 of those tokens; our own field, "" in files of others."""
+    file: str = ""
+    """Name of the file that it was read from."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -99,6 +101,7 @@ class ImportanceMatrix:
             int(file.scalar("imatrix.chunk_count") or 0),
             int(file.scalar("imatrix.chunk_size") or 0),
             str(file.scalar(_TEXT) or ""),
+            path.name,
         )
 
     def require(self, widths: Mapping[str, int]) -> None:

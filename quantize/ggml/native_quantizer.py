@@ -18,7 +18,7 @@ from edge.llamacpp.native import api, forget_errors, reason
 from quantize.errors import QuantizeError
 from quantize.own_process import Tell
 
-__all__ = ["Order", "quantize_file"]
+__all__ = ["Order", "prepare", "quantize_file"]
 
 _STEP = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
 _TEXT_BYTES = 128  # llama_model_kv_override
@@ -38,6 +38,11 @@ class Order:
     """By tensor: how much each input matters, float32."""
     origin: Mapping[str, str | int] = field(default_factory=dict)
     """What the file says of where they come from."""
+
+
+def prepare() -> None:
+    """Load llama.cpp."""
+    api()
 
 
 def quantize_file(tell: Tell, source: Path, target: Path, order: Order) -> None:

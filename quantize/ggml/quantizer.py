@@ -22,8 +22,8 @@ from edge.gguf_types import FILE_TYPES, TENSOR_TYPES
 from edge.progress import Progress
 from quantize.errors import QuantizeError, QuantizeUsageError
 from quantize.ggml.imatrix import ImportanceMatrix
-from quantize.ggml.native_quantizer import Order, quantize_file
-from quantize.own_process import DiedError, in_own_process
+from quantize.ggml.native_quantizer import Order, prepare, quantize_file
+from quantize.own_process import DiedError, OwnProcess
 
 __all__ = [
     "NEEDS_IMATRIX",
@@ -34,6 +34,7 @@ __all__ = [
     "check_blind",
     "check_tensors",
     "quantize",
+    "start",
 ]
 
 _FLOATS = frozenset({"F32", "F16", "BF16"})
@@ -72,8 +73,7 @@ class QuantizeOptions:
 
     type: str
     """One of `TYPES`."""
-    imatrix: Path | None = None
-    """File of an importance matrix."""
+    imatrix: ImportanceMatrix | None = None
     overrides: tuple[Override, ...] = ()
     """The first that matches counts."""
     pure: bool = False
@@ -82,8 +82,17 @@ class QuantizeOptions:
     """0: one for each core."""
 
 
+def start() -> OwnProcess:
+    """The process for one quantization: it takes a while to start, and may do so beforehand."""
+    return OwnProcess(quantize_file, prepare)
+
+
 def quantize(
-    source: Path, target: Path, options: QuantizeOptions, progress: Progress | None = None
+    source: Path,
+    target: Path,
+    options: QuantizeOptions,
+    progress: Progress | None = None,
+    process: OwnProcess | None = None,
 ) -> None:
     """Write `target`, all or nothing.
 
@@ -92,6 +101,7 @@ def quantize(
         target: the file to make, which must not be there yet.
         options: what to make.
         progress: called with tensors done and tensors in all.
+        process: what `start` gave, which is ended afterwards; None: it is started now.
 
     Raises:
         ModelError: `source` is damaged or of an unknown architecture.
@@ -102,10 +112,12 @@ def quantize(
         OSError: the disk is full.
     """
     check(options)
-    _check_files(source, target, options)
     draft = target.with_name(f".{target.name}.part")
     try:
-        in_own_process(quantize_file, source, draft, _order(options), told=progress)
+        with process or start() as started:
+            started.begin(source, draft, _order(options))
+            _check_files(source, target, options)  # meanwhile: it fails, or dies, by itself
+            started.result(progress)
         draft.rename(target)
     except DiedError as error:
         raise QuantizeError("quantize.died", path=str(source), how=error.how) from error
@@ -177,13 +189,13 @@ def check_tensors(options: QuantizeOptions, widths: Mapping[str, int]) -> None:
     Raises:
         QuantizeUsageError: a pattern is found in no name, or asks for a type that its tensors
             cannot have without an importance matrix.
-        LucieError: the importance matrix cannot be read, or is another model's.
+        QuantizeError: the importance matrix is another model's.
     """
     for override in options.overrides:
         if not any(re.search(override.pattern, name) for name in widths):
             raise QuantizeUsageError("quantize.no-match", pattern=override.pattern)
     if options.imatrix is not None:
-        ImportanceMatrix.read(options.imatrix).require(widths)
+        options.imatrix.require(widths)
     else:
         check_blind(_overridden(options, (name for name in widths if name not in _BLIND)))
 
@@ -205,14 +217,13 @@ def _order(options: QuantizeOptions) -> Order:
     order = Order(TYPES[options.type], options.pure, options.threads, overrides)
     if options.imatrix is None:
         return order
-    matrix = ImportanceMatrix.read(options.imatrix)
-    means = {name: entry.means.tobytes() for name, entry in matrix.entries.items()}
-    return replace(order, means=means, origin=_origin(options.imatrix.name, matrix))
+    means = {name: entry.means.tobytes() for name, entry in options.imatrix.entries.items()}
+    return replace(order, means=means, origin=_origin(options.imatrix))
 
 
-def _origin(file: str, matrix: ImportanceMatrix) -> dict[str, str | int]:
+def _origin(matrix: ImportanceMatrix) -> dict[str, str | int]:
     """What the quantized file says of its importance matrix, as llama-quantize writes it."""
-    facts: dict[str, str | int] = {"file": file}
+    facts: dict[str, str | int] = {"file": matrix.file}
     if matrix.datasets:
         facts["dataset"] = matrix.datasets[0]
     facts["entries_count"] = len(matrix.entries)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from edge.gguf_types import TensorInfo
+    from quantize.ggml.imatrix import ImportanceMatrix
 
 __all__ = ["TYPES", "Budget", "Found", "Stock", "search"]
 
@@ -104,7 +105,6 @@ def search(
     settings: Settings,
     stage: Stage,
     *,
-    imatrix: Path | None = None,
     most_kld: float | None = None,
     measured_on: Sequence[LabelledText] = MEASURE,
 ) -> Found:
@@ -118,7 +118,6 @@ def search(
         budget: how large it may be.
         settings: how matrices are measured.
         stage: told what is being done.
-        imatrix: the file of `settings.imatrix`.
         most_kld: mean KL divergence, in nats, above which nothing is published; None: by size.
         measured_on: texts for the gate, other than those of `settings`.
 
@@ -127,9 +126,9 @@ def search(
         QuantizeError: nothing is as small as the budget.
         LucieError: something of it fails; only the measurements are left.
     """
-    if imatrix is None:
+    if settings.imatrix is None:
         quantizer.check_blind(settings.types)
-    common = QuantizeOptions("Q4_K_M", imatrix, threads=settings.threads)
+    common = QuantizeOptions("Q4_K_M", settings.imatrix, threads=settings.threads)
     if budget.like is not None:
         common = replace(common, type=budget.like)
         quantizer.check(common)
@@ -153,7 +152,7 @@ def search(
     chosen = allocation.allocate(tensors, settings.types, room)
     predicted = sum(tensors[name].cost(kind) for name, kind in chosen.items())
     overrides = tuple(Override(f"^{re.escape(name)}$", kind) for name, kind in chosen.items())
-    options = replace(common, type=_title(tensors, chosen, imatrix), overrides=overrides)
+    options = replace(common, type=_title(tensors, chosen, settings.imatrix), overrides=overrides)
     found_by: dict[str, JsonValue] = {
         "search": {
             **asdict(budget),
@@ -218,7 +217,9 @@ def _room(budget: Budget, stock: Stock | None, header: GGUFHeader) -> int:
 
 
 def _title(
-    tensors: Mapping[str, Sensitivity], chosen: Mapping[str, str], imatrix: Path | None
+    tensors: Mapping[str, Sensitivity],
+    chosen: Mapping[str, str],
+    imatrix: ImportanceMatrix | None,
 ) -> str:
     """The mixture that the file is called after: by the type that most of it has."""
     sizes: Counter[str] = Counter()
@@ -227,4 +228,4 @@ def _title(
     most = sizes.most_common(1)[0][0]
     title = _MIXTURES.get(most, most)
     known = title in quantizer.TYPES
-    return title if known and (imatrix or title not in NEEDS_IMATRIX) else "Q4_K_M"
+    return title if known and (imatrix is not None or title not in NEEDS_IMATRIX) else "Q4_K_M"

@@ -47,13 +47,17 @@ export(Checkpoint.open(Path(sys.argv[1])), Path(sys.argv[2]), "F16")
 _QUANTIZE = """
 import sys, time
 from pathlib import Path
-from quantize.ggml.quantizer import QuantizeOptions, quantize
+from quantize.ggml.imatrix import ImportanceMatrix
+from quantize.ggml.quantizer import QuantizeOptions, quantize, start
 source, target, kind, matrix = sys.argv[1:]
+process = start()
+time.sleep(0.5)
 began = time.perf_counter()
-quantize(Path(source), Path(target), QuantizeOptions(kind, Path(matrix), threads=2))
+how = QuantizeOptions(kind, ImportanceMatrix.read(Path(matrix)), threads=2)
+quantize(Path(source), Path(target), how, process=process)
 print(time.perf_counter() - began)
 """
-"""In a program like `lucie`: its process for llama.cpp imports that once more, and it is small."""
+"""As in an export, which starts the quantizer's process while it writes the floats."""
 _SMALL = """
 import resource, subprocess, sys
 status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode

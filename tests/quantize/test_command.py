@@ -114,7 +114,7 @@ def test_a_damaged_source_bundle_is_not_exported(
         (("gguf", "{folder}", "x", "--tensor-type", "ffn_down"), QuantizeUsageError),
         (("gguf", "{folder}", "taken"), StoreError),
         (("gguf", "{folder}", "x", "--type", "f16", "--pure"), QuantizeUsageError),
-        (("gguf", "{folder}", "x", "--type", "f16", "--imatrix", "taken"), QuantizeUsageError),
+        (("gguf", "{folder}", "x", "--imatrix", "taken"), LucieError),
         (("gguf", "no-such-folder", "x"), LucieError),
         (("gguf", "{folder}/config.json", "x"), LucieError),
         (("dequantize", "no-such-model", "x"), LucieError),

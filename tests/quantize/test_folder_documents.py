@@ -143,13 +143,13 @@ def test_a_matrix_of_another_model_is_told_by_name(
     tiny_gguf: Path, tmp_path: Path, wider: float
 ) -> None:
     ones = collect(tiny_gguf, CALIBRATION, tmp_path / "m.gguf", chunks=6, threads=1)
-    other = {
+    entries = {
         name: Importance(np.resize(entry.sums, int(wider * entry.sums.size)), entry.counts)
         for name, entry in ones.entries.items()
     }
-    ImportanceMatrix(other, (), 1, 512).write(tmp_path / "m.gguf")
+    other = ImportanceMatrix(entries, (), 1, 512)
     with pytest.raises(QuantizeError, match="importance matrix is of another model"):
-        quantize(tiny_gguf, tmp_path / "q.gguf", QuantizeOptions("Q4_0", tmp_path / "m.gguf"))
+        quantize(tiny_gguf, tmp_path / "q.gguf", QuantizeOptions("Q4_0", other))
 
 
 def test_errors_of_the_folder_are_checkpoint_errors(folder: Path) -> None:

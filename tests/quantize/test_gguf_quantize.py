@@ -24,7 +24,7 @@ def types(path: Path) -> dict[str, str]:
     return {tensor.name: tensor.type for tensor in read_header(path).tensors}
 
 
-def matrix(path: Path, favoured: int) -> Path:
+def matrix(path: Path, favoured: int) -> ImportanceMatrix:
     """An importance matrix in which one input of each layer's gate counts a thousandfold."""
     entries = {}
     for tensor in read_header(path).tensors:
@@ -34,7 +34,7 @@ def matrix(path: Path, favoured: int) -> Path:
             entries[tensor.name] = Importance(sums, np.ones(1, np.float32))
     made = path.parent / "favours.imatrix.gguf"
     ImportanceMatrix(entries, ("made up",), 1, 512).write(made)
-    return made
+    return ImportanceMatrix.read(made)
 
 
 @pytest.mark.long("quantize/ggml")
@@ -64,7 +64,7 @@ def test_blocks_are_those_of_the_reference(tiny_gguf: Path, tmp_path: Path) -> N
 
 
 def test_importance_lessens_the_error_where_it_matters(tiny_gguf: Path, tmp_path: Path) -> None:
-    def error(name: str, importance: Path | None) -> float:
+    def error(name: str, importance: ImportanceMatrix | None) -> float:
         target = tmp_path / name
         quantize(tiny_gguf, target, QuantizeOptions("Q2_K", importance, pure=True))
         name = "blk.0.ffn_gate.weight"
@@ -191,9 +191,9 @@ def test_a_damaged_source(tiny_gguf: Path, tmp_path: Path) -> None:
 
 def test_a_matrix_of_another_model(tiny_gguf: Path, tmp_path: Path) -> None:
     entries = {"blk.0.attn_q.weight": Importance(np.ones(64, np.float32), np.ones(1, np.float32))}
-    ImportanceMatrix(entries, (), 1, 512).write(tmp_path / "other.gguf")
+    other = ImportanceMatrix(entries, (), 1, 512)
     with pytest.raises(QuantizeError) as caught:
-        quantize(tiny_gguf, tmp_path / "x.gguf", QuantizeOptions("Q4_K_M", tmp_path / "other.gguf"))
+        quantize(tiny_gguf, tmp_path / "x.gguf", QuantizeOptions("Q4_K_M", other))
     assert caught.value.code == "imatrix.other-model"
     assert "attn_q" in str(caught.value)
     assert not (tmp_path / "x.gguf").exists()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from quantize.errors import QuantizeUsageError
-from quantize.own_process import DiedError, Tell, in_own_process
+from quantize.own_process import DiedError, OwnProcess, Tell, in_own_process
 
 
 def double(tell: Tell, number: int) -> tuple[int, int]:
@@ -28,6 +28,10 @@ def refuse(_: Tell) -> None:
 
 def be_killed(_: Tell) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def have_no_room() -> None:
+    raise QuantizeUsageError("quantize.needs-imatrix", type="IQ2_S")
 
 
 def write_for_ever(tell: Tell, path: Path) -> None:
@@ -61,8 +65,8 @@ def test_a_process_that_cannot_begin_is_told(monkeypatch: pytest.MonkeyPatch) ->
 
     ends: list[Connection] = []
 
-    def pipe(duplex: bool) -> tuple[Connection, Connection]:
-        ends.extend(Pipe(duplex))
+    def pipe() -> tuple[Connection, Connection]:
+        ends.extend(Pipe())
         return ends[0], ends[1]
 
     monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", short)
@@ -71,6 +75,29 @@ def test_a_process_that_cannot_begin_is_told(monkeypatch: pytest.MonkeyPatch) ->
         in_own_process(double, 21)
     assert caught.value.how == "Cannot allocate memory"
     assert [end.closed for end in ends] == [True, True]
+
+
+def test_what_happens_before_it_begins_is_told_as_its_result() -> None:
+    with OwnProcess(double, have_no_room) as process:
+        process.begin(21)
+        with pytest.raises(QuantizeUsageError, match="IQ2_S"):
+            process.result()
+
+
+def test_one_that_is_killed_before_it_begins() -> None:
+    with OwnProcess(double) as process:
+        [started] = multiprocessing.active_children()
+        started.kill()
+        started.join()
+        with pytest.raises(DiedError) as caught:
+            process.begin(21)
+    assert caught.value.how == "signal SIGKILL"
+
+
+def test_one_that_never_begins_is_ended_with_its_place() -> None:
+    with OwnProcess(double):
+        assert len(multiprocessing.active_children()) == 1
+    assert multiprocessing.active_children() == []
 
 
 def test_ctrl_c_ends_it(tmp_path: Path) -> None:
