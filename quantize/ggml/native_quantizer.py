@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import math
 import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,8 @@ from quantize.own_process import Tell
 __all__ = ["Order", "prepare", "quantize_file"]
 
 _STEP = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
+_EVERY_S = 0.05
+"""Between two words of progress, each of which holds up the work."""
 _TEXT_BYTES = 128  # llama_model_kv_override
 _TEXT, _INT = 3, 0  # llama_model_kv_override_type
 
@@ -82,11 +86,15 @@ class _Steps(logging.Handler):
     def __init__(self, tell: Tell) -> None:
         super().__init__(logging.DEBUG)
         self._tell = tell
+        self._told_at = -math.inf
 
     def emit(self, record: logging.LogRecord) -> None:
         found = _STEP.match(record.getMessage().strip())
         if found:
-            self._tell(int(found[1]), int(found[2]))
+            now, done, total = time.monotonic(), int(found[1]), int(found[2])
+            if done == total or now - self._told_at >= _EVERY_S:
+                self._told_at = now
+                self._tell(done, total)
 
 
 def _overrides(native: Any, overrides: tuple[tuple[str, int], ...]) -> Any:
