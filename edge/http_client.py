@@ -245,7 +245,8 @@ class HttpClient:
 
 def check_address(address: str) -> None:
     """See that `address` can be one of a server. Raises `UsageError`, as `open_http` does."""
-    _place(address)
+    if not _socket(address):  # of which all paths can be, without the HTTP client's long import
+        _place(address)
 
 
 def on_this_machine(address: str) -> bool:
@@ -263,9 +264,8 @@ def _place(address: str) -> tuple[httpx.URL, str | None]:
     """The URL to speak to, and the Unix socket behind it if there is one."""
     import httpx
 
-    path = address.removeprefix(_UNIX)
-    is_socket = path != address and path != ""
-    root = "http://localhost" if is_socket else address.rstrip("/").removesuffix("/v1")
+    uds = _socket(address)
+    root = "http://localhost" if uds else address.rstrip("/").removesuffix("/v1")
     try:
         url = httpx.URL(root)
     except httpx.InvalidURL as error:
@@ -273,7 +273,12 @@ def _place(address: str) -> tuple[httpx.URL, str | None]:
     port_fits = url.port is None or 0 < url.port < 65536
     if url.scheme not in ("http", "https") or not url.host or not port_fits:
         raise UsageError("server.bad-address", address=address)
-    return url, path if is_socket else None
+    return url, uds
+
+
+def _socket(address: str) -> str | None:
+    """The Unix socket that is meant, if it is one."""
+    return address.removeprefix(_UNIX) or None if address.startswith(_UNIX) else None
 
 
 def open_http(address: str) -> httpx.AsyncClient:

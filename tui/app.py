@@ -41,13 +41,10 @@ class ChatApp(App[None]):
     def __init__(self, chat: ChatScreen) -> None:
         super().__init__()
         self.register_theme(LUCIE)
-        theme = theme_for(self.console)
-        if theme == LUCIE.name:
-            # Before any style is read; an assignment would have all of them read twice.
-            self.set_reactive(App.theme, theme)
-            self.stylesheet.set_variables(self.get_css_variables())
-        else:
-            self.theme = theme
+        # Before any style is read; an assignment would have all of them read twice.
+        self.set_reactive(App.theme, theme_for(self.console))
+        self.ansi_color = self.current_theme.ansi
+        self.stylesheet.set_variables(self.get_css_variables())
         self.chat = chat
         self._leaving = False
         self._event_loop: asyncio.AbstractEventLoop | None = None
