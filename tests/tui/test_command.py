@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from textual.app import App
 
 from edge.client import ModelInfo
 from edge.errors import ServerError, UnknownModelError, UsageError
 from edge.store import Store
 from tests.edge.servers import scripted
+from tests.tui.conftest import Chatting
 from tests.tui.terminal import Terminal
 from tui.command import _connector, _known, chat
 
@@ -33,6 +35,7 @@ def test_the_command_itself_is_light() -> None:
 def test_the_first_frame_needs_little() -> None:
     code = """
 from pathlib import Path
+from edge.http_client import check_address
 from tui.app import ChatApp
 from tui.chat_screen import ChatScreen
 from tui.archive import Archive
@@ -43,9 +46,24 @@ class FirstFrame(ChatScreen):
         assert "talking to an AI" in self.transcript.render_line(0).text
         self.app.exit()
 
+check_address("unix:/run/lucie.sock")
 ChatApp(FirstFrame(Source(lambda: None), Archive(Path("none")), lambda _: [])).run(headless=True)
 """
     assert not modules(code) & LATE
+
+
+@pytest.mark.parametrize("term", ["linux", "xterm-256color"])
+async def test_styles_are_read_once(
+    chatting: Chatting, monkeypatch: pytest.MonkeyPatch, term: str
+) -> None:
+    """An assignment of a theme would have all of them read twice, before the first frame."""
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.delenv("COLORTERM", raising=False)
+    read: list[object] = []
+    monkeypatch.setattr(App, "refresh_css", lambda *_, **__: read.append(1))
+    async with chatting() as chat:
+        assert chat.app.native_ansi_color == (term == "linux")
+    assert read == []
 
 
 def test_without_a_terminal_it_names_the_other_command() -> None:
