@@ -12,7 +12,7 @@ __all__ = ["UNWRITABLE", "complete", "settle", "silence", "tell"]
 
 UNWRITABLE = {errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EBADF}
 """Why an output cannot be written to, through no fault of the program."""
-_STEERING = re.compile(r"[^\t\n\x20-\x7e\xa0-\U0010ffff]")
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 

@@ -12,9 +12,9 @@ from tui.words import say
 if TYPE_CHECKING:
     from textual.app import App
 
-    from tui.joining import Network
+    from tui.network import Network
     from tui.notices import Notices
-    from tui.offered import Offers
+    from tui.offers import Offers
 
 __all__ = ["Board", "Tell"]
 

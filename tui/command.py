@@ -67,8 +67,8 @@ def chat(
     from tui.archive import Archive
     from tui.board import Board
     from tui.chat_screen import ChatScreen
-    from tui.joining import network_in
-    from tui.offered import Offers
+    from tui.network import network_in
+    from tui.offers import Offers
     from tui.signals import leaving_on_signals
     from tui.source import Source
 

@@ -7,11 +7,8 @@ The second is the address of the page.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.cells import cell_len, chop_cells
@@ -20,7 +17,6 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Static
 
-from edge.errors import UsageError
 from tui.sizes import fit
 from tui.status import KeyLine
 from tui.untrusted import visible
@@ -31,58 +27,15 @@ if TYPE_CHECKING:
     from textual.events import Resize
     from textual.geometry import Size
 
-__all__ = ["Code", "Joining", "Network", "network_in"]
+    from tui.network import Network
 
-_LARGEST = 4096
+__all__ = ["Code", "Joining"]
+
 _QUIET = (4, 2)
 """Light modules around a code: as the standard has it, else as phones still read it."""
 _GAP = 2
 _MARGIN = 4
 """Columns left and right of everything, together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """The network that a board opens for a class."""
-
-    ssid: str
-    password: str
-    address: str
-    """Of the page."""
-
-    @property
-    def wifi(self) -> str:
-        """It, for a phone that is to join."""
-        ssid, password = (
-            re.sub(r'([\\;,":])', r"\\\1", each) for each in (self.ssid, self.password)
-        )
-        return f"WIFI:T:WPA;S:{ssid};P:{password};;"
-
-
-def network_in(file: Path | None) -> Network | None:
-    """The network that a file names; a file that is not there says that there is none.
-
-    Raises:
-        UsageError: it cannot be read, or is no such file.
-    """
-    if file is None:
-        return None
-    try:
-        with file.open("rb") as opened:
-            return _network(json.loads(opened.read(_LARGEST)))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise UsageError("chat.no-notice", path=str(file), reason=error.strerror) from error
-    except (ValueError, TypeError) as error:
-        raise UsageError("chat.no-class", path=str(file)) from error
-
-
-def _network(found: dict[str, object]) -> Network:
-    network = Network(**found)  # type: ignore[arg-type]
-    if not all(isinstance(value, str) for value in asdict(network).values()):
-        raise TypeError
-    return network
 
 
 @dataclass(frozen=True, slots=True)

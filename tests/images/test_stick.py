@@ -22,7 +22,7 @@ from tests.images.conftest import keep
 
 pytestmark = [
     pytest.mark.long("images/board/*", "images/building/*", "images/onboard", "images/booting",
-                     "tui/offered.py", "tui/notices.py"),
+                     "tui/offered.py", "tui/offers.py", "tui/notices.py"),
     pytest.mark.usefixtures("kept"),
 ]  # fmt: skip
 

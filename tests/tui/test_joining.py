@@ -20,7 +20,8 @@ from textual.widgets import Static
 from edge.errors import UsageError
 from tests.tui.conftest import Chat, Chatting
 from tui.board import Board
-from tui.joining import Code, Joining, Network, network_in
+from tui.joining import Code, Joining
+from tui.network import Network, network_in
 
 NETWORK = Network("Salle 12", "abcd-efgh-ij", "http://10.42.0.1")
 ODD = [

@@ -11,7 +11,8 @@ from textual.widgets import OptionList
 from edge.errors import UsageError
 from tests.tui.conftest import Chatting
 from tui.board import Board
-from tui.offered import Offered, Offers
+from tui.offered import Offered
+from tui.offers import Offers
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from edge.client import MOST_TEXT, Delta
 from tests.tui.conftest import Chatting
 from tests.tui.scripted import Pause, ScriptedServer
 from tui.board import Board
-from tui.joining import Network
-from tui.offered import Offers
+from tui.network import Network
+from tui.offers import Offers
 
 
 @pytest.mark.parametrize("key", ["ctrl+j", "alt+enter", "shift+enter"])

@@ -19,8 +19,8 @@ from tui.app import ChatApp
 from tui.archive import Archive
 from tui.board import Board
 from tui.chat_screen import ChatScreen
-from tui.joining import Network
-from tui.offered import Offers
+from tui.network import Network
+from tui.offers import Offers
 from tui.source import Source
 
 TEXT = {
