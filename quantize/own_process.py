@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Self
@@ -81,10 +81,9 @@ class OwnProcess:
     def begin(self, *arguments: Any) -> None:
         """Let the work begin, with arguments as they can be sent to another process.
 
-        Raises:
-            DiedError: the process could not begin, or was killed.
+        Of one that has ended already, `result` tells why.
         """
-        with self._understood():
+        with suppress(ConnectionError):
             self._ours.send(arguments)
 
     def result(self, told: Callable[..., object] | None = None) -> Any:
@@ -95,11 +94,10 @@ class OwnProcess:
 
         Raises:
             LucieError: which it raised.
-            DiedError: the process was killed, or ended itself.
+            DiedError: the process was killed, ended itself, or could not begin.
         """
         while True:
-            with self._understood():
-                message = self._ours.recv()
+            message = self._next()
             if isinstance(message, _Told):
                 if told is not None:
                     told(*message.arguments)
@@ -115,15 +113,15 @@ class OwnProcess:
             self._worker.join()
         self._ours.close()
 
-    @contextmanager
-    def _understood(self) -> Iterator[None]:
+    def _next(self) -> _Told | _Failed | _Done:
         if self._not_started:
             raise DiedError(self._not_started)
         try:
-            yield
+            message: _Told | _Failed | _Done = self._ours.recv()
         except (EOFError, OSError):  # the latter in the middle of a message
             self._worker.join()
             raise DiedError(how_ended(self._worker.exitcode or 0)) from None
+        return message
 
 
 @contextmanager

@@ -79,6 +79,8 @@ def test_a_process_that_cannot_begin_is_told(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_happens_before_it_begins_is_told_as_its_result() -> None:
     with OwnProcess(double, have_no_room) as process:
+        [started] = multiprocessing.active_children()
+        started.join()
         process.begin(21)
         with pytest.raises(QuantizeUsageError, match="IQ2_S"):
             process.result()
@@ -89,8 +91,9 @@ def test_one_that_is_killed_before_it_begins() -> None:
         [started] = multiprocessing.active_children()
         started.kill()
         started.join()
+        process.begin(21)
         with pytest.raises(DiedError) as caught:
-            process.begin(21)
+            process.result()
     assert caught.value.how == "signal SIGKILL"
 
 
