@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["end_as_by_ctrl_c", "heard"]
+__all__ = ["end_as_by_ctrl_c", "heard", "later"]
 
 _heard = False
 
@@ -21,6 +23,24 @@ def end_as_by_ctrl_c() -> None:
         signal.signal(signal.SIGTERM, _interrupt)
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _interrupt)
+
+
+@contextmanager
+def later() -> Iterator[None]:
+    """One of them that comes while something is cleared away comes when that is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = list[int]()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda number, _: came.append(number)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, answer in zip(numbers, before, strict=True):
+            signal.signal(number, answer)
+        for first in came[:1]:
+            signal.raise_signal(first)
 
 
 def heard() -> bool:

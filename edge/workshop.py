@@ -15,6 +15,7 @@ from pathlib import Path
 from edge import __version__
 from edge.bundle import DRAFT_PREFIX
 from edge.errors import StoreError, UsageError
+from edge.interrupt import later
 from edge.quantity import size_text
 from edge.store import NAME
 
@@ -99,7 +100,8 @@ def draft_folder(out: Path) -> Iterator[Path]:
         with held(folder):
             yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with later():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
@@ -130,6 +131,8 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 
     One that comes meanwhile comes afterwards.
     """
+    # With the first process another one starts, after which Ctrl-C is let through again.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -110,6 +110,8 @@ class ImportanceMatrix:
         Raises:
             QuantizeError: it is of another.
         """
+        if self.entries.keys().isdisjoint(widths):
+            raise QuantizeError("imatrix.other-names", tensor=min(self.entries))
         for name, columns in widths.items():
             entry = self.entries.get(name)
             if entry is not None and entry.means.size != columns:

@@ -60,7 +60,7 @@ def check_there(texts: Sequence[LabelledText]) -> None:
     """See that texts can be read, before anything is done; they may be pipes, as of <(…).
 
     Raises:
-        QuantizeError: one is missing, a folder, or somebody else's.
+        QuantizeError: one is missing, a folder, somebody else's, or empty.
     """
     for path in (text.path for text in texts):
         for wrong, number in (
@@ -71,6 +71,8 @@ def check_there(texts: Sequence[LabelledText]) -> None:
             if wrong:
                 reason = os.strerror(number)
                 raise QuantizeError("calibration.unreadable", path=str(path), reason=reason)
+        if path.is_file() and not path.stat().st_size:
+            raise QuantizeError("calibration.empty", path=str(path))
 
 
 def balanced(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
-from edge.workshop import held
+from edge.workshop import draft_folder, held
 
 
 def test_a_second_one_is_told(tmp_path: Path) -> None:
@@ -40,6 +42,27 @@ def test_a_folder_that_is_gone_already_was_anothers(tmp_path: Path) -> None:
     with pytest.raises(BlockingIOError) as raised, held(tmp_path / "run"):
         pass
     assert raised.value.filename == str(tmp_path / "run")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_ctrl_c_leaves_nothing_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    clear = shutil.rmtree
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def impatient(folder: Path, **how: bool) -> None:
+        signal.raise_signal(number)
+        clear(folder, **how)
+
+    monkeypatch.setattr(shutil, "rmtree", impatient)
+    try:
+        with pytest.raises(KeyboardInterrupt), draft_folder(tmp_path / "out") as folder:
+            (folder / "part").write_text("half")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_what_is_missing_to_the_work_itself_is_told_as_it_is(tmp_path: Path) -> None:

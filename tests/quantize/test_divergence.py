@@ -139,6 +139,20 @@ def test_another_vocabulary_is_refused(tiny_gguf: Path, tmp_path: Path) -> None:
     assert caught.value.code == "compare.vocabulary"
 
 
+def test_so_is_one_of_the_same_size(tiny_gguf: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    """Two tokens that no text has have changed places."""
+    other = shutil.copytree(tiny_folder, tmp_path / "other")
+    given = json.loads((other / "tokenizer.json").read_text())
+    vocab = given["model"]["vocab"]
+    ids = {number: token for token, number in vocab.items()}
+    vocab[ids[700]], vocab[ids[701]] = 701, 700
+    (other / "tokenizer.json").write_text(json.dumps(given))
+    export(Checkpoint.open(other), tmp_path / "other.gguf", "F32")
+    with pytest.raises(QuantizeError) as caught:
+        measure(tiny_gguf, [tmp_path / "other.gguf"], [written(tmp_path / "t.txt")], chunks=1)
+    assert caught.value.code == "compare.vocabulary"
+
+
 @pytest.mark.model
 def test_models_are_read_together_as_far_as_memory_goes(
     tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -198,6 +198,14 @@ def test_a_matrix_of_another_model(tiny_gguf: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "x.gguf").exists()
 
 
+def test_a_matrix_without_a_word_on_this_model(tiny_gguf: Path, tmp_path: Path) -> None:
+    entries = {"blk.9.attn_q.weight": Importance(np.ones(64, np.float32), np.ones(1, np.float32))}
+    other = ImportanceMatrix(entries, (), 1, 512)
+    with pytest.raises(QuantizeError, match=r"another model: .* blk\.9\.attn_q"):
+        quantize(tiny_gguf, tmp_path / "x.gguf", QuantizeOptions("Q4_K_M", other))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_quantizer_that_is_killed(tiny_gguf: Path, tmp_path: Path) -> None:
     def kill(_done: int, _total: int | None) -> None:
         for child in _children():

@@ -6,6 +6,8 @@ import errno
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -101,6 +103,21 @@ def test_one_that_never_begins_is_ended_with_its_place() -> None:
     with OwnProcess(double):
         assert len(multiprocessing.active_children()) == 1
     assert multiprocessing.active_children() == []
+
+
+def test_the_first_of_a_program_is_deaf_to_ctrl_c_too() -> None:
+    """With it, multiprocessing starts a process of its own and lets Ctrl-C through again."""
+    code = """
+import multiprocessing, re, signal
+from pathlib import Path
+from tests.quantize.test_own_process import double
+from quantize.own_process import OwnProcess
+with OwnProcess(double):
+    [child] = multiprocessing.active_children()
+    blocked = re.search("SigBlk:(.*)", Path(f"/proc/{child.pid}/status").read_text())[1]
+    assert int(blocked, 16) >> signal.SIGINT - 1 & 1, blocked
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_ctrl_c_ends_it(tmp_path: Path) -> None:
