@@ -29,12 +29,13 @@ from typing import IO, Any
 
 from edge import streams
 from edge.errors import LucieError
-from edge.exit_status import how_ended
 from edge.messages import text
 from edge.orphan import end_after, end_with_parent
 from edge.text import one_line
 
-__all__ = ["STOPPED", "DiedError", "Tell", "attend", "attended", "left_alone"]
+__all__ = [
+    "STOPPED", "DiedError", "Tell", "attend", "attended", "how_ended", "left_alone", "signal_name",
+]  # fmt: skip
 
 STOPPED = 3
 """The exit code of work that was stopped, and can be taken up."""
@@ -77,6 +78,19 @@ class DiedError(Exception):
         reason = self.reason.removesuffix(".")
         words = text("attended.words", reason=reason) if reason else ""
         return {"how": how_ended(self.status), "words": words}
+
+
+def signal_name(number: int) -> str:
+    """As `kill -l` has it, also of a real-time signal, of which Python names two."""
+    known = {each.value: each.name for each in signal.Signals}
+    return known.get(number, f"SIGRTMIN{number - signal.SIGRTMIN:+d}")
+
+
+def how_ended(status: int) -> str:
+    """For a sentence: an exit code, or the signal that is meant by a negative one."""
+    if status < 0:
+        return text("attended.signal", name=signal_name(-status))
+    return text("attended.code", status=status)
 
 
 def attend(

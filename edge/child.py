@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge.attended import signal_name
 from edge.errors import EngineError
-from edge.exit_status import signal_name
 from edge.messages import text
 from edge.text import one_line
 

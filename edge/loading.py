@@ -12,7 +12,7 @@ from edge.device import detect
 from edge.engine import Engine, LoadOptions
 from edge.header import Header, read_model
 from edge.kvstore import KVStore, kv_store_bytes, kv_store_dir
-from edge.llamacpp.engine import LlamaEngine
+from edge.llamacpp import LlamaEngine
 from edge.plan import Chosen, plan
 
 __all__ = ["Ready", "fingerprint", "load", "open_engine"]

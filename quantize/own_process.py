@@ -11,8 +11,8 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
+from edge.attended import how_ended
 from edge.errors import LucieError
-from edge.exit_status import how_ended
 
 __all__ = ["DiedError", "OwnProcess", "Tell", "in_own_process"]
 

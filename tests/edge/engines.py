@@ -13,7 +13,7 @@ import numpy as np
 
 from edge.engine import Chunk, Engine, LoadOptions, Sampled, Sampling
 from edge.kvstore import KVStore
-from edge.llamacpp.engine import LlamaEngine
+from edge.llamacpp import LlamaEngine
 from edge.onnxrt import OnnxEngine
 from edge.request import Event, Failed, Finished, Prefilled, Request, Token
 from edge.scheduler import Scheduler

@@ -12,7 +12,7 @@ import pytest
 
 from edge.engine import AbortedError, Chunk, Engine, Sampling
 from edge.errors import EngineError
-from edge.llamacpp.engine import LlamaEngine
+from edge.llamacpp import LlamaEngine
 from edge.onnx_header import read_onnx
 from edge.onnxrt import OnnxEngine
 from tests.edge.engines import CLEAR, GREEDY, SMOL, chatml, logits, options, prefill

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.llamacpp.engine import LlamaEngine
+from edge.llamacpp import LlamaEngine
 from edge.scheduler import Scheduler
 from tests import llama_simple
 from tests.edge.engines import GREEDY, ask, chatml, scheduling

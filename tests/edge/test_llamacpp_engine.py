@@ -13,7 +13,7 @@ from edge.engine import Chunk, Sampling
 from edge.errors import DamagedModelError, EngineError
 from edge.gguf_header import read_header
 from edge.kvstore import KVStore
-from edge.llamacpp.engine import LlamaEngine
+from edge.llamacpp import LlamaEngine
 from tests.edge.engines import GREEDY, chatml, options, prefill
 
 

@@ -13,7 +13,7 @@ import pytest
 from edge.engine import Sampled, Sampling
 from edge.errors import ContextFullError, EngineError, UsageError
 from edge.kvstore import KVStore
-from edge.llamacpp.engine import LlamaEngine
+from edge.llamacpp import LlamaEngine
 from edge.prefixes import common_prefix
 from edge.request import Event, Failed, Prefilled, Queued, Request, Token
 from edge.scheduler import _MOST_OVERTAKEN, Scheduler

@@ -49,7 +49,8 @@ def test_a_second_ctrl_c_leaves_nothing_either(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     clear = shutil.rmtree
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(each, signal.default_int_handler) for each in numbers]
 
     def impatient(folder: Path, **how: bool) -> None:
         signal.raise_signal(number)
@@ -59,10 +60,12 @@ def test_a_second_ctrl_c_leaves_nothing_either(
     try:
         with pytest.raises(KeyboardInterrupt), draft_folder(tmp_path / "out") as folder:
             (folder / "part").write_text("half")
+        after = [signal.getsignal(each) for each in numbers]
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, answer in zip(numbers, before, strict=True):
+            signal.signal(each, answer)
     assert list(tmp_path.iterdir()) == []
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert after == [signal.default_int_handler] * 2
 
 
 def test_what_is_missing_to_the_work_itself_is_told_as_it_is(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from edge.checkpoint import Checkpoint
 from edge.constraint import compile_schema
 from edge.errors import CheckpointError, DamagedModelError, EngineError
 from edge.gguf_tokenizer import HUGGING_FACE
-from edge.llamacpp.engine import LlamaEngine
+from edge.llamacpp import LlamaEngine
 from edge.text import StreamDecoder
 from edge.tokenizer_file import open_tokenizer
 from quantize import gguf_bundle, onnx_bundle
