@@ -10,7 +10,7 @@ import pytest
 
 from quantize.errors import QuantizeError
 from quantize.measuring import calibration
-from quantize.measuring.calibration import LabelledText, balanced
+from quantize.measuring.calibration import LabelledText, balanced, check_there
 
 BOS = -1
 
@@ -93,3 +93,10 @@ def test_each_file_gives_something_or_is_named(written: Written, most: int | Non
     texts = [written("fr", "a.txt", "a" * 99), written("fr", "b.txt", "b")]
     with pytest.raises(QuantizeError, match=r"b\.txt has 2 tokens; at least 10"):
         balanced(texts, bytes_of, 10, most)
+
+
+def test_an_empty_text_is_told_before_anything_is_done(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(QuantizeError) as caught:
+        check_there([LabelledText("fr", tmp_path / "empty.txt")])
+    assert caught.value.code == "calibration.empty"
