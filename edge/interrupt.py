@@ -1,4 +1,4 @@
-"""Ctrl-C in the commands that make something, and SIGTERM, which ends them alike.
+"""Ctrl-C in the commands that make something; SIGTERM and SIGHUP end them alike.
 
 A library that tries an import and catches whatever comes of it catches KeyboardInterrupt, too:
 what fails then for want of a name is still that somebody has pressed Ctrl-C.
@@ -12,17 +12,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from edge import streams
+
 __all__ = ["end_as_by_ctrl_c", "heard", "later"]
 
 _heard = False
 
 
 def end_as_by_ctrl_c() -> None:
-    """What Ctrl-C clears away, `timeout` and a system that shuts down should, too."""
+    """What Ctrl-C clears away, a system that shuts down and a terminal that closes should, too.
+
+    Under `nohup` work goes on without its terminal.
+    """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _interrupt)
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            signal.signal(signal.SIGHUP, _interrupt)
 
 
 @contextmanager
@@ -32,7 +39,7 @@ def later() -> Iterator[None]:
         yield
         return
     came = list[int]()
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, lambda number, _: came.append(number)) for number in numbers]
     try:
         yield
@@ -51,4 +58,6 @@ def heard() -> bool:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     global _heard  # noqa: PLW0603 - a signal belongs to the process, and so does this
     _heard = True
+    if number == signal.SIGHUP:
+        streams.silence_terminals_gone()
     signal.default_int_handler(number, frame)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 import sys
 from io import TextIOWrapper
 
-__all__ = ["UNWRITABLE", "complete", "settle", "silence", "tell"]
+__all__ = ["UNWRITABLE", "complete", "settle", "silence", "silence_terminals_gone", "tell"]
 
 UNWRITABLE = {errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EBADF}
 """Why an output cannot be written to, through no fault of the program."""
@@ -42,6 +43,14 @@ def silence(number: int = 1) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, number)
     os.close(null)
+
+
+def silence_terminals_gone() -> None:
+    """Let go of stdout and stderr that were a terminal, which has closed: what is still said on
+    the way out is for nobody, and is no reason to fail."""
+    for number in (1, 2):
+        if stat.S_ISCHR(os.fstat(number).st_mode) and not os.isatty(number):
+            silence(number)
 
 
 def settle() -> None:

@@ -41,7 +41,7 @@ def _help(name: str) -> str:
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.argument("prompt", required=False)
-@click.option("--model", metavar="M", help=_help("model"))
+@click.option("-m", "--model", metavar="M", help=_help("model"))
 @click.option("--server", metavar="URL", help=_help("server"))
 @click.option("--system", metavar="TEXT", help=_help("system"))
 @click.option("--max-tokens", type=Whole(1, 2**31 - 1), metavar="N", help=_help("max-tokens"))

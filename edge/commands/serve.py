@@ -35,7 +35,7 @@ def _help(name: str) -> str:
     epilog=_help("example"),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.option("--model", metavar="M", help=_help("model"))
+@click.option("-m", "--model", metavar="M", help=_help("model"))
 @click.option("--host", metavar="H", default="127.0.0.1", show_default=True, help=_help("host"))
 @click.option(
     "--port",

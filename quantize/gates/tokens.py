@@ -26,6 +26,7 @@ from edge.progress import Count, Progress
 from edge.tokenizer_file import open_tokenizer
 from quantize.errors import QuantizeError
 from quantize.gates.sample_texts import around
+from quantize.measuring.aside import Aside
 from quantize.measuring.text_reader import ReaderVocab
 
 if TYPE_CHECKING:
@@ -162,7 +163,8 @@ def vocabulary(path: Path) -> Iterator[ReaderVocab]:
     params = api().llama_model_default_params()
     params.vocab_only = True
     forget_errors()
-    model = api().llama_model_load_from_file(os.fsencode(path), params)
+    with Aside() as aside:
+        model = aside(api().llama_model_load_from_file, os.fsencode(path), params)
     if not model:
         raise DamagedModelError("engine.model-refused", path=str(path), reason=reason())
     try:

@@ -9,18 +9,18 @@ from __future__ import annotations
 import ctypes
 import os
 from array import array
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.device import detect
-from edge.errors import DamagedModelError, EngineError, LucieError
+from edge.errors import DamagedModelError, EngineError
 from edge.gguf_header import read_header
 from edge.llamacpp.abort import AbortFlag
 from edge.llamacpp.batch import Batch
 from edge.llamacpp.native import api, forget_errors, reason
 from edge.llamacpp.thread_pool import ThreadPool
 from edge.llamacpp.vocab import Vocab
+from quantize.measuring.aside import Aside
 from quantize.measuring.text_reader import TextReader
 
 if TYPE_CHECKING:
@@ -55,14 +55,15 @@ class Reader(TextReader):
         self.chunk = chunk
         self._callback = callback
         self._abort = AbortFlag()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self._aside = Aside(self._abort.set)
+        self._model: Any = None
         self._context: Any = None
         self._pool: ThreadPool | None = None
-        self._model = self._load(path, rearrange)
         try:
+            self._aside(self._load, path, rearrange)
             self.vocab = Vocab(self._model, path)
-            self._context = self._open(threads)
-        except LucieError:
+            self._aside(self._open, threads)
+        except BaseException:
             self.close()
             raise
         self._pool = ThreadPool(threads)
@@ -71,17 +72,16 @@ class Reader(TextReader):
         self._batch = Batch(chunk)
         self._length = 0
 
-    def _load(self, path: Path, rearrange: bool) -> Any:
+    def _load(self, path: Path, rearrange: bool) -> None:
         params = self._api.llama_model_default_params()
         params.n_gpu_layers = 0
         params.use_extra_bufts = rearrange
         forget_errors()
-        model = self._api.llama_model_load_from_file(os.fsencode(path), params)
-        if not model:
+        self._model = self._api.llama_model_load_from_file(os.fsencode(path), params)
+        if not self._model:
             raise DamagedModelError("engine.model-refused", path=str(path), reason=reason())
-        return model
 
-    def _open(self, threads: int) -> Any:
+    def _open(self, threads: int) -> None:
         params = self._api.llama_context_default_params()
         params.n_ctx = params.n_batch = params.n_ubatch = self.chunk
         params.n_seq_max = 1
@@ -91,10 +91,9 @@ class Reader(TextReader):
         if self._callback is not None:
             params.cb_eval = self._callback
         forget_errors()
-        context = self._api.llama_init_from_model(self._model, params)
-        if not context:
+        self._context = self._api.llama_init_from_model(self._model, params)
+        if not self._context:
             raise EngineError("engine.no-context", n_ctx=self.chunk, reason=reason())
-        return context
 
     def _forget(self) -> None:
         self._api.llama_memory_clear(self._api.llama_get_memory(self._context), True)
@@ -118,20 +117,13 @@ class Reader(TextReader):
         self._batch.fill(placed)
         forget_errors()
         self._abort.clear()
-        # In another thread, so that Ctrl-C does not wait for a large model's chunk.
-        step = self._thread.submit(self._api.llama_decode, self._context, self._batch.native)
-        try:
-            code = step.result()
-        except KeyboardInterrupt:
-            self._abort.set()
-            step.result()
-            raise
+        code = self._aside(self._api.llama_decode, self._context, self._batch.native)
         if code != 0:
             raise EngineError("engine.step-failed", status=code, reason=reason())
 
     def close(self) -> None:
         """Free context, threads and model, in this order."""
-        self._thread.shutdown()
+        self._aside.close()
         if self._context:
             self._api.llama_free(self._context)
             self._context = None

@@ -87,7 +87,7 @@ def require_room(shapes: Iterable[tuple[int, int]], types: tuple[str, ...], budg
     """
     least = least_size(shapes, types)
     if least > budget:
-        raise QuantizeError("search.too-small", budget=budget, least=least)
+        raise QuantizeError("search.too-small", budget=max(budget, 0), least=least)
 
 
 def _types(tensor: Sensitivity, types: tuple[str, ...]) -> list[str]:

@@ -11,6 +11,8 @@ import pytest
 
 from edge.workshop import draft_folder, held
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 def test_a_second_one_is_told(tmp_path: Path) -> None:
     with held(tmp_path), pytest.raises(BlockingIOError), held(tmp_path):
@@ -44,13 +46,12 @@ def test_a_folder_that_is_gone_already_was_anothers(tmp_path: Path) -> None:
     assert raised.value.filename == str(tmp_path / "run")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", _SIGNALS)
 def test_a_second_ctrl_c_leaves_nothing_either(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     clear = shutil.rmtree
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(each, signal.default_int_handler) for each in numbers]
+    before = [signal.signal(each, signal.default_int_handler) for each in _SIGNALS]
 
     def impatient(folder: Path, **how: bool) -> None:
         signal.raise_signal(number)
@@ -60,12 +61,12 @@ def test_a_second_ctrl_c_leaves_nothing_either(
     try:
         with pytest.raises(KeyboardInterrupt), draft_folder(tmp_path / "out") as folder:
             (folder / "part").write_text("half")
-        after = [signal.getsignal(each) for each in numbers]
+        after = [signal.getsignal(each) for each in _SIGNALS]
     finally:
-        for each, answer in zip(numbers, before, strict=True):
+        for each, answer in zip(_SIGNALS, before, strict=True):
             signal.signal(each, answer)
     assert list(tmp_path.iterdir()) == []
-    assert after == [signal.default_int_handler] * 2
+    assert after == [signal.default_int_handler] * 3
 
 
 def test_what_is_missing_to_the_work_itself_is_told_as_it_is(tmp_path: Path) -> None:
