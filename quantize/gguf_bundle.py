@@ -40,7 +40,10 @@ from quantize.measuring.calibration import LabelledText
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-__all__ = ["Stage", "check_tokens", "export_gguf"]
+__all__ = ["FALLBACKS", "Stage", "check_tokens", "export_gguf"]
+
+FALLBACKS = "matrices of larger types"
+"""In the manifest: how many could not have the types of the mixture."""
 
 Stage = Callable[[str], Progress]
 """Called as a stage begins (`verify`, `tokens`, `floats`, `quantize`, `divergence`, `greedy`);
@@ -106,7 +109,7 @@ def export_gguf(
                 recipe=_recipe(source, options) | dict(found_by or {}),
                 software=software("llama-cpp-python", "gguf", "safetensors", "numpy"),
                 provenance="unknown",
-                metrics=_metrics(made, tokens),
+                metrics=_metrics(made, tokens, options),
             )
         )
         return Bundle.write(out, manifest, {made.file.name: made.file}, move=True)
@@ -178,17 +181,19 @@ def _recipe(source: Path, options: QuantizeOptions) -> dict[str, JsonValue]:
     }
 
 
-def _metrics(made: _Made, tokens: TokenReport) -> dict[str, float]:
+def _metrics(made: _Made, tokens: TokenReport, options: QuantizeOptions) -> dict[str, float]:
     header = made.header
     read = sum(t.n_bytes for t in header.tensors if t.name != "token_embd.weight")
     if header.tied_output:  # the embedding is the output matrix too
         read += sum(t.n_bytes for t in header.tensors if t.name == "token_embd.weight")
     predictions = made.predictions.metrics() if made.predictions else {}
     plain = made.plain.metrics() if made.plain else {}
+    fallbacks = quantizer.count_fallbacks(options, header.tensors)
     return {
         "file size": float(header.file_size),
         "bits per weight": header.bits_per_weight,
         "bytes read per token": float(read),
+        **({FALLBACKS: float(fallbacks)} if fallbacks else {}),
         "gate: texts with equal tokens": float(tokens.same_ids),
         "gate: texts tried": float(tokens.texts),
         **predictions,

@@ -73,6 +73,8 @@ def _override(given: str) -> Override:
 
 def report(bundle: Bundle) -> None:
     """Say what a finished export is, and how far from its source."""
+    from quantize.gguf_bundle import FALLBACKS
+
     figures = bundle.manifest.metrics
     click.echo(
         say(
@@ -84,6 +86,9 @@ def report(bundle: Bundle) -> None:
         ),
         err=True,
     )
+    if FALLBACKS in figures:
+        kind = bundle.manifest.recipe["type"]
+        click.echo(say("fallbacks", n=int(figures[FALLBACKS]), type=kind), err=True)
     if "kld, all" in figures:
         click.echo(
             say(

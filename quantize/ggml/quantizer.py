@@ -18,7 +18,7 @@ from pathlib import Path
 
 from edge.errors import StoreError
 from edge.gguf_header import read_header
-from edge.gguf_types import FILE_TYPES, TENSOR_TYPES
+from edge.gguf_types import FILE_TYPES, TENSOR_TYPES, TensorInfo
 from edge.progress import Progress
 from quantize.errors import QuantizeError, QuantizeUsageError
 from quantize.ggml.imatrix import ImportanceMatrix
@@ -33,6 +33,7 @@ __all__ = [
     "check",
     "check_blind",
     "check_tensors",
+    "count_fallbacks",
     "quantize",
     "start",
 ]
@@ -40,6 +41,8 @@ __all__ = [
 _FLOATS = frozenset({"F32", "F16", "BF16"})
 _NOT_CPP = r"\(\?[^:=!]"
 """What Python's regular expressions have, and C++'s (ECMAScript of 1999) have not."""
+_SUPER_BLOCKS = r"_K|^IQ(?!4_NL)|^TQ"
+"""Mixtures of types whose blocks are of 256 weights, as K- and I-quants are."""
 _NO_ROOM = 1 << 20
 """Bytes; a disk that has no more is full, whatever the file system keeps for itself."""
 
@@ -198,6 +201,16 @@ def check_tensors(options: QuantizeOptions, widths: Mapping[str, int]) -> None:
         options.imatrix.require(widths)
     else:
         check_blind(_overridden(options, (name for name in widths if name not in _BLIND)))
+
+
+def count_fallbacks(options: QuantizeOptions, tensors: Iterable[TensorInfo]) -> int:
+    """How many matrices of the file cannot have the mixture's types, whose blocks hold 256
+    weights of a row, and have got larger ones (llama.cpp falls back without failing)."""
+    if not re.search(_SUPER_BLOCKS, options.type):
+        return 0
+    chosen = [each.pattern for each in options.overrides]
+    matrices = (tensor for tensor in tensors if len(tensor.shape) > 1 and tensor.shape[0] % 256)
+    return sum(not any(re.search(each, tensor.name) for each in chosen) for tensor in matrices)
 
 
 def _overridden(options: QuantizeOptions, names: Iterable[str]) -> Iterator[str]:

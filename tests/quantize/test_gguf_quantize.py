@@ -10,12 +10,15 @@ import gguf
 import numpy as np
 import pytest
 
+from edge.checkpoint import Checkpoint
 from edge.errors import DamagedModelError, StoreError
 from edge.gguf_header import read_header
 from quantize.errors import QuantizeError, QuantizeUsageError
 from quantize.ggml import quantizer
+from quantize.ggml.export import export
 from quantize.ggml.imatrix import Importance, ImportanceMatrix
-from quantize.ggml.quantizer import Override, QuantizeOptions, quantize
+from quantize.ggml.quantizer import Override, QuantizeOptions, count_fallbacks, quantize
+from tests.quantize import tiny
 
 pytestmark = pytest.mark.model
 
@@ -239,3 +242,22 @@ def _children() -> list[int]:
         if fields[1] == str(os.getpid()) and fields[0] != "Z" and "spawn_main" in line:
             found.append(int(status.parent.name))
     return found
+
+
+def test_rows_that_do_not_fit_the_types_are_counted(tmp_path: Path) -> None:
+    """By what llama.cpp gives them; types of 256 weights need the width of one of the matrices."""
+    config = tiny.CONFIG | {"hidden_size": 192, "num_attention_heads": 6, "intermediate_size": 256}
+    folder = tiny.write(tmp_path / "model", config, tiny.weights(config))
+    floats = tmp_path / "floats.gguf"
+    export(Checkpoint.open(folder), floats, "F32")
+    importance = matrix(floats, 5)
+    for kind, counted in (("Q4_K_M", True), ("IQ3_M", True), ("IQ4_NL", False), ("Q4_1", False)):
+        options = QuantizeOptions(kind, importance, (Override("attn_k", "Q8_0"),))
+        quantize(floats, tmp_path / f"{kind}.gguf", options)
+        made = read_header(tmp_path / f"{kind}.gguf").tensors
+        matrices = [tensor for tensor in made if len(tensor.shape) > 1]
+        types = [gguf.GGMLQuantizationType[tensor.type] for tensor in matrices]
+        others = sum(gguf.GGML_QUANT_SIZES[each][0] != 256 for each in types)
+        chosen = sum("attn_k" in tensor.name for tensor in matrices)
+        assert others > chosen == 2
+        assert count_fallbacks(options, made) == (others - chosen if counted else 0)
