@@ -22,6 +22,8 @@ __all__ = ["Console", "Talk", "Turn", "talk"]
 
 COLUMNS, ROWS = 80, 24
 _READY, _BUSY = "green", "brown"
+_BAR = " ▁▂▃▄▅▆▇█"
+"""What a scroll bar's ends are drawn with."""
 _EVERY_S = 0.2
 _DRAWN_S = 1.0
 """A serial line draws a line in pieces: what it says is known when it has stood so long."""
@@ -129,8 +131,8 @@ class Console:
         return lines[asked[-1] + 1 :] if asked else None
 
     def _lines(self) -> list[str]:
-        """Those of the conversation."""
-        return [line.strip() for line in self.screen.display[: ROWS - 4]]
+        """Those of the conversation, without the bar at their right."""
+        return [line.rstrip(_BAR).lstrip() for line in self.screen.display[: ROWS - 4]]
 
     def type(self, text: str) -> None:
         """Type it, as fast as a serial line takes it, and Enter."""

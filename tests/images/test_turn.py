@@ -17,7 +17,7 @@ from images.building.room import Room
 from images.errors import ImageError
 
 # Busy, ready; for each question: it waits, counts, waits again, writes twice, and is ready. What
-# it waits with and what it counts come in pieces, as over a serial line.
+# it waits with and what it counts come in pieces, as over a serial line. A scroll bar ends below.
 CHAT = r"""
 import sys, time, tty
 tty.setraw(0)
@@ -36,6 +36,7 @@ for row in (4, 10):
     asked = ""
     while not asked.endswith("\r"): asked += sys.stdin.read(1)
     line(row, "▌ " + asked.strip()[:60])
+    sys.stdout.write(f"\x1b[{row + 1};80H▂")
     state(33, "waiting"); line(row + 2, "En"); line(row + 2, "En attente du mot"); time.sleep(1.2)
     line(row + 2, "Lecture de votre texte"); line(row + 2, "Lecture de votre texte 3/9")
     line(row + 2, "En attente du mot"); time.sleep(0.5)
