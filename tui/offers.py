@@ -9,7 +9,7 @@ from pathlib import Path
 from edge.errors import UsageError
 from tui.untrusted import visible
 
-__all__ = ["Offers"]
+__all__ = ["Offer", "Offers"]
 
 _LONGEST = 4000
 """Bytes of one that are read."""
@@ -17,22 +17,33 @@ _MOST = 16
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """Something to choose."""
+
+    name: str
+    """Of its file."""
+    text: str
+    """What it is."""
+    ask: str
+    """What is asked before it is chosen; nothing, where a choice may be taken back."""
+
+
+@dataclass(frozen=True, slots=True)
 class Offers:
     """Files that others write, and the one by which they are told of a choice."""
 
     folder: Path
-    """A file for each; `text` in it says what it is."""
+    """A file for each; `text` in it says what it is, `ask` what is asked before it is chosen."""
     choice: Path
     """Takes the name of the one that is chosen."""
 
-    def all(self) -> list[tuple[str, str]]:
-        """Name and text of each, by name; none, where there is no such folder."""
+    def all(self) -> list[Offer]:
+        """All of them, by name; none, where there is no such folder."""
         try:
             files = sorted(f for f in self.folder.iterdir() if not f.name.startswith("."))
         except OSError:
             return []
-        read = ((file.name, _text(file)) for file in files[:_MOST])
-        return [(name, text) for name, text in read if text]
+        return [offer for file in files[:_MOST] if (offer := _read(file)).text]
 
     def choose(self, name: str) -> None:
         """Say that this one is chosen.
@@ -49,12 +60,16 @@ class Offers:
             raise UsageError("chat.no-choice", path=str(self.choice), reason=reason) from error
 
 
-def _text(file: Path) -> str:
+def _read(file: Path) -> Offer:
     """What it says; nothing, where it has just been taken away or is something else."""
     try:
         with file.open("rb") as opened:
             told = json.loads(opened.read(_LONGEST))
     except (OSError, ValueError):
-        return ""
-    text = told.get("text") if isinstance(told, dict) else None
-    return visible(text).replace("\n", " ") if isinstance(text, str) else ""
+        told = None
+    told = told if isinstance(told, dict) else {}
+    return Offer(file.name, _line(told.get("text")), _line(told.get("ask")))
+
+
+def _line(told: object) -> str:
+    return visible(told).replace("\n", " ") if isinstance(told, str) else ""

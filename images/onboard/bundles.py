@@ -24,7 +24,8 @@ from images.boards import SYSTEM
 from images.onboard.news import say
 from images.onboard.store import Shelf, in_use
 
-__all__ = ["Found", "candidates", "judge", "names", "no_room", "plain_files", "shelved"]
+__all__ = ["Found", "candidates", "judge", "names", "no_room", "plain_files", "shelved",
+           "title_of"]  # fmt: skip
 
 _ENTRIES = 500
 """Of a folder that may be models or updates."""
@@ -98,7 +99,7 @@ def judge(folder: Path, shelf: Shelf) -> Found:
         bundle = Bundle.open(folder, verify=False)
         if (weights := _weights(bundle)) is None:
             return Found(None, say("stick.not-runnable", place=name))
-        title = _title(bundle)
+        title = title_of(bundle)
         if (reason := _no_place(bundle, shelf, title)) is not None:
             return Found(None, reason)
         plan(read_model(weights), _board())
@@ -119,7 +120,7 @@ def shelved(name: str, shelf: Shelf) -> Found | None:
         shelf: where the models of the board are.
     """
     try:
-        bundle = Bundle.open(shelf.root / name, verify=False)
+        bundle = shelf.bundle(name)
         if (weights := _weights(bundle)) is None:
             return None
         plan(read_model(weights), _board())
@@ -136,7 +137,7 @@ def _weights(bundle: Bundle) -> Path | None:
 
 
 def _found(code: str, bundle: Bundle) -> Found:
-    told, title = bundle.manifest, _title(bundle)
+    told, title = bundle.manifest, title_of(bundle)
     size = size_text(sum(file.size for file in told.files.values()))
     languages = "".join(f", {each[:20]}" for each in told.languages[:_LANGUAGES])
     return Found(bundle, say(code, title=title, size=size, languages=languages), title)
@@ -171,11 +172,14 @@ def no_room(bundle: Bundle, shelf: Shelf, title: str, *, lost: bool = False) -> 
     size = sum(file.size for file in bundle.manifest.files.values())
     free = shelf.room(bundle.manifest.name, lost=lost)
     if free < size:
-        return say("stick.no-space", title=title, size=size_text(size), free=size_text(free))
+        others = any(name != in_use() for name in shelf.names())
+        code = "stick.no-space-yet" if others else "stick.no-space"
+        return say(code, title=title, size=size_text(size), free=size_text(free))
     return None
 
 
-def _title(bundle: Bundle) -> str:
+def title_of(bundle: Bundle) -> str:
+    """How a model is called."""
     known = (entry_of_hash(file.sha256) for file in bundle.manifest.files.values())
     return next((entry.title for entry in known if entry), bundle.manifest.name)
 

@@ -1,7 +1,8 @@
 """Models that may be used: written by root, shown by the chat, chosen there by a key.
 
-    /run/lucie-stick/offers/sdb1-NAME    root's; `text` of it is what the chat shows; card-NAME
-                                         is of the card itself
+    /run/lucie-stick/offers/sdb1-NAME    root's; `text` of it is what the chat shows, and `ask` what
+                                         it asks before that is chosen; card-NAME is of the card
+                                         itself, trash-NAME its removal from there
     /run/lucie-choice/offer              the chat's; the name of one of those files, no more
 
 The chat is trusted with a choice only: where a model is, and what it is, root has written itself.
@@ -18,11 +19,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from images.onboard.writing import remove, replace
 
-__all__ = ["CARD", "CHOICE", "OFFERS", "Offer", "chosen", "make", "offers", "withdraw"]
+__all__ = ["CARD", "CHOICE", "OFFERS", "TRASH", "Offer", "chosen", "make", "offers", "withdraw"]
 
 OFFERS = Path("/run/lucie-stick/offers")
 CARD = "card"
 """The device of what no stick need be there for."""
+TRASH = "trash"
+"""That of what is to be removed from the card."""
 CHOICE = Path("/run/lucie-choice/offer")
 _NAME = re.compile(r"[a-z0-9]+-[a-z0-9][a-z0-9._-]{0,95}")
 _LONGEST = 120
@@ -36,12 +39,14 @@ class Offer(BaseModel):
 
     text: str
     """What a person is told of it, in a line."""
+    ask: str = ""
+    """What is asked before it is chosen; nothing, where a choice may be taken back."""
     title: str
     """How it is called."""
     name: str
     """Of the bundle, and of its folder in the store."""
     device: str
-    """By Linux's name: the part of a stick that it is on; or `CARD`."""
+    """By Linux's name: the part of a stick that it is on; or `CARD`, or `TRASH`."""
     folder: str
     """Where it is there, from the top, or among the models of the card."""
     sha256: str

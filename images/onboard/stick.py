@@ -2,6 +2,7 @@
 
     udev ──▶ lucie-stick@sdb1 ──▶ `look`: mounted for this process alone ──▶ news, offers
     chat ──▶ lucie-take       ──▶ `take`: copied, checked on the way, used ──▶ news
+                                          or removed from the card
     start ─▶ lucie-card       ──▶ `card`: other models of the card ──▶ offers
     pulled ─▶ lucie-stick@sdb1 stops ──▶ `gone`
     cut off ▶ lucie-take fails ──▶ `ended`
@@ -23,7 +24,7 @@ from pathlib import Path
 
 from edge.bundle import Bundle
 from edge.errors import LucieError
-from images.onboard import offers
+from images.onboard import offers, removal
 from images.onboard.bundles import candidates, judge, names, no_room, plain_files, shelved
 from images.onboard.news import forget, say, tell
 from images.onboard.programs import output, run
@@ -151,7 +152,7 @@ def _ended_well() -> bool:
 
 
 def take() -> None:
-    """Copy the model that has been chosen onto the card, and have the server use it."""
+    """Copy the model that has been chosen onto the card, and have it used; or remove it there."""
     offer = offers.chosen()
     if offer is None:  # the list was open while that was withdrawn
         tell(_TAKING, say("stick.gone"))
@@ -159,20 +160,27 @@ def take() -> None:
     try:
         with _alone(wait=True), shelf() as ours:
             ours.clear()
-            said = _take(offer, ours)
+            said = removal.remove(offer, ours) if _is_removal(offer) else _take(offer, ours)
             _offer_card(ours)
     except OSError as error:
-        pulled = offer.device != offers.CARD and _pulled(offer.device)
+        of_card = offer.device in (offers.CARD, offers.TRASH)
+        pulled = not of_card and _pulled(offer.device)
         said = _failed(offer, _reason(error), pulled=pulled)
     except LucieError as error:
         said = _failed(offer, str(error), pulled=False)
     tell(_TAKING, said)
 
 
+def _is_removal(offer: offers.Offer) -> bool:
+    return offer.device == offers.TRASH
+
+
 def _failed(offer: offers.Offer, reason: str, *, pulled: bool) -> str:
-    """What is told of a model that was not taken."""
+    """What is told of a model that was not taken, or not removed."""
     title, none = offer.title, _is_missing(offer.name)
-    if not pulled:
+    if _is_removal(offer):
+        said = say("stick.not-removed", title=title, reason=reason)
+    elif not pulled:
         said = say("stick.not-taken", title=title, reason=reason)
     elif none:
         said = say("stick.pulled-none", title=title)
@@ -212,6 +220,7 @@ def card() -> None:
 
 
 def _offer_card(ours: Shelf) -> list[offers.Offer]:
+    removal.offer_removals(ours)
     offers.withdraw(offers.CARD)
     found = [(name, shelved(name, ours)) for name in ours.names() if name != in_use()]
     made = [

@@ -44,10 +44,18 @@ class Shelf:
         """
         return sorted(each.name for each in self.root.iterdir() if not each.name.startswith("."))
 
+    def bundle(self, name: str) -> Bundle:
+        """The model of that name, whose content is not read.
+
+        Raises:
+            ModelError: there is none, or one that is damaged.
+        """
+        return Bundle.open(self.root / name, verify=False)
+
     def manifest(self, name: str) -> Manifest | None:
         """Of the model of that name; None: there is none, or one that is damaged."""
         try:
-            return Bundle.open(self.root / name, verify=False).manifest
+            return self.bundle(name).manifest
         except ModelError:
             return None
 
@@ -60,21 +68,31 @@ class Shelf:
         return True
 
     def remove(self, name: str) -> None:
-        """Remove the model of that name.
+        """Remove the model of that name: of one whose plug is pulled meanwhile nothing shows.
 
         Raises:
             OSError: it cannot be removed.
         """
-        remove(self.root / name)
+        hidden = self.root / f"{DRAFT_PREFIX}{name}"
+        (self.root / name).rename(hidden)
+        remove(hidden)
 
     def is_damaged(self, name: str) -> bool:
         """Whether something lies in that model's place that no system of a board can use."""
         try:
-            Bundle.open(self.root / name, verify=False)
+            self.bundle(name)
         except ModelError as error:
             # One of a later format is whole, for the system of the next update.
             return error.code != "bundle.newer-format" and os.path.lexists(self.root / name)
         return False
+
+    def size(self, name: str) -> int:
+        """Bytes of the card that what lies there as that model takes.
+
+        Raises:
+            OSError: the card cannot be read.
+        """
+        return sum(each.lstat().st_blocks * 512 for each in (self.root / name).rglob("*"))
 
     def room(self, name: str, *, lost: bool = False) -> int:
         """Bytes that a model of that name may take.
@@ -88,8 +106,7 @@ class Shelf:
         Raises:
             OSError: the card cannot be read.
         """
-        damaged = (self.root / name).rglob("*") if lost or self.is_damaged(name) else ()
-        freed = sum(each.lstat().st_blocks * 512 for each in damaged)
+        freed = self.size(name) if lost or self.is_damaged(name) else 0
         return max(shutil.disk_usage(self.root).free - _SPARE, 0) + freed
 
     def take(self, bundle: Bundle, *, lost: bool = False) -> None:
@@ -111,13 +128,13 @@ class Shelf:
         Bundle.write(self.root / bundle.manifest.name, bundle.manifest, files)
 
     def clear(self) -> None:
-        """Remove what a copy has left that was cut off.
+        """Remove what a copy has left that was cut off, or a removal.
 
         Raises:
             OSError: it cannot be removed.
         """
         for draft in self.root.glob(f"{DRAFT_PREFIX}*"):
-            shutil.rmtree(draft)
+            remove(draft)
 
 
 def choice(name: str) -> bytes:

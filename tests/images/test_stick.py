@@ -1,4 +1,4 @@
-"""A stick that is plugged into a running board: offered, pulled out, taken."""
+"""A stick that is plugged into a running board: offered, pulled out, taken; a model removed."""
 
 from __future__ import annotations
 
@@ -171,6 +171,14 @@ def test_a_model_comes_from_a_stick_and_a_pulled_stick_leaves_nothing(
     board.monitor.pull_out()
     _answers(board, "What is the capital of France?")
     assert "other-model" in board.console.shown()
+
+    board.console.send(F4)
+    board.until("Remove the model SmolLM2 135M Instruct from the card")
+    board.console.send("\x1b[B\r")
+    board.until("Remove SmolLM2 135M Instruct? Only a stick")
+    board.console.send("\r")
+    board.until("SmolLM2 135M Instruct is not on the card any more:")
+    _answers(board, "What is the capital of France?")
     board.console.close()
     assert _model_in_use(machine, machine.folder / "card.img") == "other-model"
     _any_cut_leaves_a_model(machine, before)

@@ -55,6 +55,34 @@ async def test_the_key_is_shown_while_something_is_offered(
         await chat.until(lambda: not shown())
 
 
+async def test_what_cannot_be_taken_back_is_asked_first(chatting: Chatting, offers: Offers) -> None:
+    told = {"text": "Remove model three.", "ask": "Remove \x1b[2Jthree?"}
+    (offers.folder / "trash-three").write_text(json.dumps(told))
+    async with chatting(board=Board(offers=offers)) as chat:
+        await chat.pilot.press("f4")
+        await chat.until(lambda: isinstance(chat.app.screen, Offered))
+        screen = chat.app.screen
+
+        def shown(*texts: str) -> bool:
+            strips = screen._compositor.render_strips(chat.app.size)
+            seen = " ".join(" ".join(strip.text for strip in strips).split())
+            return all(text in seen for text in texts)
+
+        assert shown("It answers from now on", "Enter use")
+        await chat.pilot.press("up")  # from the first to the last
+        await chat.until(lambda: shown("Enter choose"))
+        await chat.pilot.press("enter")
+        await chat.until(lambda: shown("Remove ␛[2Jthree?", "Enter yes"))
+        await chat.pilot.press("down", "up")
+        await chat.until(lambda: shown("Enter choose") and not shown("three?"))
+        await chat.pilot.press("enter", "escape")
+        await chat.until(lambda: shown("Enter choose") and not shown("three?"))
+        assert chat.app.screen is screen
+        await chat.pilot.press("enter", "enter")
+        await chat.until(lambda: chat.app.screen is chat.main)
+    assert offers.choice.read_text() == "trash-three\n"
+
+
 @pytest.mark.parametrize("key", ["escape", "f4"])
 async def test_nothing_need_be_chosen(key: str, chatting: Chatting, offers: Offers) -> None:
     async with chatting(board=Board(offers=offers)) as chat:
@@ -89,7 +117,7 @@ def test_what_is_no_offer_is_passed_by(offers: Offers) -> None:
         (offers.folder / name).write_text(content)
     (offers.folder / "sdb1-g").write_bytes(b"\xff\xfe")
     (offers.folder / "sdb1-h").mkdir()
-    assert [name for name, _ in offers.all()] == ["sdb1-one", "sdb1-two"]
+    assert [offer.name for offer in offers.all()] == ["sdb1-one", "sdb1-two"]
     assert Offers(offers.folder / "none", offers.choice).all() == []
 
 
