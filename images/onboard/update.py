@@ -23,10 +23,10 @@ from edge.quantity import size_text
 from images.errors import ImageError
 from images.onboard.boot_partition import writable
 from images.onboard.bundles import names
+from images.onboard.mounting import mounted
 from images.onboard.news import say, tell
 from images.onboard.screen import has_screen
 from images.onboard.slots import Card
-from images.onboard.stick import mounted
 from images.onboard.update_file import (
     BOOT,
     CMDLINE,
