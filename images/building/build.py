@@ -30,7 +30,7 @@ from images.building.papers import papers
 from images.building.room import EPOCH, STEPS, Room
 from images.errors import ImageError
 from images.onboard.apply import told_tree
-from images.onboard.settings import read
+from images.onboard.settings_file import read
 from images.publishing.catalog import catalog, write_catalog
 from images.publishing.imager import MANIFEST
 

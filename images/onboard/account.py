@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from images.onboard.network import wired
-from images.onboard.settings import Complaint, Places, Settings
+from images.onboard.settings import Settings
+from images.onboard.settings_file import Complaint, Places
 from images.onboard.tree import File, Tree
 
 __all__ = ["account", "unheeded"]

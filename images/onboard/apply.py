@@ -22,7 +22,8 @@ from images.onboard.network import joining, radio
 from images.onboard.news import NEWS
 from images.onboard.programs import output
 from images.onboard.secrets import kept_in, settle, without_passwords
-from images.onboard.settings import LASTING, Complaint, Locale, Places, Settings, read
+from images.onboard.settings import LASTING, Locale, Settings
+from images.onboard.settings_file import Complaint, Places, read
 from images.onboard.tree import File, Link, Tree
 from images.onboard.update_file import NAMESPACE, SIGNER, SIGNERS
 from images.onboard.writing import replace

@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from images.onboard.settings import Complaint, Settings, as_text
+from images.onboard.settings import Settings
+from images.onboard.settings_file import Complaint, as_text
 
 __all__ = ["Kept", "kept_in", "settle", "without_passwords"]
 

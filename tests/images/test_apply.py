@@ -14,7 +14,8 @@ import pytest
 from images.onboard import apply, boot_partition
 from images.onboard.apply import notice, tree, unheeded
 from images.onboard.network import ADDRESS
-from images.onboard.settings import Complaint, Settings, read
+from images.onboard.settings import Settings
+from images.onboard.settings_file import Complaint, read
 from images.onboard.tree import File, Link, Tree
 from images.onboard.update_file import SIGNERS
 

@@ -11,7 +11,7 @@ from edge.store import Model
 from images.boards import boards
 from images.building.build import Bench, Order, _choose, _root, imager_manifest, tags
 from images.building.room import Room
-from images.onboard.settings import read
+from images.onboard.settings_file import read
 from tests.edge.gguf_files import U32, Value, tiny
 
 KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl "é" a\\b'

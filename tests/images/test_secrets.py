@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from images.onboard.secrets import Kept, kept_in, settle, without_passwords
-from images.onboard.settings import Settings, read
+from images.onboard.settings import Settings
+from images.onboard.settings_file import read
 from images.onboard.writing import replace
 
 LUCIE = """\

@@ -10,7 +10,8 @@ import pytest
 from pydantic import BaseModel
 
 from edge.messages import LANGUAGES
-from images.onboard.settings import Complaint, Settings, read
+from images.onboard.settings import Settings
+from images.onboard.settings_file import Complaint, read
 
 SHIPPED = Path("images/board/boot/lucie.toml")
 IMAGER = r"""config_version = "1.0"
