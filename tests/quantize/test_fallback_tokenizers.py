@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -33,6 +34,7 @@ from quantize.search import mixture
 from tests.edge import gguf_files
 from tests.edge.engines import options, prefill
 from tests.edge.gguf_files import STRING, Value
+from tests.edge.servers import running
 from tests.quantize import tiny
 
 pytestmark = pytest.mark.model
@@ -112,21 +114,33 @@ def test_our_engine_answers_with_lucie_s_tokenizer(tmp_path: Path) -> None:
         engine.close()
 
 
+SIZES = ["petit", "L'eau (« ça »)"]
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "nom": {"type": "string", "maxLength": 6},
+        "taille": {"type": "array", "items": {"enum": SIZES}, "maxItems": 3},
+    },
+    "required": ["nom", "taille"],
+    "additionalProperties": False,
+}
+
+
+def check(answer: str) -> None:
+    """See that it keeps to the schema."""
+    told = json.loads(answer)
+    assert set(told) == {"nom", "taille"}
+    assert set(told["taille"]) <= set(SIZES)
+
+
 @pytest.mark.parametrize("manner", [tiny.llama_2, tiny.lucie])
 def test_answers_keep_to_a_schema_though_the_tokenizer_adds_spaces(
     tmp_path: Path, manner: Callable[[dict[str, Any]], Tokenizer]
 ) -> None:
-    sizes = {"type": "array", "items": {"enum": ["petit", "L'eau (« ça »)"]}, "maxItems": 3}
-    schema = {
-        "type": "object",
-        "properties": {"nom": {"type": "string", "maxLength": 6}, "taille": sizes},
-        "required": ["nom", "taille"],
-        "additionalProperties": False,
-    }
     rng = np.random.default_rng(0)
     with vocabulary(exported(folder(tmp_path / "source", manner(CONFIG)))) as vocab:
         for _ in range(5):
-            constraint = compile_schema(schema, vocab)
+            constraint = compile_schema(SCHEMA, vocab)
             stream, text = StreamDecoder(vocab), ""  # as the server does, see `Answer`
             while not constraint.finished():
                 logits = rng.normal(size=vocab.n_vocab).astype(np.float32)
@@ -135,9 +149,29 @@ def test_answers_keep_to_a_schema_though_the_tokenizer_adds_spaces(
                 constraint.accept(token)
                 if token not in vocab.eog:
                     text += stream.feed(token)
-            answer = json.loads(text + stream.flush())
-            assert set(answer) == {"nom", "taille"}
-            assert set(answer["taille"]) <= set(sizes["items"]["enum"])
+            check(text + stream.flush())
+
+
+@pytest.mark.parametrize("manner", [tiny.llama_2, tiny.lucie])
+def test_a_server_keeps_to_a_schema_with_such_a_model(
+    tmp_path: Path, manner: Callable[[dict[str, Any]], Tokenizer]
+) -> None:
+    source = folder(tmp_path / "source", manner(CONFIG))
+    (source / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    file = exported(source)
+    form = {"type": "json_schema", "json_schema": {"name": "c", "schema": SCHEMA, "strict": True}}
+    ask = {"messages": [{"role": "user", "content": "L'eau (« ça »)"}], "response_format": form}
+    home = tmp_path / "home"
+    env = {**os.environ, "LUCIE_HOME": str(home)}
+    lucie = Path(sys.executable).with_name("lucie")
+    with running(
+        tmp_path / "s", str(lucie), "serve", "--model", str(file), "--socket", str(tmp_path / "s"),
+        env=env,
+    ) as server:  # fmt: skip
+        for seed in range(3):
+            body = ask | {"seed": seed, "temperature": 1.0, "max_tokens": 200}
+            told = server.post("/v1/chat/completions", body).json()
+            check(told["choices"][0]["message"]["content"])
 
 
 def test_the_way_back_from_gguf_has_the_same_tokenizer(tmp_path: Path) -> None:
