@@ -1,7 +1,9 @@
 """The shape of the conversations' database, as numbered steps that are only ever added to.
 
 `user_version` in the file says how many of them it has seen. A step that has
-shipped is never changed: a mend is a new step.
+shipped is never changed: a mend is a new step. The program before a step does not read what it has
+changed: on a board, where an update may be taken back, a second step has to wait for the end of
+that trial.
 """
 
 from __future__ import annotations
