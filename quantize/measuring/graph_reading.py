@@ -7,7 +7,6 @@ else of it changes, and no file is written.
 from __future__ import annotations
 
 from array import array
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from edge.onnxrt.memory import Growing
 from edge.onnxrt.vocab import Vocab
 from edge.text import one_line
 from quantize.graph.decoder import LAST_STATE
+from quantize.measuring.aside import Aside
 from quantize.measuring.text_reader import TextReader
 
 if TYPE_CHECKING:
@@ -45,25 +45,23 @@ class GraphReader(TextReader):
         header = read_onnx(path)
         self.chunk = chunk
         self._graph = load(path, threads or detect().cpu.cores, _with_all_logits(path))
+        from onnxruntime import RunOptions  # which may not be there: `load` says so
+
         self.vocab = Vocab(header, self._graph.n_vocab)
         self._memory = Growing(self._graph)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self._options = RunOptions()
+        self._aside = Aside(self._stop)
+
+    def _stop(self) -> None:
+        self._options.terminate = True
 
     def _forget(self) -> None:
         self._memory = Growing(self._graph)
 
     def _read_on(self, ids: array[int], first: int) -> NDArray[np.float32]:
-        from onnxruntime import RunOptions
-
-        options = RunOptions()
-        # In another thread, so that Ctrl-C does not wait for a large model's chunk.
-        step = self._thread.submit(self._memory.forward, ids, options)
+        self._options.terminate = False
         try:
-            logits = step.result()
-        except KeyboardInterrupt:
-            options.terminate = True
-            step.exception()
-            raise
+            logits = self._aside(self._memory.forward, ids, self._options)
         except run_errors() as error:
             raise EngineError("onnx.step-failed", reason=one_line(error)) from error
         self._memory.length += len(ids)
@@ -71,7 +69,7 @@ class GraphReader(TextReader):
 
     def close(self) -> None:
         """Free the model."""
-        self._thread.shutdown()
+        self._aside.close()
         del self._memory, self._graph
 
 

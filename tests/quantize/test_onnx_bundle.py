@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -16,11 +17,14 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import Result
+from numpy.typing import NDArray
+from onnxruntime import RunOptions
 
 from edge.bundle import Bundle
 from edge.checkpoint import Checkpoint
 from edge.errors import EngineError
 from edge.manifest import DataSource, Manifest
+from edge.onnxrt.memory import Growing
 from edge.store import Store
 from quantize import onnx_bundle
 from quantize.errors import QuantizeError, QuantizeUsageError
@@ -107,6 +111,27 @@ def test_what_predicts_something_else_is_not_published(
     with pytest.raises((QuantizeError, EngineError)):
         lucie("onnx", tiny_folder, "out", "--bits", "32", "--text", text)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_ctrl_c_while_a_chunk_is_read_leaves_a_reader_that_reads(graph: Path) -> None:
+    ids = array("i", range(40, 90))
+    with closing(GraphReader(graph, 64, 1)) as reader:
+        expected = reader.read(ids).copy()
+        stops = list[bool]()
+
+        class Pressing(Growing):
+            def forward(self, ids: Sequence[int], options: RunOptions) -> NDArray[np.float32]:
+                os.kill(os.getpid(), signal.SIGINT)
+                while not options.terminate:
+                    time.sleep(0.001)
+                stops.append(True)
+                return super().forward(ids, options)
+
+        reader._memory = Pressing(reader._graph)
+        with pytest.raises(KeyboardInterrupt):
+            reader._read_on(ids, 0)
+        assert stops == [True]
+        assert np.allclose(reader.read(ids), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
