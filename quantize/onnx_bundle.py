@@ -26,6 +26,7 @@ from quantize.gates.tokens import TokenReport
 from quantize.ggml.export import export as export_floats
 from quantize.ggml.export import widest
 from quantize.ggml.imatrix import ImportanceMatrix
+from quantize.ggml.vocab import read_vocab
 from quantize.gguf_bundle import Stage, check_tokens
 from quantize.graph.export import export
 from quantize.graph.layout import write_layout
@@ -84,6 +85,7 @@ def export_onnx(
     matrix = ImportanceMatrix.read(imatrix) if imatrix is not None else None
     opened = open_source(source, stage("verify"))
     checkpoint = opened.checkpoint
+    read_vocab(checkpoint)  # what its judge cannot have is told now
     with workshop(out) as folder:
         tokens = check_tokens(checkpoint, checkpoint.path, out, stage)
         draft = folder / "model"

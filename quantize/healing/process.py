@@ -29,7 +29,8 @@ def run(
 ) -> None:
     """Do a stage of healing in a process of its own, to its end.
 
-    Ctrl-C lets it finish what it is at and save, and a second one ends it at once.
+    Ctrl-C lets it finish what it is at and save, and a second one ends it at once; so does the
+    first, where it has not begun.
 
     Args:
         work: the folder.
@@ -49,19 +50,28 @@ def run(
     if launch is not None:
         program = ["-m", "accelerate.commands.launch", *launch, *program]
 
+    begun = False
+
     def heard(word: str, *facts: object) -> None:
+        nonlocal begun
         if word == "at":
+            begun = True
             told(*facts)
         else:
             processes, device = facts
             note("on", processes=processes, device=device)
+
+    def stopping() -> None:
+        if not begun:  # torch is being imported, and there is nothing to save
+            raise KeyboardInterrupt
+        note("stopping")
 
     try:
         attend(
             program,
             work.log,
             heard,
-            stopping=lambda: note("stopping"),
+            stopping=stopping,
             errors=_ERRORS,
             environment={"OMP_NUM_THREADS": str(threads)} if threads else None,
         )

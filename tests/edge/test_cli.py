@@ -361,3 +361,23 @@ def test_ctrl_c_while_it_is_being_imported_says_nothing(module: str) -> None:
     command = [sys.executable, "-c", _INTERRUPTED, module]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
+
+
+_ENDING = """
+import os, signal, sys, threading
+from edge.program import main
+class Last(threading.Thread):
+    def join(self, timeout=None):
+        os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+threading._register_atexit(Last().join)
+sys.argv[1:] = ["models", "list"]
+sys.exit(main())
+"""
+
+
+def test_ctrl_c_while_python_ends_says_nothing() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _ENDING], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")

@@ -64,9 +64,10 @@ def arguments(source: Path, text: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def begin(folder: Path, source: Path, text: Path) -> subprocess.Popen[str]:
+def begin(folder: Path, source: Path, text: Path, **variables: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", CODE, "quantize", *arguments(source, text)]
-    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    env = os.environ | variables
+    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=env)
 
 
 def numbers(healed: Path, name: str) -> Any:
@@ -175,6 +176,22 @@ def test_what_is_stopped_goes_on(
         load_file(folder / "work" / "healed.safetensors") for folder in (tmp_path, trained)
     )
     assert all(np.array_equal(left[name], right[name]) for name in right)
+
+
+def test_what_has_not_begun_is_not_waited_for(
+    tiny_folder: Path, prose: Path, tmp_path: Path
+) -> None:
+    endless = tmp_path / "modules"
+    endless.mkdir()
+    (endless / "torch.py").write_text("import time; time.sleep(3600)")
+    run = begin(tmp_path, tiny_folder, prose, PYTHONPATH=str(endless))
+    work = Work(tmp_path / "work")
+    until(lambda: bool(workers(work)) or run.poll() is not None)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert said.endswith("Training is kept: the same command goes on from there.\n")
+    until(lambda: not workers(work))
 
 
 def workers(work: Work) -> list[int]:

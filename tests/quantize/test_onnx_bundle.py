@@ -19,10 +19,11 @@ import pytest
 from click.testing import Result
 from numpy.typing import NDArray
 from onnxruntime import RunOptions
+from safetensors.numpy import save_file
 
 from edge.bundle import Bundle
 from edge.checkpoint import Checkpoint
-from edge.errors import EngineError
+from edge.errors import CheckpointError, EngineError
 from edge.manifest import DataSource, Manifest
 from edge.onnxrt.memory import Growing
 from edge.store import Store
@@ -153,6 +154,18 @@ def test_a_signal_in_the_middle_leaves_nothing(
     _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (130, "Interrupted; nothing was kept.\n")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_vocabulary_that_the_model_has_no_rows_for_is_told_as_such(
+    lucie: Callable[..., Result], tmp_path: Path
+) -> None:
+    config = tiny.CONFIG | {"vocab_size": 700}
+    source = tiny.write(tmp_path / "model", tiny.CONFIG, tiny.weights(tiny.CONFIG))
+    (source / "config.json").write_text(json.dumps(config))
+    save_file(tiny.weights(config), source / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json has \d+ tokens, but .* 700"):
+        lucie("onnx", source, "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_wants_gguf_says_so(lucie: Callable[..., Result], graph: Path) -> None:
