@@ -71,8 +71,14 @@ def check_there(texts: Sequence[LabelledText]) -> None:
             if wrong:
                 reason = os.strerror(number)
                 raise QuantizeError("calibration.unreadable", path=str(path), reason=reason)
-        if path.is_file() and not path.stat().st_size:
+        if path.is_file() and _is_blank(path):
             raise QuantizeError("calibration.empty", path=str(path))
+
+
+def _is_blank(path: Path) -> bool:
+    """Whether it begins with nothing but blanks, for as long as a part is."""
+    with path.open("rb") as file:
+        return not file.read(_PART).strip()
 
 
 def balanced(

@@ -95,8 +95,9 @@ def test_each_file_gives_something_or_is_named(written: Written, most: int | Non
         balanced(texts, bytes_of, 10, most)
 
 
-def test_an_empty_text_is_told_before_anything_is_done(tmp_path: Path) -> None:
-    (tmp_path / "empty.txt").touch()
+@pytest.mark.parametrize("text", ["", " \n\t\n" * 10_000], ids=["no bytes", "blanks"])
+def test_an_empty_text_is_told_before_anything_is_done(tmp_path: Path, text: str) -> None:
+    (tmp_path / "empty.txt").write_text(text)
     with pytest.raises(QuantizeError) as caught:
         check_there([LabelledText("fr", tmp_path / "empty.txt")])
     assert caught.value.code == "calibration.empty"
