@@ -107,6 +107,8 @@ class Board:
                     offers.choose(name)
                 except LucieError as error:
                     tell(str(error), ".error")
+                else:
+                    tell(say("offered.chosen"), ".notice")
 
         app.clear_notifications()
         app.push_screen(Offered(offers.all()), choose)

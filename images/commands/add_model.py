@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from images.commands.chosen import model_for_a_card
 from images.commands.made import tell_made
 from images.commands.parts import Parts
 from images.commands.words import say, words
+from images.errors import ImageError
 
 __all__ = ["add_model"]
 
@@ -29,6 +32,8 @@ def add_model(image: Path, model: str, default: bool, output: Path | None) -> No
     from images.building.adding import add_model as add
     from images.commands.place import place
 
+    if image.is_dir():
+        raise ImageError("add.no-image", path=str(image), reason=os.strerror(errno.EISDIR))
     order = Addition(image, model_for_a_card(model), default)
     out = output or beside(image, order.model)
     check_free(out)

@@ -24,6 +24,7 @@ from images.publishing.component import Component
 from images.publishing.merging import merged_cdx, merged_spdx
 from images.publishing.spdx import spdx_document
 from tests.edge.gguf_files import tiny
+from tests.images.conftest import lucie_image
 from tests.images.published import image_bundle
 
 
@@ -192,6 +193,14 @@ def test_an_image_of_which_nothing_is_told_is_refused(
     with pytest.raises(ImageError) as caught:
         _before(tmp_path / "spoilt/lucie.img.xz")
     assert caught.value.code == "add.no-image"
+
+
+def test_a_folder_is_no_image(tmp_path: Path) -> None:
+    """Also one without a name."""
+    for folder in (tmp_path, Path("/")):
+        with pytest.raises(ImageError) as caught:
+            lucie_image("add-model", folder, "x")
+        assert caught.value.code == "add.no-image"
 
 
 # --- the card itself

@@ -36,6 +36,20 @@ def test_a_block_device_is_written(
     assert (tmp_path / "card").read_bytes()[: 1 << 20] == content()[: 1 << 20]
 
 
+def test_who_may_not_write_is_told_who_may(
+    tmp_path: Path,
+    device: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image = write_image(tmp_path, ".img.zst", mapped=True)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert main(["image", "flash", str(image), str(device), "--yes"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("lucie: Only root ")
+    assert f" image flash {image} {device}" in said
+
+
 def test_the_image_must_fit(
     tmp_path: Path, device: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -35,6 +35,7 @@ async def test_what_is_chosen_is_written_down(chatting: Chatting, offers: Offers
         await chat.pilot.press("down", "enter")
         await chat.until(lambda: chat.app.screen is chat.main)
         assert offers.choice.read_text() == "sdb1-two\n"
+        assert chat.text.count("Chosen. What comes of it is told here.") == 1
         assert chat.main.prompt.text == "half a question"
     assert [file.name for file in offers.choice.parent.iterdir()] == ["offer"]
 
@@ -100,6 +101,7 @@ async def test_a_choice_that_cannot_be_written_is_told(chatting: Chatting, offer
         await chat.until(lambda: isinstance(chat.app.screen, Offered))
         await chat.pilot.press("enter")
         await chat.until(lambda: "written: No such file" in " ".join(chat.text.split()))
+        assert "Chosen" not in chat.text
 
 
 async def test_where_nobody_offers_anything_the_key_does_nothing(chatting: Chatting) -> None:
