@@ -118,6 +118,7 @@ def test_every_text_of_the_chat_is_said_somewhere() -> None:
         "chat.loading", "chat.starting", "status.loading", "status.starting",
         "status.key-enter", "status.key-esc", "status.key-delete",
         "status.open", "status.rename", "status.delete", "status.back",
+        "offered.use", "offered.choose", "offered.yes",
     }  # fmt: skip
     codes = {f"{file.stem}.{name}" for file in TUI.glob("locale/*.toml") for name in entries(file)}
     assert built <= codes
